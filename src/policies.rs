@@ -1,0 +1,21 @@
+//! Sans-IO algorithms, usable in production code as they are.
+//!
+//! An algorithm here never owns a clock, a random source, a queue, a log or a thread. It is **asked** (`pick`,
+//! `try_acquire`, `evaluate`, `poll`), it is **told** (`on_*`, past events), it is **woken** (`next_wakeup`, then asked
+//! again) and it is **seen** (`gauges`, for charts). Every call takes `now` first; equal `now` is legal, an earlier one
+//! is not. Randomness is `&mut Rng` wherever the upstream draws.
+//!
+//! One folder per family; the file beside it holds the family's trait and its registry. Adding an algorithm is one new
+//! file, its `mod` line and one registry line.
+
+pub mod autoscaler;
+pub mod balancer;
+pub mod breaker;
+pub mod limiter;
+#[macro_use]
+mod registry;
+pub mod retry;
+pub mod rollout;
+pub mod view;
+
+pub use registry::{Algorithm, Kind};

@@ -1,0 +1,131 @@
+//! What a policy may see and what it is told: borrowed views that a real proxy could fill as well as the simulator.
+
+use crate::time::{Duration, Time};
+
+/// How one attempt ended, as its caller sees it. Every admitted attempt reports exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The class that availability, breakers and retries look at.
+    pub class: Class,
+    /// HTTP-like status where one exists (200, 500, 503 ...), else 0.
+    pub code: u16,
+    /// From send to answer, or to giving up.
+    pub latency: Duration,
+    /// Upstream's third ending: gives the permit back and teaches nothing.
+    pub ignored: bool,
+}
+
+impl Outcome {
+    /// An outcome with the usual code of its class.
+    #[inline]
+    pub const fn new(class: Class, latency: Duration) -> Self {
+        Self { class, code: class.code(), latency, ignored: false }
+    }
+
+    /// True for everything except [`Class::Success`].
+    #[inline]
+    pub const fn is_error(&self) -> bool {
+        !matches!(self.class, Class::Success)
+    }
+}
+
+/// The five endings of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// The right answer came back.
+    Success,
+    /// An error came back, or the connection broke.
+    Failure,
+    /// The caller stopped waiting.
+    Timeout,
+    /// Refused by a limiter, a breaker or a full queue.
+    Rejected,
+    /// The caller no longer wants it (cancelled, lost a hedge).
+    Abandoned,
+}
+
+impl Class {
+    /// The status code that usually goes with the class.
+    #[inline]
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Success => 200,
+            Self::Failure => 500,
+            Self::Timeout => 504,
+            Self::Rejected => 503,
+            Self::Abandoned => 499,
+        }
+    }
+}
+
+/// Position of an endpoint in its service's list; stable for the life of the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u32);
+
+/// The endpoints of one service as one client knows them, which is late and may be wrong.
+#[derive(Clone, Debug, Default)]
+pub struct Endpoints {
+    /// Slots that may be picked, in the order in which the client learnt of them (ascending slot numbers).
+    pub eligible: Vec<Slot>,
+    /// Configured weight by slot (at least 1 for a slot that was ever eligible).
+    pub weight: Vec<u32>,
+    /// Requests this client has outstanding, by slot.
+    pub active: Vec<u32>,
+}
+
+impl Endpoints {
+    /// A view of `n` equal endpoints, all eligible.
+    pub fn uniform(n: u32) -> Self {
+        Self {
+            eligible: (0..n).map(Slot).collect(),
+            weight: vec![1; n as usize],
+            active: vec![0; n as usize],
+        }
+    }
+
+    /// Requests this client has outstanding at `slot`.
+    #[inline]
+    pub fn active(&self, slot: Slot) -> u32 {
+        self.active[slot.0 as usize]
+    }
+
+    /// Weight of `slot`.
+    #[inline]
+    pub fn weight(&self, slot: Slot) -> u32 {
+        self.weight[slot.0 as usize]
+    }
+}
+
+/// What a balancer may know of the request at hand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestHead {
+    /// Hash of the affinity key (cookie, session, header), 0 if there is none.
+    pub affinity: u64,
+    /// 0 for the first try.
+    pub attempt: u32,
+}
+
+/// The right to send one attempt, given by a breaker or a limiter and returned with exactly one [`Outcome`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Permit {
+    /// Generation of the policy's state when the permit was given.
+    pub generation: u32,
+    /// Bookkeeping of the policy (a bucket, a partition).
+    pub slot: u32,
+    /// When it was given.
+    pub start: Time,
+}
+
+/// Answer of a breaker or a limiter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admit {
+    /// Go ahead.
+    Now(Permit),
+    /// Go ahead at the given instant, and not before.
+    At(Time, Permit),
+    /// Refused; if `until` is known, asking again then (and nothing else happening) succeeds.
+    Reject {
+        /// The exact instant from which the same question is answered with yes.
+        until: Option<Time>,
+    },
+}

@@ -1,0 +1,697 @@
+//! What a checked scenario says: every name resolved to an index, every quantity in base units, nothing left to refuse.
+//!
+//! One [`Scenario`] is one strategy of a [`Study`] with all overrides applied. Indices point into the lists of the same
+//! scenario (`Study` guarantees that sources, services and faults keep their positions across strategies).
+
+use crate::policies::autoscaler::AutoscalerSettings;
+use crate::policies::balancer::BalancerSettings;
+use crate::policies::breaker::BreakerSettings;
+use crate::policies::limiter::LimiterSettings;
+use crate::policies::retry::{BudgetSettings, RetrySettings};
+use crate::policies::rollout::RolloutSettings;
+use crate::random::law::Law;
+use crate::time::{Duration, Time};
+
+/// A scenario file with its strategies, ready to run.
+#[derive(Clone, Debug)]
+pub struct Study {
+    /// `scenario.name`, also the name of the results folder: letters, digits, `-`, `_`, `.`; never `.` or `..`.
+    pub name: String,
+    /// `scenario.title`: one line for charts; defaults to the name.
+    pub title: String,
+    /// Text shown on every chart, e.g. that storm time runs 12 times faster (`scenario.note`).
+    pub note: Option<String>,
+    /// Root seed.
+    pub seed: u64,
+    /// Replications per strategy, at least 1.
+    pub replications: u32,
+    /// Start of the counted part of a run.
+    pub warm_up: Duration,
+    /// End of the counted part; sources stop here.
+    pub duration: Duration,
+    /// Width of one timeline window.
+    pub resolution: Duration,
+    /// Metric that decides between strategies (default `availability`).
+    pub primary: String,
+    /// Position of the strategy that the others are compared with (default 0).
+    pub baseline: usize,
+    /// Service level objective, if one is stated.
+    pub objective: Objective,
+    /// Strategies in file order; a file without any has one named `default`.
+    pub strategies: Vec<Strategy>,
+    /// `[thresholds]`.
+    pub thresholds: Vec<Threshold>,
+    /// The limits in force.
+    pub limits: Limits,
+    /// The text of the scenario file as it was read (includes excluded), for the report.
+    pub text: String,
+    /// Hash of everything that was read (file, includes, traces), for `run.json`.
+    pub hash: u64,
+    /// Path as given on the command line, `-` for standard input.
+    pub path: String,
+    /// Things that are legal but worth a line on stderr and in `run.json`.
+    pub warnings: Vec<String>,
+}
+
+/// One strategy: its name and the scenario with its overrides applied.
+#[derive(Clone, Debug)]
+pub struct Strategy {
+    /// Unique within the study.
+    pub name: String,
+    /// One line on what it adds (`strategy.title`), may be empty.
+    pub title: String,
+    /// The merged scenario.
+    pub scenario: Scenario,
+}
+
+/// `[objective]`: what counts as recovered, and the promise the error budget is measured against.
+#[derive(Clone, Debug, Default)]
+pub struct Objective {
+    /// Wanted availability, 0..1.
+    pub availability: Option<f64>,
+    /// Wanted p99 latency.
+    pub latency_p99: Option<Duration>,
+}
+
+/// `[limits]`: how much a scenario may ask for. Every one is named in the error that it causes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Events waiting at one moment (default 4 million; at most 2^24).
+    pub pending_events: u64,
+    /// Requests and calls in flight at one moment (default 4 million; at most 2^24).
+    pub in_flight: u64,
+    /// Instances over the life of a run (default 100 000).
+    pub instances: u64,
+    /// Requests of one replication (default 1 000 million).
+    pub requests: u64,
+    /// Events of one replication (default 20 000 million; at most 2^36).
+    pub events: u64,
+    /// Replications (default 10 000).
+    pub replications: u64,
+    /// Size of a file that a scenario names, in bytes (default 256 MiB).
+    pub file_size: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            pending_events: 4_000_000,
+            in_flight: 4_000_000,
+            instances: 100_000,
+            requests: 1_000_000_000,
+            events: 20_000_000_000,
+            replications: 10_000,
+            file_size: 256 << 20,
+        }
+    }
+}
+
+/// One threshold: `"latency{strategy:hpa}" = ["p(99) < 800ms"]`, or `"service.api.utilization" = ["mean < 80%"]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Threshold {
+    /// As it was written, for messages: `latency{strategy:hpa}: p(99) < 800ms`.
+    pub text: String,
+    /// Full name of the metric in `summary.json` (`latency_p99_ms`, `availability`).
+    pub metric: String,
+    /// Position of the strategy, or `None` for all.
+    pub strategy: Option<usize>,
+    /// Which way.
+    pub comparison: Comparison,
+    /// Right-hand side, in the unit of the metric.
+    pub value: f64,
+    /// Whether *inconclusive* passes (`allow-inconclusive = true` in `[thresholds]`).
+    pub allow_inconclusive: bool,
+}
+
+/// Operators of a threshold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// `<`
+    Less,
+    /// `<=`
+    AtMost,
+    /// `>`
+    Greater,
+    /// `>=`
+    AtLeast,
+    /// `==`
+    Equal,
+    /// `!=`
+    NotEqual,
+}
+
+/// Everything that exists in one run.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Failure domains.
+    pub zones: Vec<String>,
+    /// `[network]`.
+    pub network: Network,
+    /// Machines.
+    pub node_pools: Vec<NodePool>,
+    /// Services.
+    pub services: Vec<Service>,
+    /// Where requests come from.
+    pub sources: Vec<Source>,
+    /// Troubles, scheduled or drawn.
+    pub faults: Vec<Fault>,
+    /// What operators do at given times.
+    pub actions: Vec<Action>,
+    /// Version changes.
+    pub rollouts: Vec<RolloutPlan>,
+}
+
+/// One-way delays. A law that is constant and zero costs nothing.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Between two instances in the same zone (also without zones). Default 0.
+    pub same_zone: Law,
+    /// Between zones without a link of their own. Default 1 ms where the scenario has two or more zones.
+    pub cross_zone: Law,
+    /// Between a source outside (one without a zone) and any instance. Default 0.
+    pub outside: Law,
+    /// `[[network.link]] between = ["a", "b"], latency = ".."`, both directions.
+    pub links: Vec<Link>,
+}
+
+/// Delay between two particular zones.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Zone indices.
+    pub between: (usize, usize),
+    /// One-way delay.
+    pub latency: Law,
+}
+
+/// `[[node-pool]]`.
+#[derive(Clone, Debug)]
+pub struct NodePool {
+    /// Unique name.
+    pub name: String,
+    /// Number of nodes, dealt over the zones in turn.
+    pub nodes: u32,
+    /// Cores of one node; may be fractional (`"500m"` is not accepted, `0.5` is).
+    pub cores: f64,
+    /// Memory of one node, bytes.
+    pub memory: u64,
+    /// Zones the nodes are dealt over; empty means no zone.
+    pub zones: Vec<usize>,
+    /// Price of one node for one hour, if given (`price = "0.19/h"`).
+    pub price: Option<f64>,
+}
+
+/// `[[service]]`.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Unique name.
+    pub name: String,
+    /// Instances at the start.
+    pub replicas: u32,
+    /// Pool its instances are placed on; `None` when the scenario has no pools (then they need no node).
+    pub pool: Option<usize>,
+    /// One running copy.
+    pub instance: Instance,
+    /// At least one.
+    pub endpoints: Vec<Endpoint>,
+    /// Calling side of each called service, in order of first mention in the steps.
+    pub edges: Vec<Edge>,
+    /// The service's own limiter, in front of its queue, one per instance.
+    pub limiter: Option<LimiterSettings>,
+    /// Control loop over the number of replicas.
+    pub autoscaler: Option<AutoscalerSettings>,
+    /// How the autoscaler's metrics reach it.
+    pub metrics: MetricsPipeline,
+    /// Time until a client learns that an instance came or went, drawn per client and change.
+    pub discovery: Law,
+    /// `[[service.cache]]`.
+    pub caches: Vec<Cache>,
+    /// `[[service.pool]]`: connections each instance holds to something slow.
+    pub pools: Vec<Pool>,
+    /// `[[service.version]]`; the first is what runs at the start (one named `v1` if none is written).
+    pub versions: Vec<Version>,
+    /// Price of one instance for one hour, if given.
+    pub price: Option<f64>,
+}
+
+/// `instance = { .. }`.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// Cores it may use at full speed. Default 1.
+    pub cores: u32,
+    /// CPU request in cores, as the autoscaler and the placement see it. Default `cores`.
+    pub cpu_request: f64,
+    /// Memory, bytes. Default 0 (takes no room).
+    pub memory: u64,
+    /// How work is executed.
+    pub mode: Mode,
+    /// How runnable `cpu` steps share the cores. Default `Shared` for threads, `Fifo` for async.
+    pub cpu: CpuSharing,
+    /// Waiting places; `None` is unbounded (the default).
+    pub queue: Option<u32>,
+    /// What happens to an attempt that finds the queue full. Default `Reject`.
+    pub full: Full,
+    /// Which waiting attempt starts next. Default `Fifo`.
+    pub order: Order,
+    /// Longest wait in the queue, drawn per attempt; then the attempt is rejected. `None` = for ever.
+    pub queue_timeout: Option<Law>,
+    /// Time to fetch the image on a node that does not have it. Default 0.
+    pub pull: Law,
+    /// From the end of the pull to readiness. Default 0.
+    pub start: Law,
+    /// Slow first minutes.
+    pub warm_up: Option<WarmUp>,
+    /// Longest time an instance may finish its work after it was asked to stop. Default 30 s.
+    pub grace: Duration,
+    /// How speed falls with the number of attempts inside.
+    pub slow_down: SlowDown,
+}
+
+/// `mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A worker is held through `wait` and `call`.
+    Threads {
+        /// Number of workers (default: `cores`); `u32::MAX` for `workers = "unlimited"`.
+        workers: u32,
+    },
+    /// Nothing is held while waiting.
+    Async {
+        /// Attempts inside at one moment (default unlimited, `u32::MAX`).
+        max_in_flight: u32,
+    },
+}
+
+/// `cpu`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CpuSharing {
+    /// Egalitarian processor sharing: n runnable steps on c cores each run at min(1, c/n).
+    Shared,
+    /// First come, first served, each step to its end on one core.
+    Fifo,
+}
+
+/// `full`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// Answer at once with an error.
+    Reject,
+    /// Say nothing: the caller notices by its timeout, or by SYN retries after 1, 3, 7 s ...
+    Drop,
+}
+
+/// `order`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Oldest first.
+    Fifo,
+    /// Newest first.
+    Lifo,
+    /// Highest priority of the source first (`source.priority`), oldest first among equals.
+    Priority,
+}
+
+/// `warm-up = { for = "60s", slowdown = 4 }`: demand is multiplied by `slowdown` at readiness, falling linearly to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WarmUp {
+    /// How long.
+    pub lasts: Duration,
+    /// Factor at the start, at least 1.
+    pub slowdown: f64,
+}
+
+/// How much longer each `cpu` step takes with n attempts inside the instance.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SlowDown {
+    /// Not at all.
+    None,
+    /// Universal scalability law: 1 + alpha (n - 1) + beta n (n - 1).
+    Usl {
+        /// Contention.
+        alpha: f64,
+        /// Coherency.
+        beta: f64,
+    },
+    /// `slow-down = { table = [1, 1.1, 1.3] }`: factor at n = 1, 2, 3 ...; the last holds beyond.
+    Table(Vec<f64>),
+}
+
+/// `[[service.endpoint]]`.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Unique within the service.
+    pub name: String,
+    /// What serving it takes, in order.
+    pub steps: Vec<Step>,
+}
+
+/// A service's endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EndpointRef {
+    /// Position in `Scenario::services`.
+    pub service: usize,
+    /// Position in `Service::endpoints`.
+    pub endpoint: usize,
+}
+
+/// One step of an endpoint, or of a source's journey.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// `cpu LAW [* LAW]`: the request's part times the attempt's part (a plain number).
+    Cpu(Demand),
+    /// `wait LAW [* LAW]`: time that needs no core (disk, a third party).
+    Wait(Demand),
+    /// `call SERVICE.ENDPOINT [timeout=..] [probability=..]`.
+    Call(Call),
+    /// `choose 70% a.x, 30% b.y` (shares may sum to less than 1; the rest calls nothing).
+    Choose(Vec<(f64, Call)>),
+    /// `parallel [any|quorum=N] a.x b.y [times=N] [timeout=..]`.
+    Parallel {
+        /// All calls leave at the same moment (`times` is already multiplied out).
+        calls: Vec<Call>,
+        /// How many successes let the step go on (`all` = number of calls, `any` = 1).
+        need: u32,
+    },
+    /// `cache NAME`: on a hit the next step is skipped.
+    Cache(usize),
+    /// `pool NAME`: the next step runs holding one of the pool's connections.
+    Pool(usize),
+}
+
+/// Work or waiting of a step.
+#[derive(Clone, Debug)]
+pub struct Demand {
+    /// The same for every attempt and instance.
+    pub request: Law,
+    /// Multiplies it, drawn anew for each attempt.
+    pub attempt: Option<Law>,
+}
+
+/// A call to another service.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Where to.
+    pub to: EndpointRef,
+    /// Position in the caller's `edges`.
+    pub edge: usize,
+    /// Time limit of one attempt: the step's own `timeout=`, else the edge's.
+    pub timeout: Option<Duration>,
+    /// Share of requests that make the call, 0..1.
+    pub probability: f64,
+}
+
+/// The calling side between one caller and one called service: `service.X.call.Y`, `source.S.call.Y`, merged over the
+/// called service's `callers`.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    /// Called service.
+    pub to: usize,
+    /// Whether a timed-out attempt is cancelled at the callee; otherwise its work goes on (the default).
+    pub cancel: bool,
+    /// Retries.
+    pub retry: Option<RetrySettings>,
+    /// Bound on retries.
+    pub retry_budget: Option<BudgetSettings>,
+    /// Circuit breaker.
+    pub breaker: Option<BreakerSettings>,
+    /// Limiter on the calling side.
+    pub limiter: Option<LimiterSettings>,
+    /// Balancer (default `round-robin`).
+    pub balancer: BalancerSettings,
+    /// Who owns the policies' state.
+    pub sharing: Sharing,
+}
+
+/// `sharing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Each calling instance (each client of a source) has its own; it dies with the instance.
+    Instance,
+    /// One for all instances of the calling service.
+    Service,
+}
+
+/// `[[service.cache]]`.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    /// Unique within the service.
+    pub name: String,
+    /// Number of different keys.
+    pub keys: u64,
+    /// Zipf exponent of their popularity (0 = uniform).
+    pub zipf: f64,
+    /// Entries it can hold (least recently used goes first); `None` = all keys.
+    pub capacity: Option<u64>,
+    /// Life of an entry; `None` = for ever.
+    pub ttl: Option<Duration>,
+    /// `true`: one cache per instance, cold after a restart. `false`: one for the service.
+    pub local: bool,
+    /// Concurrent misses of one key wait for the first one's answer.
+    pub single_flight: bool,
+}
+
+/// `[[service.pool]]`: a connection pool of each instance.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    /// Unique within the service.
+    pub name: String,
+    /// Connections.
+    pub size: u32,
+    /// Longest wait for one; then the attempt fails. `None` = for ever.
+    pub max_wait: Option<Duration>,
+}
+
+/// `[[service.version]]`.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// Unique within the service.
+    pub name: String,
+    /// Multiplies every `cpu` step (default 1).
+    pub demand: f64,
+    /// Share of attempts that fail after their work (default 0).
+    pub error_rate: f64,
+}
+
+/// `metrics = { period = "15s", window = "30s", delay = "0s" }`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricsPipeline {
+    /// Time between scrapes (default 15 s).
+    pub period: Duration,
+    /// Length of the averaging window (default 30 s).
+    pub window: Duration,
+    /// From the end of a window until control loops can read the sample (default 0).
+    pub delay: Duration,
+}
+
+/// `[[source]]`.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Unique name.
+    pub name: String,
+    /// The journey: what one request does, in order. `to = "api.get"` is one `Call`.
+    pub steps: Vec<Step>,
+    /// Calling side of each called service.
+    pub edges: Vec<Edge>,
+    /// Clients, each with its own policies and its own late view. Default 1.
+    pub clients: u32,
+    /// Zone it sits in; `None` is outside.
+    pub zone: Option<usize>,
+    /// When requests come.
+    pub arrivals: Arrivals,
+    /// Time after which the user is gone; a later answer is not good.
+    pub deadline: Option<Duration>,
+    /// Priority of its requests, inherited by every call below; larger is more important. Default 0.
+    pub priority: u8,
+    /// Whether the deadline travels down the call tree and cancels what is left there.
+    pub propagate_deadline: bool,
+}
+
+/// `arrivals.*`.
+#[derive(Clone, Debug)]
+pub enum Arrivals {
+    /// `arrivals.poisson = { rate = "90/s" }` or `{ profile = .. , scale = 2 }`: a Poisson process with varying rate.
+    Poisson(Profile),
+    /// `arrivals.deterministic = { rate = "90/s" }`: equal gaps of the current rate.
+    Deterministic(Profile),
+    /// `arrivals.renewal = { gap = "gamma(10ms, cv=2)" }`: independent gaps with any law.
+    Renewal(Law),
+    /// `arrivals.mmpp = { states = [{ rate = "5/s", lasts = "100s" }, ..] }`: cycles through the states, each lasting an
+    /// exponential time with the given mean.
+    Mmpp(Vec<(f64, Duration)>),
+    /// `arrivals.trace = { file = "x.csv", column = "t" }`: one request per row, at these instants.
+    Trace(Vec<Time>),
+    /// `arrivals.users = { count = 100, think = "exp(5s)", .. }`: closed loop.
+    Users(Users),
+}
+
+/// Closed loop.
+#[derive(Clone, Debug)]
+pub struct Users {
+    /// How many.
+    pub count: u32,
+    /// Time between an answer and the next request.
+    pub think: Law,
+    /// Share of users who stay away for `away` after a bad answer.
+    pub leave: f64,
+    /// How long they stay away.
+    pub away: Law,
+}
+
+/// Rate over time, in requests per second; piecewise linear or piecewise constant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// (start, rate at start), ascending, first at 0. After the last point the last rate holds.
+    pub points: Vec<(Time, f64)>,
+    /// Whether the rate moves linearly from point to point, or holds until the next.
+    pub linear: bool,
+    /// Adds `amplitude * sin(2 pi t / period)` to a constant first rate, if set (`diurnal`, exact sinusoid).
+    pub sinusoid: Option<Sinusoid>,
+}
+
+/// The moving part of a sinusoidal profile.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sinusoid {
+    /// Requests per second, at most the base rate.
+    pub amplitude: f64,
+    /// Length of one wave.
+    pub period: Duration,
+    /// Where in the wave the run starts, 0..1.
+    pub phase: f64,
+}
+
+/// `[[fault]]`.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Label on charts; defaults to what it does.
+    pub name: String,
+    /// When.
+    pub when: When,
+    /// What.
+    pub what: Trouble,
+}
+
+/// When a fault strikes.
+#[derive(Clone, Debug)]
+pub enum When {
+    /// `at = "1h40m"`, with `for = ".."` inside the fault (`None`: for ever, or by its nature instantaneous).
+    At {
+        /// Start.
+        at: Time,
+        /// Length.
+        lasts: Option<Duration>,
+    },
+    /// `mtbf = "exp(30d)"`, `mttr = "lognormal(3h, cv=2)"`: drawn for each target on its own, in calendar time.
+    Drawn {
+        /// Up time.
+        mtbf: Law,
+        /// Down time.
+        mttr: Law,
+        /// How many targets can be under repair at one moment (`crew = 1`); the others wait in order. `None` = all.
+        crew: Option<u32>,
+    },
+}
+
+/// Which instances of a service are struck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Service.
+    pub service: usize,
+    /// How many instances, the oldest ready ones first; `None` = all.
+    pub count: Option<u32>,
+}
+
+/// What a fault does.
+#[derive(Clone, Debug)]
+pub enum Trouble {
+    /// Instances die; their work is lost; each is replaced after its normal start-up.
+    Crash(Target),
+    /// CPU work takes `factor` times as long.
+    Slow(Target, f64),
+    /// Attempts fail with this probability after their work.
+    ErrorRate(Target, f64),
+    /// Nothing moves inside, connections stay open.
+    Hang(Target),
+    /// Nodes die with everything on them.
+    NodeLoss {
+        /// Pool.
+        pool: usize,
+        /// How many, in node order.
+        count: u32,
+    },
+    /// Every node of the zone dies.
+    ZoneLoss {
+        /// Zone.
+        zone: usize,
+    },
+    /// No message passes between two zones.
+    Partition {
+        /// Zones.
+        between: (usize, usize),
+    },
+    /// Each message is lost with this probability; between two zones, or everywhere.
+    PacketLoss {
+        /// Zones; `None` = everywhere.
+        between: Option<(usize, usize)>,
+        /// Probability, 0..1.
+        rate: f64,
+    },
+    /// Each message takes this much longer; between two zones, or everywhere.
+    AddedLatency {
+        /// Zones; `None` = everywhere.
+        between: Option<(usize, usize)>,
+        /// One-way addition.
+        latency: Law,
+    },
+    /// Every attempt at the service is refused at once.
+    Outage {
+        /// Service.
+        service: usize,
+    },
+}
+
+/// `[[action]]`: what an operator does.
+#[derive(Clone, Debug)]
+pub struct Action {
+    /// When.
+    pub at: Time,
+    /// What.
+    pub what: Operation,
+}
+
+/// Operator actions.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// Set the wanted replicas of a service.
+    Scale {
+        /// Service.
+        service: usize,
+        /// Wanted replicas.
+        replicas: u32,
+    },
+    /// Let only this share of a source's requests in (0 pauses it, 1 resumes).
+    Throttle {
+        /// Source.
+        source: usize,
+        /// Share, 0..1.
+        share: f64,
+    },
+    /// Refuse every attempt at one endpoint, or allow it again.
+    KillSwitch {
+        /// Endpoint.
+        endpoint: EndpointRef,
+        /// `true` refuses.
+        on: bool,
+    },
+}
+
+/// `[[rollout]]`: at `at`, `service` starts moving to version `to`.
+#[derive(Clone, Debug)]
+pub struct RolloutPlan {
+    /// Start.
+    pub at: Time,
+    /// Service.
+    pub service: usize,
+    /// Position in `Service::versions`.
+    pub to: usize,
+    /// How.
+    pub how: RolloutSettings,
+}
