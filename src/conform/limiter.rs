@@ -1,0 +1,6 @@
+//! Adapters for the limiter vectors.
+
+use super::Adapter;
+
+/// See the module documentation.
+pub const ADAPTERS: &[Adapter] = &[];

@@ -1,0 +1,12 @@
+//! The one integration binary; each module tells one kind of story.
+
+mod cli;
+mod conservation;
+mod contracts;
+mod determinism;
+mod errors;
+mod fidelity;
+mod layers;
+mod queueing;
+mod scenarios;
+mod snapshots;
