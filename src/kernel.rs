@@ -1,1 +1,115 @@
-//! To be written.
+//! The deterministic kernel: it keeps time and nothing else.
+//!
+//! A model is a state and a `handle`; the kernel hands it events in the order of (time, sequence) until the queue is
+//! empty, the horizon is reached or somebody cancels. Constant delays live in [`ring::Ring`]s, of which only the oldest
+//! entry stands in the queue. Every event enters the [`journal::Journal`]; two runs with the same digest did the same.
+
+pub mod arena;
+pub mod journal;
+pub mod queue;
+pub mod ring;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::time::Time;
+use journal::Journal;
+use queue::{Payload, Queue};
+
+/// What the kernel runs.
+pub trait Model {
+    /// Handles one event; schedules more. `Err` ends the run at once.
+    fn handle(&mut self, now: Time, payload: Payload, queue: &mut Queue) -> Result<(), Stop>;
+
+    /// Asked every few thousand events: whether the run may end before its horizon.
+    fn finished(&self) -> bool;
+
+    /// Largest number of pending events.
+    fn pending_limit(&self) -> u64;
+}
+
+/// Why a run ended before its horizon.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stop {
+    /// A limit of the scenario was reached.
+    #[error("the run needs more than {limit} {what} (limit `{name}`)")]
+    Limit {
+        /// Key in `[limits]`.
+        name: &'static str,
+        /// What is counted, in words.
+        what: &'static str,
+        /// Its value.
+        limit: u64,
+    },
+    /// Events follow each other without end and no time passes.
+    #[error("the scenario is stuck at {at}: events follow each other without end and no time passes")]
+    Stuck {
+        /// When.
+        at: Time,
+    },
+    /// Somebody pressed Ctrl-C.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+/// A handle on runs in progress, shared between threads.
+#[derive(Debug, Default)]
+pub struct Handle {
+    /// Set to stop all runs.
+    pub cancelled: AtomicBool,
+    /// Simulated nanoseconds finished, over all runs.
+    pub done_ns: AtomicU64,
+}
+
+/// Runs `model` until the queue is empty, `horizon` is passed, or the model has finished. Returns the time of the last
+/// event handled.
+pub fn run<M: Model>(
+    model: &mut M,
+    queue: &mut Queue,
+    journal: &mut Journal,
+    horizon: Time,
+    max_events: u64,
+    handle: &Handle,
+) -> Result<Time, Stop> {
+    let mut now = Time::ZERO;
+    let mut reported = 0;
+    let mut idle_checks = 0;
+    loop {
+        for _ in 0..CHECK_EVERY {
+            let Some((time, payload)) = queue.pop() else {
+                return Ok(now);
+            };
+            assert!(time >= now, "INV-1: time never goes back");
+            if time > horizon {
+                return Ok(now);
+            }
+            now = time;
+            journal.record(time, payload);
+            model.handle(time, payload, queue)?;
+        }
+        idle_checks = if now.0 == reported { idle_checks + 1 } else { 0 };
+        if idle_checks > MAX_IDLE_CHECKS {
+            return Err(Stop::Stuck { at: now });
+        }
+        handle.done_ns.fetch_add(now.0 - reported, Ordering::Relaxed);
+        reported = now.0;
+        if queue.len() as u64 > model.pending_limit() {
+            let limit = model.pending_limit();
+            return Err(Stop::Limit { name: "pending-events", what: "events waiting at one moment", limit });
+        }
+        if handle.cancelled.load(Ordering::Relaxed) {
+            return Err(Stop::Cancelled);
+        }
+        if journal.events() > max_events {
+            return Err(Stop::Limit { name: "events", what: "events in one replication", limit: max_events });
+        }
+        if model.finished() {
+            return Ok(now);
+        }
+    }
+}
+
+/// Events between two looks at the handle: rare enough to cost nothing, often enough to stop within milliseconds.
+const CHECK_EVERY: u32 = 4096;
+
+/// So many checks without progress in time (40 million events in one nanosecond) mean that there will never be any.
+const MAX_IDLE_CHECKS: u32 = 10_000;

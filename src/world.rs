@@ -1,1 +1,304 @@
-//! To be written.
+//! What exists: sources, clients, network, services, instances, nodes, faults, control loops, telemetry.
+//!
+//! [`World`] is the state; [`World::handle`] sends each kind of event to the file that owns it:
+//!
+//! | event | what happens | file |
+//! |---|---|---|
+//! | `ARRIVAL`, `USER` | a request begins | `source` |
+//! | `TRANSMIT`, `REPLY` | a message arrives | `network` |
+//! | `STEP`, `SHARED` | work or waiting ends | `program`, `cpu` |
+//! | `RING` | timeouts and deadlines | `call` |
+//! | `RETRY` | a delayed attempt starts | `call` |
+//! | `PATIENCE` | a queued attempt gives up | `instance` |
+//! | `CONTROL` | everything rare: life cycle, control loops, faults, windows | `control`, `fleet`, `fault`, `telemetry` |
+//!
+//! The life of one attempt: `call` picks an endpoint and sends it, `network` delivers it, `instance` queues and starts
+//! it, `program` runs its steps, `instance` lets it leave, `network` carries the answer, `call` decides what follows.
+
+mod cache;
+mod call;
+mod control;
+mod cpu;
+mod fault;
+mod fleet;
+mod frame;
+mod instance;
+mod network;
+mod outbound;
+mod program;
+mod report;
+mod rollout;
+mod service;
+mod source;
+pub mod spec;
+mod telemetry;
+
+pub use report::{LogEntry, RunReport, WindowSeries};
+
+use crate::kernel::arena::Arena;
+use crate::kernel::journal::Journal;
+use crate::kernel::queue::{Payload, Queue};
+use crate::kernel::ring::Ring;
+use crate::kernel::{self, Handle, Model, Stop};
+use crate::random::Key;
+use crate::time::Time;
+
+use call::{CallState, RequestRecord};
+use control::Control;
+use fleet::Node;
+use frame::{Frame, Side};
+use instance::Instance;
+use network::Network;
+use outbound::Outbound;
+use service::Service;
+use source::Source;
+use spec::Spec;
+use telemetry::Telemetry;
+
+/// The state of one run.
+pub struct World<'a> {
+    spec: &'a Spec,
+    /// Root of all keyed draws.
+    key: Key,
+    seed: u64,
+    /// Salt of each op: hash of its owner's name and its position there, so that strategies that change one service do
+    /// not shift the draws of another.
+    op_salts: Vec<u64>,
+    frames: Arena<Frame>,
+    /// Parallel to `frames` if `has_sides`, else empty.
+    sides: Vec<Side>,
+    calls: Arena<CallState>,
+    requests: Arena<RequestRecord>,
+    rings: Vec<Ring>,
+    outbounds: Vec<Outbound>,
+    instances: Vec<Instance>,
+    services: Vec<Service>,
+    sources: Vec<Source>,
+    nodes: Vec<Node>,
+    network: Network,
+    controls: Arena<Option<Control>>,
+    rollouts: Vec<rollout::Progress>,
+    faults: Vec<fault::Progress>,
+    /// Endpoints (by first op) that a kill switch refuses.
+    killed: Vec<u16>,
+    telemetry: Telemetry,
+    /// Good answers slower than this count against the latency objective, ns.
+    slow_above: u64,
+    /// Root requests in progress.
+    open_roots: u64,
+    /// Sources that will still send something.
+    live_sources: u32,
+    /// Whether some attempt may need a [`Side`].
+    has_sides: bool,
+    /// Whether frames keep a list of the attempts they wait for.
+    tracks_children: bool,
+    /// Whether requests keep a record (users, version consistency).
+    tracks_requests: bool,
+}
+
+/// Ends a handler early because a limit of the scenario was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Full {
+    InFlight,
+    Instances,
+    Requests,
+}
+
+/// Result of everything that may need a new slot.
+type Flow = Result<(), Full>;
+
+/// Event kinds, see the module documentation.
+const ARRIVAL: u8 = 0;
+const STEP: u8 = 1;
+const SHARED: u8 = 2;
+const TRANSMIT: u8 = 3;
+const REPLY: u8 = 4;
+const RING: u8 = 5;
+const RETRY: u8 = 6;
+const USER: u8 = 7;
+const PATIENCE: u8 = 8;
+const CONTROL: u8 = 9;
+
+/// Runs one replication of `spec` with `seed` and reports what was seen.
+pub fn run(spec: &Spec, seed: u64, handle: &Handle) -> Result<RunReport, Stop> {
+    let mut queue = Queue::new();
+    let mut journal = Journal::default();
+    let mut world = World::new(spec, seed);
+    world.begin(&mut queue).map_err(|full| world.stop(full))?;
+    let end = kernel::run(&mut world, &mut queue, &mut journal, spec.horizon, spec.limits.events, handle)?;
+    Ok(world.report(end, &journal))
+}
+
+impl Model for World<'_> {
+    #[inline]
+    fn handle(&mut self, now: Time, payload: Payload, queue: &mut Queue) -> Result<(), Stop> {
+        let index = payload.index();
+        let flow = match payload.kind() {
+            ARRIVAL => self.on_arrival(now, queue, index),
+            STEP => self.on_step(now, queue, index),
+            SHARED => self.on_shared(now, queue, index),
+            TRANSMIT => self.on_transmit(now, queue, index),
+            REPLY => self.on_reply(now, queue, index),
+            RING => self.on_ring(now, queue, index),
+            RETRY => self.on_retry(now, queue, index),
+            USER => self.on_user(now, queue, index),
+            PATIENCE => self.on_patience(now, queue, index),
+            _ => self.on_control(now, queue, index),
+        };
+        flow.map_err(|full| self.stop(full))
+    }
+
+    fn finished(&self) -> bool {
+        self.live_sources == 0 && self.open_roots == 0
+    }
+
+    fn pending_limit(&self) -> u64 {
+        self.spec.limits.pending_events
+    }
+}
+
+impl<'a> World<'a> {
+    fn new(spec: &'a Spec, seed: u64) -> Self {
+        let retries = |edges: &[spec::EdgeSpec]| edges.iter().any(|edge| edge.is_stateful() || edge.cancel);
+        let nested = spec.services.iter().any(|service| !service.edges.is_empty() || service.limiter.is_some());
+        let stateful = spec.services.iter().any(|service| retries(&service.edges))
+            || spec.sources.iter().any(|source| retries(&source.edges));
+        let users = spec.sources.iter().any(|source| matches!(source.arrivals, spec::Arrivals::Users { .. }));
+        let tracks_requests = users || spec.services.iter().any(|service| service.version_slot.is_some());
+        let tracks_children = spec.sources.iter().any(|source| source.propagate_deadline)
+            || spec.services.iter().any(|service| service.edges.iter().any(|edge| edge.cancel))
+            || spec.sources.iter().any(|source| source.edges.iter().any(|edge| edge.cancel));
+        let ring = |(index, delay): (usize, &crate::time::Duration)| {
+            Ring::new(*delay, Payload::new(RING, index as u32))
+        };
+        let mut world = Self {
+            spec,
+            key: Key::new(seed),
+            seed,
+            op_salts: op_salts(spec),
+            frames: Arena::new(spec.limits.in_flight),
+            sides: Vec::new(),
+            calls: Arena::new(spec.limits.in_flight),
+            requests: Arena::new(spec.limits.in_flight),
+            rings: spec.rings.iter().enumerate().map(ring).collect(),
+            outbounds: Vec::new(),
+            instances: Vec::new(),
+            services: Vec::new(),
+            sources: Vec::new(),
+            nodes: Vec::new(),
+            network: Network::new(spec),
+            controls: Arena::new(crate::kernel::queue::MAX_INDEX),
+            rollouts: spec.rollouts.iter().map(|plan| rollout::Progress::new(plan.service)).collect(),
+            faults: Vec::new(),
+            killed: Vec::new(),
+            telemetry: Telemetry::new(&spec.pools),
+            slow_above: spec.objective.latency_p99.map_or(u64::MAX, |limit| limit.0),
+            open_roots: 0,
+            live_sources: spec.sources.len() as u32,
+            has_sides: nested || stateful || tracks_requests || tracks_children,
+            tracks_children,
+            tracks_requests,
+        };
+        world.build();
+        world
+    }
+
+    /// Creates everything that is there from the start, except instances.
+    fn build(&mut self) {
+        let spec = self.spec;
+        let kills = spec.actions.iter().any(|(_, action)| matches!(action, spec::Operation::KillSwitch(..)));
+        for (index, service) in spec.services.iter().enumerate() {
+            let strikes = |what: &spec::Trouble| match what {
+                spec::Trouble::ErrorRate(target, _) => target.service as usize == index,
+                _ => false,
+            };
+            let outage = |what: &spec::Trouble| matches!(what, spec::Trouble::Outage(at) if *at as usize == index);
+            let guarded =
+                kills || service.limiter.is_some() || spec.faults.iter().any(|fault| outage(&fault.what));
+            let fallible = service.versions.iter().any(|version| version.error_rate > 0.0)
+                || spec.faults.iter().any(|fault| strikes(&fault.what));
+            self.services.push(Service::new(service, spec.warm_up, guarded, fallible));
+        }
+        self.build_nodes();
+        let mut users = 0;
+        for (index, source) in spec.sources.iter().enumerate() {
+            let first = self.outbounds.len() as u32;
+            for _ in 0..source.clients {
+                for edge in &source.edges {
+                    self.outbounds.push(Outbound::new(edge, source.zone, index as u32, Time::ZERO));
+                }
+            }
+            let state = Source::new(source, self.seed, first, users);
+            users += state.user_count();
+            self.sources.push(state);
+        }
+        for (index, service) in spec.services.iter().enumerate() {
+            let shared = service.edges.iter().map(|edge| {
+                if !edge.shared {
+                    return frame::NIL;
+                }
+                self.outbounds.push(Outbound::new(edge, 0, frame::NIL, Time::ZERO));
+                self.outbounds.len() as u32 - 1
+            });
+            let shared: Vec<u32> = shared.collect();
+            if service.edges.iter().any(|edge| edge.shared) {
+                self.services[index].share(shared);
+            }
+        }
+    }
+
+    /// Schedules everything that happens by itself.
+    fn begin(&mut self, queue: &mut Queue) -> Flow {
+        self.begin_fleet()?;
+        self.begin_telemetry(queue);
+        self.begin_controls(queue);
+        self.begin_faults(queue);
+        for index in 0..self.spec.actions.len() {
+            self.schedule(queue, self.spec.actions[index].0, Control::Act(index as u32));
+        }
+        for index in 0..self.spec.rollouts.len() {
+            self.schedule(queue, self.spec.rollouts[index].at, Control::Rollout(index as u32));
+        }
+        self.begin_sources(queue);
+        Ok(())
+    }
+}
+
+/// Hash of every op's owner and position there.
+fn op_salts(spec: &Spec) -> Vec<u64> {
+    let mut salts = vec![0; spec.ops.len()];
+    let mut mark = |entry: u16, owner: Key| {
+        for (position, salt) in salts[entry as usize..].iter_mut().enumerate() {
+            *salt = owner.with(position as u64).0;
+            if matches!(spec.ops[entry as usize + position], spec::Op::End) {
+                break;
+            }
+        }
+    };
+    let root = Key(0).named("op");
+    for service in &spec.services {
+        for (name, entry) in &service.endpoints {
+            mark(*entry, root.named(&service.name).named(name));
+        }
+    }
+    for source in &spec.sources {
+        mark(source.entry, root.named("journey").named(&source.name));
+    }
+    salts
+}
+
+impl World<'_> {
+    #[cold]
+    fn stop(&self, full: Full) -> Stop {
+        let limits = &self.spec.limits;
+        match full {
+            Full::InFlight => Stop::Limit {
+                name: "in-flight",
+                what: "requests and calls in flight",
+                limit: u64::from(limits.in_flight),
+            },
+            Full::Instances => Stop::Limit { name: "instances", what: "instances", limit: limits.instances },
+            Full::Requests => Stop::Limit { name: "requests", what: "requests", limit: limits.requests },
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Caches: keys by popularity, least recently used out first, time to live, single flight.
+
+use std::collections::BTreeMap;
+
+use crate::kernel::queue::Queue;
+use crate::random::{Key, variate::Zipf};
+use crate::time::Time;
+
+use super::frame::{ENDED, LINKED, NIL};
+use super::spec::CacheSpec;
+use super::{Flow, World};
+
+/// Contents of one cache.
+#[derive(Debug, Default)]
+pub(super) struct CacheState {
+    /// Key: (last use, expiry).
+    entries: BTreeMap<u64, (u64, Time)>,
+    /// Last use: key. The first is the next to go.
+    by_use: BTreeMap<u64, u64>,
+    uses: u64,
+    /// Keys being fetched, with those who wait for them (single flight).
+    fetching: BTreeMap<u64, Vec<u32>>,
+    pub(super) hits: u64,
+    pub(super) misses: u64,
+}
+
+/// Answer of a look-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lookup {
+    Hit,
+    Miss,
+    /// Somebody else is fetching it; the frame goes on when that one is done.
+    Wait,
+}
+
+impl CacheState {
+    fn has(&mut self, now: Time, key: u64) -> bool {
+        let Some(&(last, expires)) = self.entries.get(&key) else { return false };
+        self.by_use.remove(&last);
+        if expires <= now {
+            self.entries.remove(&key);
+            return false;
+        }
+        self.uses += 1;
+        self.by_use.insert(self.uses, key);
+        self.entries.insert(key, (self.uses, expires));
+        true
+    }
+
+    fn store(&mut self, now: Time, key: u64, spec: &CacheSpec) {
+        if let Some((last, _)) = self.entries.remove(&key) {
+            self.by_use.remove(&last);
+        }
+        self.uses += 1;
+        self.by_use.insert(self.uses, key);
+        self.entries.insert(key, (self.uses, now + spec.ttl));
+        while self.entries.len() as u64 > spec.capacity {
+            let Some((_, oldest)) = self.by_use.pop_first() else { break };
+            self.entries.remove(&oldest);
+        }
+    }
+}
+
+const KEY_SALT: u64 = 0x6361_6368_652d_6b65;
+
+impl World<'_> {
+    /// The key that `slot` asks cache number `cache` for; the same whenever it is asked.
+    fn cache_key(&self, slot: u32, cache: u16) -> u64 {
+        let frame = &self.frames[slot];
+        let service = self.instances[frame.instance as usize].service as usize;
+        let zipf: &Zipf = &self.services[service].popularity[cache as usize];
+        zipf.sample(&mut Key(frame.key ^ KEY_SALT).with(u64::from(cache)).rng())
+    }
+
+    fn cache_of(&mut self, slot: u32, cache: u16) -> (&mut CacheState, &CacheSpec) {
+        let instance = &mut self.instances[self.frames[slot].instance as usize];
+        let service = instance.service as usize;
+        let spec = &self.spec.services[service].caches[cache as usize];
+        let state = if spec.local {
+            &mut instance.more.caches[cache as usize]
+        } else {
+            &mut self.services[service].caches[cache as usize]
+        };
+        (state, spec)
+    }
+
+    /// Looks the frame's key up.
+    pub(super) fn cache_lookup(&mut self, now: Time, slot: u32, cache: u16) -> Lookup {
+        let key = self.cache_key(slot, cache);
+        let (state, spec) = self.cache_of(slot, cache);
+        if state.has(now, key) {
+            state.hits += 1;
+            return Lookup::Hit;
+        }
+        if spec.single_flight {
+            if let Some(waiting) = state.fetching.get_mut(&key) {
+                waiting.push(slot);
+                self.frames[slot].flags |= LINKED;
+                return Lookup::Wait;
+            }
+            state.fetching.insert(key, Vec::new());
+        }
+        state.misses += 1;
+        Lookup::Miss
+    }
+
+    /// Stores the frame's key; whoever waited for it looks again (and hits).
+    pub(super) fn cache_fill(&mut self, now: Time, queue: &mut Queue, slot: u32, cache: u16) -> Flow {
+        let key = self.cache_key(slot, cache);
+        let (state, spec) = self.cache_of(slot, cache);
+        state.store(now, key, spec);
+        let waiting = state.fetching.remove(&key).unwrap_or_default();
+        self.wake(now, queue, waiting)
+    }
+
+    /// `slot` leaves without having fetched what it had begun to: those who wait for it look again, and the first of
+    /// them fetches.
+    pub(super) fn abandon_fetches(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        let service = self.instances[self.frames[slot].instance as usize].service as usize;
+        let pc = self.frames[slot].pc as usize;
+        // It fetches for each fill that still lies ahead without its look-up.
+        let mut cache = None;
+        for op in &self.spec.ops[pc..] {
+            match op {
+                super::spec::Op::CacheFill { cache: found } => {
+                    cache = Some(*found);
+                    break;
+                }
+                super::spec::Op::CacheLookup { .. } | super::spec::Op::End => break,
+                _ => {}
+            }
+        }
+        let Some(cache) = cache else { return Ok(()) };
+        if !self.spec.services[service].caches[cache as usize].single_flight {
+            return Ok(());
+        }
+        let key = self.cache_key(slot, cache);
+        let waiting = self.cache_of(slot, cache).0.fetching.remove(&key).unwrap_or_default();
+        self.wake(now, queue, waiting)
+    }
+
+    fn wake(&mut self, now: Time, queue: &mut Queue, waiting: Vec<u32>) -> Flow {
+        for slot in waiting {
+            debug_assert!(slot != NIL);
+            self.frames[slot].flags &= !LINKED;
+            if self.frames[slot].has(ENDED) {
+                self.release_if_loose(slot);
+            } else {
+                self.advance(now, queue, slot)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,540 @@
+//! Caller side of a call: attempts, timeouts, retries, breaker, limiter.
+//!
+//! Order of a call (DESIGN section 3): deadline, retry, breaker, limiter, pick, network. A call over an edge without
+//! retry, breaker and limiter is just its one attempt; otherwise a [`CallState`] holds what outlives an attempt.
+
+use crate::kernel::queue::{Payload, Queue};
+use crate::policies::balancer::Balancer as _;
+use crate::policies::breaker::Breaker as _;
+use crate::policies::limiter::Limiter as _;
+use crate::policies::retry::{Budget as _, Retry, RetryPolicy as _};
+use crate::policies::view::{Admit, Class, Outcome, Permit, RequestHead, Slot};
+use crate::random::Key;
+use crate::time::{Duration, Time};
+
+use super::frame::{AWAITED, ENDED, EVENT, Frame, INSIDE, NIL, Side};
+use super::spec::NO_RING;
+use super::{Flow, Full, RETRY, World};
+
+/// A call that may take more than one attempt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CallState {
+    pub(super) parent: u32,
+    pub(super) parent_pc: u16,
+    /// Position in `Spec::calls`.
+    pub(super) call: u32,
+    pub(super) outbound: u32,
+    pub(super) request: u32,
+    pub(super) key: u64,
+    /// Tag of the caller's own attempts.
+    pub(super) tag: u32,
+    pub(super) priority: u8,
+    pub(super) started: Time,
+    pub(super) attempt: u32,
+    /// Delay before the present attempt.
+    pub(super) delay: Duration,
+    pub(super) breaker: Permit,
+    pub(super) limiter: Permit,
+    /// When the present attempt was sent.
+    pub(super) sent: Time,
+    /// A limiter has already let the next attempt in, at this event's time.
+    pub(super) admitted: bool,
+    /// The call is not over yet.
+    pub(super) open: bool,
+}
+
+/// What a root request carries beyond its frame.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RequestRecord {
+    /// Frames and calls that refer to it.
+    pub(super) refs: u32,
+    /// Closed loop: the user, else `NIL`.
+    pub(super) user: u32,
+    /// Version (plus 1) of each updating service that the request has seen first.
+    pub(super) versions: [u8; 8],
+    /// It has seen two versions of one service.
+    pub(super) inconsistent: bool,
+}
+
+/// Where a call comes from.
+#[derive(Clone, Copy)]
+pub(super) struct Origin {
+    pub(super) parent: u32,
+    pub(super) parent_pc: u16,
+    pub(super) outbound: u32,
+    pub(super) request: u32,
+    pub(super) tag: u32,
+    pub(super) priority: u8,
+}
+
+const PICK_SALT: u64 = 0x7069_636b_2d73_6c74;
+const RETRY_SALT: u64 = 0x7265_7472_792d_736c;
+
+impl World<'_> {
+    /// Makes call number `call` with the draws under `key`.
+    #[inline]
+    pub(super) fn place(&mut self, now: Time, queue: &mut Queue, call: u32, key: u64, origin: Origin) -> Flow {
+        let outbound = &mut self.outbounds[origin.outbound as usize];
+        outbound.firsts += 1;
+        if outbound.stateful {
+            return self.open_call(now, queue, call, key, origin);
+        }
+        let sent = self.send(now, queue, call, key, 0, origin, NIL)?;
+        if sent { Ok(()) } else { self.settle(now, queue, origin.parent, origin.parent_pc, origin, now, Class::Failure) }
+    }
+
+    fn open_call(&mut self, now: Time, queue: &mut Queue, call: u32, key: u64, origin: Origin) -> Flow {
+        if let Some(budget) = &mut self.outbounds[origin.outbound as usize].budget {
+            budget.deposit(now);
+        }
+        let state = CallState {
+            parent: origin.parent,
+            parent_pc: origin.parent_pc,
+            call,
+            outbound: origin.outbound,
+            request: origin.request,
+            key,
+            tag: origin.tag,
+            priority: origin.priority,
+            started: now,
+            attempt: 0,
+            delay: Duration::ZERO,
+            breaker: Permit::default(),
+            limiter: Permit::default(),
+            sent: now,
+            admitted: false,
+            open: true,
+        };
+        let slot = self.calls.insert(state).ok_or(Full::InFlight)?;
+        if origin.request != NIL {
+            self.requests[origin.request].refs += 1;
+        }
+        self.attempt(now, queue, slot)
+    }
+
+    /// One attempt of a stateful call: breaker, limiter, then the wire.
+    fn attempt(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        let state = self.calls[slot];
+        let outbound = &mut self.outbounds[state.outbound as usize];
+        if !state.admitted {
+            if let Some(breaker) = &mut outbound.breaker {
+                let answer = breaker.try_acquire(now);
+                self.note_breaker(now, state.outbound);
+                match answer {
+                    Admit::Now(permit) | Admit::At(_, permit) => self.calls[slot].breaker = permit,
+                    Admit::Reject { .. } => {
+                        self.telemetry.breaker_rejections += 1;
+                        return self.attempt_failed(now, queue, slot, Outcome::new(Class::Rejected, Duration::ZERO));
+                    }
+                }
+            }
+            let outbound = &mut self.outbounds[state.outbound as usize];
+            if let Some(limiter) = &mut outbound.limiter {
+                match limiter.try_acquire(now, 1, Duration::ZERO) {
+                    Admit::Now(permit) => self.calls[slot].limiter = permit,
+                    Admit::At(at, permit) => {
+                        let state = &mut self.calls[slot];
+                        state.limiter = permit;
+                        state.admitted = true;
+                        queue.push(at, Payload::new(RETRY, slot));
+                        return Ok(());
+                    }
+                    Admit::Reject { .. } => {
+                        self.telemetry.limiter_rejections += 1;
+                        let outcome = Outcome::new(Class::Rejected, Duration::ZERO);
+                        if let Some(breaker) = &mut outbound.breaker {
+                            // The breaker let it through but nothing was sent: the permit goes back unused.
+                            let unused = Outcome { ignored: true, ..outcome };
+                            breaker.on_outcome(now, self.calls[slot].breaker, &unused);
+                        }
+                        return self.attempt_failed(now, queue, slot, outcome);
+                    }
+                }
+            }
+        }
+        let state = &mut self.calls[slot];
+        state.admitted = false;
+        state.sent = now;
+        let state = *state;
+        let origin = Origin {
+            parent: state.parent,
+            parent_pc: state.parent_pc,
+            outbound: state.outbound,
+            request: state.request,
+            tag: attempt_tag(state.tag, state.attempt),
+            priority: state.priority,
+        };
+        if self.send(now, queue, state.call, state.key, state.attempt, origin, slot)? {
+            Ok(())
+        } else {
+            let outcome = Outcome::new(Class::Failure, Duration::ZERO);
+            self.teach(now, slot, &outcome);
+            self.attempt_failed(now, queue, slot, outcome)
+        }
+    }
+
+    /// Picks an endpoint and sends one attempt; false if the client knows no endpoint.
+    #[inline]
+    #[expect(clippy::too_many_arguments, reason = "the hot path hands registers on, not a struct")]
+    fn send(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        call: u32,
+        key: u64,
+        attempt: u32,
+        origin: Origin,
+        state: u32,
+    ) -> Result<bool, Full> {
+        let spec = self.spec;
+        let target = &spec.calls[call as usize];
+        let outbound = &mut self.outbounds[origin.outbound as usize];
+        let head = RequestHead { affinity: 0, attempt };
+        let mut rng = Key(key ^ PICK_SALT ^ u64::from(origin.tag)).rng();
+        let Some(slot) = outbound.balancer.pick(now, &head, &outbound.view, &mut rng) else {
+            return Ok(false);
+        };
+        outbound.view.active[slot.0 as usize] += 1;
+        outbound.attempts += 1;
+        let instance = self.services[target.service as usize].slots[slot.0 as usize];
+        let frame = Frame {
+            started: now,
+            arrived: now,
+            key,
+            next: NIL,
+            parent: origin.parent,
+            instance,
+            outbound: origin.outbound,
+            pc: target.entry,
+            parent_pc: origin.parent_pc,
+            pending: 0,
+            need: 0,
+            slack: 0,
+            flags: AWAITED,
+            ring: target.ring,
+            priority: origin.priority,
+        };
+        let frame = self.frames.insert(frame).ok_or(Full::InFlight)?;
+        if self.has_sides {
+            self.note_side(frame, origin, state);
+        }
+        if target.ring != NO_RING {
+            self.rings[target.ring as usize].arm(now, frame, queue);
+        }
+        self.transmit(now, queue, frame)?;
+        Ok(true)
+    }
+
+    fn note_side(&mut self, frame: u32, origin: Origin, state: u32) {
+        let mut side = Side { call: state, request: origin.request, tag: origin.tag, ..Side::EMPTY };
+        if self.tracks_children && origin.parent != NIL {
+            let parent = &mut self.sides[origin.parent as usize];
+            side.sibling = parent.child;
+            parent.child = frame;
+        }
+        if origin.request != NIL {
+            self.requests[origin.request].refs += 1;
+        }
+        self.put_side(frame, side);
+    }
+
+    /// Stores the side of a new frame.
+    pub(super) fn put_side(&mut self, frame: u32, side: Side) {
+        let at = frame as usize;
+        if at == self.sides.len() {
+            self.sides.push(side);
+        } else {
+            self.sides[at] = side;
+        }
+    }
+
+    /// The caller of `frame` learns how it ended (answer, timeout); what follows is its business.
+    #[inline]
+    pub(super) fn hear(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
+        let frame = &mut self.frames[slot];
+        frame.flags &= !AWAITED;
+        let Frame { parent, parent_pc, outbound: from, started, instance, priority, .. } = *frame;
+        let outbound = &mut self.outbounds[from as usize];
+        let outcome = Outcome::new(class, now - started);
+        if outbound.alive {
+            let ordinal = self.instances[instance as usize].ordinal;
+            outbound.view.active[ordinal as usize] -= 1;
+            outbound.balancer.on_outcome(now, Slot(ordinal), &outcome);
+        }
+        let side = if self.has_sides { self.sides[slot as usize] } else { Side::EMPTY };
+        if self.tracks_children && parent != NIL {
+            self.unlink_child(parent, slot);
+        }
+        if self.has_sides && class == Class::Success {
+            self.credit(parent, parent_pc, side.cpu);
+        }
+        self.release_if_loose(slot);
+        if side.call != NIL {
+            self.teach(now, side.call, &outcome);
+            if class == Class::Success {
+                return self.close_call(now, queue, side.call, Class::Success);
+            }
+            return self.attempt_failed(now, queue, side.call, outcome);
+        }
+        let origin =
+            Origin { parent, parent_pc, outbound: from, request: side.request, tag: side.tag, priority };
+        self.settle(now, queue, parent, parent_pc, origin, started, class)
+    }
+
+    /// The work of a successful attempt was of use to its caller.
+    fn credit(&mut self, parent: u32, parent_pc: u16, cpu: u64) {
+        if parent == NIL {
+            self.telemetry.useful_cpu += u128::from(cpu);
+        } else if self.caller_waits(parent, parent_pc) {
+            self.sides[parent as usize].cpu += cpu;
+        }
+    }
+
+    /// Breaker and limiter learn how the present attempt of a call ended.
+    fn teach(&mut self, now: Time, call: u32, outcome: &Outcome) {
+        let state = &self.calls[call];
+        let outbound = &mut self.outbounds[state.outbound as usize];
+        if !outbound.alive {
+            return;
+        }
+        if let Some(breaker) = &mut outbound.breaker {
+            breaker.on_outcome(now, state.breaker, outcome);
+        }
+        if let Some(limiter) = &mut outbound.limiter {
+            limiter.on_outcome(now, state.limiter, outcome);
+        }
+        let outbound = state.outbound;
+        self.note_breaker(now, outbound);
+    }
+
+    /// Writes down a change of a breaker's state.
+    fn note_breaker(&mut self, now: Time, index: u32) {
+        let outbound = &mut self.outbounds[index as usize];
+        let Some(breaker) = &outbound.breaker else { return };
+        let state = breaker.state(now);
+        if state != outbound.breaker_state {
+            let before = std::mem::replace(&mut outbound.breaker_state, state);
+            self.breaker_changed(now, index, before, state);
+        }
+    }
+
+    /// The present attempt of a call failed: again, or give up.
+    fn attempt_failed(&mut self, now: Time, queue: &mut Queue, slot: u32, outcome: Outcome) -> Flow {
+        let state = self.calls[slot];
+        let outbound = &mut self.outbounds[state.outbound as usize];
+        let wanted = outbound.alive && self.caller_waits(state.parent, state.parent_pc);
+        if wanted && let Some(retry) = &self.outbounds[state.outbound as usize].retry {
+            let tag = attempt_tag(state.tag, state.attempt);
+            let mut rng = Key(state.key ^ RETRY_SALT ^ u64::from(tag)).rng();
+            if let Retry::After(delay) = retry.on_failure(now, state.attempt, state.delay, &outcome, &mut rng) {
+                let budget = &mut self.outbounds[state.outbound as usize].budget;
+                if budget.as_mut().is_none_or(|budget| budget.withdraw(now)) {
+                    let state = &mut self.calls[slot];
+                    state.attempt += 1;
+                    state.delay = delay;
+                    queue.push(now + delay, Payload::new(RETRY, slot));
+                    return Ok(());
+                }
+                self.telemetry.budget_refusals += 1;
+            }
+        }
+        self.close_call(now, queue, slot, outcome.class)
+    }
+
+    /// A delayed attempt is due.
+    pub(super) fn on_retry(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        let state = self.calls[slot];
+        let alive = self.outbounds[state.outbound as usize].alive;
+        if alive && self.caller_waits(state.parent, state.parent_pc) {
+            self.attempt(now, queue, slot)
+        } else {
+            self.close_call(now, queue, slot, Class::Abandoned)
+        }
+    }
+
+    fn close_call(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
+        let state = self.calls[slot];
+        self.calls[slot].open = false;
+        self.calls.remove(slot);
+        let origin = Origin {
+            parent: state.parent,
+            parent_pc: state.parent_pc,
+            outbound: state.outbound,
+            request: state.request,
+            tag: state.tag,
+            priority: state.priority,
+        };
+        self.settle(now, queue, state.parent, state.parent_pc, origin, state.started, class)?;
+        self.let_go(state.request);
+        Ok(())
+    }
+
+    /// Whether the caller still waits for the answer to the call it made at `parent_pc`.
+    fn caller_waits(&self, parent: u32, parent_pc: u16) -> bool {
+        parent == NIL || {
+            let frame = &self.frames[parent];
+            frame.flags & ENDED == 0 && frame.pc == parent_pc
+        }
+    }
+
+    /// A call has come back to its caller with `class`: the parent goes on, or the request is over.
+    #[inline]
+    #[expect(clippy::too_many_arguments, reason = "the hot path hands registers on, not a struct")]
+    fn settle(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        parent: u32,
+        parent_pc: u16,
+        origin: Origin,
+        started: Time,
+        class: Class,
+    ) -> Flow {
+        if parent == NIL {
+            let source = self.outbounds[origin.outbound as usize].source;
+            return self.root_done(now, queue, source, started, origin.request, class);
+        }
+        let frame = &mut self.frames[parent];
+        frame.pending -= 1;
+        if frame.flags & ENDED != 0 {
+            self.release_if_loose(parent);
+            return Ok(());
+        }
+        if frame.pc != parent_pc {
+            return Ok(());
+        }
+        if class == Class::Success {
+            frame.need -= 1;
+            if frame.need > 0 {
+                return Ok(());
+            }
+            frame.pc += 1;
+            return self.advance(now, queue, parent);
+        }
+        if frame.slack > 0 {
+            frame.slack -= 1;
+            return Ok(());
+        }
+        // A journey ends the way its call ended; a service answers with an error of its own.
+        let class = if frame.instance == NIL { class } else { Class::Failure };
+        self.finish(now, queue, parent, class)
+    }
+
+    /// Timeouts and deadlines of one constant delay.
+    pub(super) fn on_ring(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        loop {
+            let ring = &mut self.rings[index as usize];
+            let (delay, frames) = (ring.delay(), &self.frames);
+            let live = |owner: u32, due: Time| {
+                let frame = &frames[owner];
+                frame.flags & AWAITED != 0 && u32::from(frame.ring) == index && frame.started + delay == due
+            };
+            let Some(slot) = ring.expire(now, queue, live) else {
+                return Ok(());
+            };
+            if self.frames[slot].instance == NIL {
+                self.finish(now, queue, slot, Class::Timeout)?;
+                continue;
+            }
+            let cancel = self.outbounds[self.frames[slot].outbound as usize].cancel;
+            if cancel {
+                self.cancel(now, queue, slot)?;
+            }
+            self.hear(now, queue, slot, Class::Timeout)?;
+        }
+    }
+
+    /// Stops the work of `slot` and everything below it at once, without an answer.
+    pub(super) fn cancel(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        let frame = &mut self.frames[slot];
+        if frame.flags & ENDED != 0 {
+            return Ok(());
+        }
+        frame.flags |= ENDED;
+        // Held while its instance lets go of it, which may start others.
+        frame.pending += 1;
+        if frame.has(INSIDE) {
+            self.leave(now, queue, slot)?;
+        }
+        self.cancel_children(now, queue, slot)?;
+        self.frames[slot].pending -= 1;
+        self.release_if_loose(slot);
+        Ok(())
+    }
+
+    /// Cancels every attempt that `slot` waits for.
+    pub(super) fn cancel_children(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        if !self.tracks_children {
+            return Ok(());
+        }
+        loop {
+            let child = self.sides[slot as usize].child;
+            if child == NIL {
+                return Ok(());
+            }
+            self.cancel(now, queue, child)?;
+            // Hearing takes it off the list.
+            self.hear(now, queue, child, Class::Abandoned)?;
+        }
+    }
+
+    /// Takes `child` off the list of attempts that `parent` waits for.
+    fn unlink_child(&mut self, parent: u32, child: u32) {
+        let after = self.sides[child as usize].sibling;
+        let mut at = self.sides[parent as usize].child;
+        if at == child {
+            self.sides[parent as usize].child = after;
+            return;
+        }
+        while at != NIL {
+            let next = self.sides[at as usize].sibling;
+            if next == child {
+                self.sides[at as usize].sibling = after;
+                return;
+            }
+            at = next;
+        }
+    }
+
+    /// Frees a frame that nothing refers to any more.
+    #[inline]
+    pub(super) fn release_if_loose(&mut self, slot: u32) {
+        if self.frames[slot].is_loose() {
+            if self.has_sides {
+                let request = self.sides[slot as usize].request;
+                self.let_go(request);
+            }
+            // Only stale ring entries can still name it, and they look at these flags.
+            self.frames[slot].flags = 0;
+            self.frames.remove(slot);
+        }
+    }
+
+    /// One reference less to a request's record.
+    pub(super) fn let_go(&mut self, request: u32) {
+        if request != NIL {
+            let record = &mut self.requests[request];
+            record.refs -= 1;
+            if record.refs == 0 {
+                self.requests.remove(request);
+            }
+        }
+    }
+
+    /// Frees a frame whose pending event was its last tie.
+    #[inline]
+    pub(super) fn event_over(&mut self, slot: u32) {
+        self.frames[slot].flags &= !EVENT;
+    }
+
+}
+
+/// Tag of an attempt below attempts tagged `tag`; first attempts of first attempts are 0.
+#[inline]
+const fn attempt_tag(tag: u32, attempt: u32) -> u32 {
+    if tag == 0 && attempt == 0 {
+        0
+    } else {
+        (Key(tag as u64).with(attempt as u64 + 1).0 >> 32) as u32 | 1
+    }
+}

@@ -1,0 +1,248 @@
+//! Rare events: everything that is not a request. Control loops see the world late, through scrapes.
+
+use crate::kernel::queue::{Payload, Queue};
+use crate::policies::autoscaler::{Autoscaler as _, Fleet, Phase, Pod, Sample};
+use crate::policies::view::Slot;
+use crate::random::Key;
+use crate::time::{Duration, Time};
+
+use super::instance::State;
+use super::program::PoolTicket;
+use super::report::Decision;
+use super::spec::Operation;
+use super::{CONTROL, Flow, World};
+
+/// What a rare event says.
+#[derive(Clone, Debug)]
+pub(super) enum Control {
+    /// An instance's process runs and answers its readiness probe.
+    Ready(u32),
+    /// The grace period of a draining instance is over.
+    Kill(u32),
+    /// A client learns of an endpoint ...
+    Learn(u32, Slot),
+    /// ... or that it is gone.
+    Forget(u32, Slot),
+    /// Instances of a lost node are given up.
+    Evict(u32),
+    /// A service's control loop ticks.
+    Autoscale(u32),
+    /// The metrics of a service are read.
+    Scrape(u32),
+    /// A timeline window ends.
+    Window,
+    /// A ten-second look at the objective.
+    Recovery,
+    /// The counted part begins.
+    WarmUp,
+    /// The counted part ends.
+    End,
+    /// A scheduled fault strikes.
+    Strike(u32),
+    /// A fault ends for its targets.
+    Relieve(u32),
+    /// A drawn fault strikes one of its targets ...
+    Fail(u32, u32),
+    /// ... and its repair is done.
+    Repaired(u32, u32),
+    /// An operator acts.
+    Act(u32),
+    /// A rollout starts.
+    Rollout(u32),
+    /// A rollout wants to be asked again.
+    Sync(u32),
+    /// An attempt has waited long enough for a connection.
+    PoolWait(PoolTicket),
+}
+
+impl World<'_> {
+    /// Schedules a rare event.
+    pub(super) fn schedule(&mut self, queue: &mut Queue, at: Time, control: Control) {
+        let slot = self.controls.insert(Some(control)).expect("2^24 rare events are never pending at one moment");
+        queue.push(at, Payload::new(CONTROL, slot));
+    }
+
+    /// A rare event happens.
+    pub(super) fn on_control(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        let control = self.controls[slot].take().expect("a rare event happens once");
+        self.controls.remove(slot);
+        match control {
+            Control::Ready(instance) => self.on_ready(now, queue, instance),
+            Control::Kill(instance) => self.kill(now, queue, instance, false),
+            Control::Learn(outbound, slot) => {
+                self.learn(now, outbound, slot);
+                Ok(())
+            }
+            Control::Forget(outbound, slot) => {
+                self.outbounds[outbound as usize].forget(now, slot);
+                Ok(())
+            }
+            Control::Evict(instance) => self.evict(now, queue, instance),
+            Control::Autoscale(service) => self.on_autoscale(now, queue, service),
+            Control::Scrape(service) => {
+                self.on_scrape(now, queue, service);
+                Ok(())
+            }
+            Control::Window => {
+                self.close_window(now);
+                if now < self.spec.end {
+                    self.schedule(queue, now + self.spec.resolution, Control::Window);
+                }
+                Ok(())
+            }
+            Control::Recovery => {
+                self.look_at_objective(now);
+                if now < self.spec.end {
+                    self.schedule(queue, now + super::telemetry::RECOVERY_WINDOW, Control::Recovery);
+                }
+                Ok(())
+            }
+            Control::WarmUp => {
+                self.mark(now, false);
+                Ok(())
+            }
+            Control::End => {
+                self.mark(now, true);
+                Ok(())
+            }
+            Control::Strike(fault) => self.strike(now, queue, fault),
+            Control::Relieve(fault) => self.relieve(now, queue, fault),
+            Control::Fail(fault, target) => self.fail(now, queue, fault, target),
+            Control::Repaired(fault, target) => self.repaired(now, queue, fault, target),
+            Control::Act(action) => self.act(now, queue, action),
+            Control::Rollout(rollout) => self.begin_rollout(now, queue, rollout),
+            Control::Sync(rollout) => self.sync_rollout(now, queue, rollout),
+            Control::PoolWait(ticket) => self.on_pool_wait(now, queue, ticket),
+        }
+    }
+
+    /// Starts the control loops. Each has its own phase, as controllers do that were created at different moments.
+    pub(super) fn begin_controls(&mut self, queue: &mut Queue) {
+        for index in 0..self.spec.services.len() {
+            let service = &self.spec.services[index];
+            if let Some(settings) = &service.autoscaler {
+                let scaler = settings.build(Time::ZERO);
+                let interval = scaler.interval();
+                self.services[index].autoscaler = Some(scaler);
+                let phase = Key::new(self.seed).named("phase").named(&service.name).rng().unit();
+                let first = Time::ZERO + Duration::from_ns_f64(interval.0 as f64 * phase);
+                self.schedule(queue, first, Control::Autoscale(index as u32));
+                self.schedule(queue, Time::ZERO, Control::Scrape(index as u32));
+            }
+        }
+    }
+
+    fn on_scrape(&mut self, now: Time, queue: &mut Queue, service: u32) {
+        let (period, window, delay) = self.spec.services[service as usize].metrics;
+        for at in 0..self.services[service as usize].living.len() {
+            let instance = &mut self.instances[self.services[service as usize].living[at] as usize];
+            if matches!(instance.state, State::Ready | State::Draining) {
+                let used = instance.cpu_used(now);
+                let scrapes = &mut instance.more.scrapes;
+                // Keeps what a late reader with this window can still ask for.
+                let horizon = window + delay + period * 2;
+                scrapes.retain(|(taken, _)| now - *taken <= horizon);
+                scrapes.push((now, used));
+            }
+        }
+        if now < self.spec.end {
+            self.schedule(queue, now + period, Control::Scrape(service));
+        }
+    }
+
+    fn on_autoscale(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        let spec = &self.spec.services[index as usize];
+        let pods: Vec<Pod> =
+            self.services[index as usize].living.iter().map(|&instance| self.pod(now, instance)).collect();
+        let current = self.services[index as usize].wanted;
+        let fleet = Fleet {
+            current,
+            pods: &pods,
+            instance_cores: f64::from(spec.cores.min(1 << 20)),
+            instance_memory: spec.memory,
+            memory_available: self.memory_available(spec.pool),
+        };
+        let Some(mut scaler) = self.services[index as usize].autoscaler.take() else { return Ok(()) };
+        let mut steps: Vec<(&'static str, f64)> = Vec::new();
+        let desired = scaler.evaluate(now, &fleet, &mut steps);
+        let interval = scaler.interval();
+        self.services[index as usize].autoscaler = Some(scaler);
+        self.telemetry.decisions.push(Decision {
+            at: now,
+            kind: "autoscaler",
+            subject: spec.name.clone(),
+            inputs: steps,
+            before: f64::from(current),
+            after: f64::from(desired.replicas),
+            reason: desired.reason,
+        });
+        if now + interval < self.spec.end {
+            self.schedule(queue, now + interval, Control::Autoscale(index));
+        }
+        if desired.replicas == current { Ok(()) } else { self.scale(now, queue, index, desired.replicas) }
+    }
+
+    /// An instance as the metrics pipeline shows it.
+    fn pod(&self, now: Time, index: u32) -> Pod {
+        let instance = &self.instances[index as usize];
+        let spec = &self.spec.services[instance.service as usize];
+        let (_, window, delay) = spec.metrics;
+        let scrapes = &instance.more.scrapes;
+        let latest = scrapes.iter().rev().find(|(taken, _)| *taken + delay <= now);
+        let cpu = latest.and_then(|&(to, used)| {
+            let start = scrapes.iter().find(|(taken, _)| to - *taken <= window && *taken < to);
+            start.map(|&(from, before)| {
+                let milli = u128::from(used - before) * 1000 / u128::from((to - from).0);
+                Sample { milli: i64::try_from(milli).unwrap_or(i64::MAX), at: to, window: to - from }
+            })
+        });
+        let is_ready = instance.state == State::Ready;
+        Pod {
+            phase: match instance.state {
+                State::Pending => Phase::Pending,
+                State::Starting | State::Ready | State::Draining => Phase::Running,
+                State::Dead => Phase::Failed,
+            },
+            ready: Some((is_ready, instance.more.ready_changed.unwrap_or(instance.more.launched))),
+            started: (instance.state != State::Pending).then_some(instance.more.launched),
+            deleting: instance.state == State::Draining,
+            request_milli: Some((spec.cpu_request * 1000.0) as i64),
+            cpu,
+        }
+    }
+
+    /// An operator acts.
+    fn act(&mut self, now: Time, queue: &mut Queue, action: u32) -> Flow {
+        let (_, operation) = &self.spec.actions[action as usize];
+        match *operation {
+            Operation::Scale(service, replicas) => {
+                let name = self.spec.services[service as usize].name.clone();
+                self.telemetry.log(now, "action", name, format!("scaled to {replicas} replicas"));
+                self.scale(now, queue, service, replicas)
+            }
+            Operation::Throttle(source, share) => {
+                self.sources[source as usize].share = share;
+                let name = self.spec.sources[source as usize].name.clone();
+                self.telemetry.log(now, "action", name, format!("lets {:.0} % of the requests in", share * 100.0));
+                Ok(())
+            }
+            Operation::KillSwitch(entry, on) => {
+                self.killed.retain(|killed| *killed != entry);
+                if on {
+                    self.killed.push(entry);
+                }
+                let name = self.endpoint_name(entry);
+                self.telemetry.log(now, "action", name, if on { "switched off" } else { "switched on" }.to_owned());
+                Ok(())
+            }
+        }
+    }
+
+    fn endpoint_name(&self, entry: u16) -> String {
+        let found = self.spec.services.iter().find_map(|service| {
+            let (name, _) = service.endpoints.iter().find(|(_, first)| *first == entry)?;
+            Some(format!("{}.{name}", service.name))
+        });
+        found.unwrap_or_default()
+    }
+}

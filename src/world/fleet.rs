@@ -1,0 +1,470 @@
+//! Life of instances and nodes: placement, start, discovery, shutdown, death, replacement.
+
+use std::collections::BTreeSet;
+
+use crate::kernel::queue::{Payload, Queue};
+use crate::policies::view::Slot;
+use crate::random::Key;
+use crate::time::{Duration, Time};
+
+use super::control::Control;
+use super::cpu::Shared;
+use super::frame::{AWAITED, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, OWED, QUEUED, STARTED};
+use super::instance::{Instance, Lane, State};
+use super::outbound::Outbound;
+use super::program::PoolState;
+use super::spec::{CpuMode, NO_RING};
+use super::{Flow, Full, REPLY, World};
+use crate::policies::view::Class;
+
+/// A machine.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) pool: u32,
+    pub(super) zone: u32,
+    pub(super) alive: bool,
+    cores_free: f64,
+    memory_free: u64,
+    /// (service, version) whose image is here.
+    images: BTreeSet<(u32, u8)>,
+}
+
+/// A lost node is noticed after this long: kube-controller-manager's `node-monitor-grace-period`, default 40 s.
+const NODE_GRACE: Duration = Duration::from_secs(40);
+
+/// Its instances are given up this long after that: the default `tolerationSeconds` of unreachable nodes, 300 s.
+const EVICTION: Duration = Duration::from_secs(300);
+
+/// A connection attempt to a machine that is gone ends after this long: SYN retries at 1, 3, 7 ... 63 s, then 64 s more.
+const TRANSPORT_GIVES_UP: Duration = Duration::from_secs(127);
+
+impl World<'_> {
+    /// Builds the nodes of all pools, dealt over their zones in turn.
+    pub(super) fn build_nodes(&mut self) {
+        for (pool, spec) in self.spec.pools.iter().enumerate() {
+            for number in 0..spec.nodes {
+                let zone = if spec.zones.is_empty() { 0 } else { spec.zones[number as usize % spec.zones.len()] };
+                self.nodes.push(Node {
+                    pool: pool as u32,
+                    zone,
+                    alive: true,
+                    cores_free: spec.cores,
+                    memory_free: spec.memory,
+                    images: BTreeSet::new(),
+                });
+            }
+        }
+    }
+
+    /// Brings a service to the wanted number of replicas.
+    pub(super) fn scale(&mut self, now: Time, queue: &mut Queue, service: u32, replicas: u32) -> Flow {
+        self.services[service as usize].wanted = replicas;
+        if let Some(rollout) = self.rollout_of(service) {
+            return self.sync_rollout(now, queue, rollout);
+        }
+        self.services[service as usize].sets[0].spec = replicas;
+        self.reconcile(now, queue, service)
+    }
+
+    /// Starts what is missing and stops what is too much, for each version.
+    pub(super) fn reconcile(&mut self, now: Time, queue: &mut Queue, service: u32) -> Flow {
+        for at in 0..self.services[service as usize].sets.len() {
+            let set = self.services[service as usize].sets[at];
+            let mut members: Vec<u32> = self.members(service, set.version);
+            for _ in members.len() as u32..set.spec {
+                self.launch(now, queue, service, set.version)?;
+            }
+            let surplus = members.len().saturating_sub(set.spec as usize);
+            // Not ready ones first, then the youngest.
+            members.sort_by_key(|&index| {
+                let instance = &self.instances[index as usize];
+                (instance.state == State::Ready, std::cmp::Reverse((instance.more.launched, instance.ordinal)))
+            });
+            for &index in &members[..surplus] {
+                self.shut_down(now, queue, index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Instances of one version that are not on their way out.
+    pub(super) fn members(&self, service: u32, version: u8) -> Vec<u32> {
+        let living = self.services[service as usize].living.iter().copied();
+        let wanted = |index: &u32| {
+            let instance = &self.instances[*index as usize];
+            instance.version == version && instance.state != State::Draining
+        };
+        living.filter(wanted).collect()
+    }
+
+    /// Creates an instance; it starts as soon as a node has room.
+    fn launch(&mut self, now: Time, queue: &mut Queue, service: u32, version: u8) -> Flow {
+        let index = self.create(now, service, version)?;
+        self.place_instance(now, queue, index);
+        Ok(())
+    }
+
+    fn create(&mut self, now: Time, service: u32, version: u8) -> Result<u32, Full> {
+        let index = self.instances.len() as u32;
+        if u64::from(index) >= self.spec.limits.instances {
+            return Err(Full::Instances);
+        }
+        let spec = &self.spec.services[service as usize];
+        let state = &mut self.services[service as usize];
+        let ordinal = state.slots.len() as u32;
+        state.slots.push(index);
+        state.living.push(index);
+        let outbounds = self.outbounds.len() as u32;
+        let mut instance = Instance::new(service, ordinal, version, outbounds, now);
+        instance.more.limiter = spec.limiter.as_ref().map(|settings| settings.build(now));
+        instance.more.shared = (spec.cpu == CpuMode::Shared).then(|| Shared::new(spec.cores, now));
+        instance.more.lanes = vec![Lane::EMPTY; self.spec.priorities.len().saturating_sub(1)];
+        instance.more.pools =
+            spec.pools.iter().map(|pool| PoolState { free: pool.size, waiting: Lane::EMPTY }).collect();
+        instance.more.caches = spec.caches.iter().map(|_| super::cache::CacheState::default()).collect();
+        self.instances.push(instance);
+        for edge in &spec.edges {
+            let mut outbound = Outbound::new(edge, 0, NIL, now);
+            if !edge.shared {
+                for &callee in &self.services[edge.to as usize].living {
+                    let callee = &self.instances[callee as usize];
+                    if callee.state == State::Ready {
+                        outbound.learn(now, Slot(callee.ordinal));
+                    }
+                }
+            }
+            self.outbounds.push(outbound);
+        }
+        Ok(index)
+    }
+
+    /// Finds a node and starts the process there; without a node it stays pending.
+    fn place_instance(&mut self, now: Time, queue: &mut Queue, index: u32) {
+        let Some(pulled) = self.bind(now, index) else { return };
+        let instance = &mut self.instances[index as usize];
+        instance.state = State::Starting;
+        let spec = &self.spec.services[instance.service as usize];
+        let mut rng =
+            Key::new(self.seed).named("start").named(&spec.name).with(u64::from(instance.ordinal)).rng();
+        let pull = spec.pull.sample_duration(&mut rng);
+        let start = spec.start.sample_duration(&mut rng);
+        let ready_at = now + if pulled { start } else { pull + start };
+        self.schedule(queue, ready_at, Control::Ready(index));
+    }
+
+    /// Takes room on the node with the most free CPU among those of the zone with the fewest instances of the service;
+    /// `None` if no node has room, else whether the image is there already.
+    fn bind(&mut self, now: Time, index: u32) -> Option<bool> {
+        let instance = &self.instances[index as usize];
+        let (service, version) = (instance.service, instance.version);
+        let spec = &self.spec.services[service as usize];
+        let Some(pool) = spec.pool else {
+            self.bind_to(index, NIL, 0, now);
+            return Some(false);
+        };
+        let mut per_zone = vec![0u32; self.spec.zones.len() + 1];
+        for &other in &self.services[service as usize].living {
+            let other = &self.instances[other as usize];
+            if other.more.node != NIL {
+                per_zone[other.zone as usize] += 1;
+            }
+        }
+        let fits = |node: &Node| {
+            node.alive && node.pool == pool && node.cores_free + 1e-9 >= spec.cpu_request && node.memory_free >= spec.memory
+        };
+        let candidates = self.nodes.iter().enumerate().filter(|(_, node)| fits(node));
+        let (chosen, _) = candidates.min_by(|(a, left), (b, right)| {
+            let spread = per_zone[left.zone as usize].cmp(&per_zone[right.zone as usize]);
+            spread.then(right.cores_free.total_cmp(&left.cores_free)).then(a.cmp(b))
+        })?;
+        let node = &mut self.nodes[chosen];
+        node.cores_free -= spec.cpu_request;
+        node.memory_free -= spec.memory;
+        let zone = node.zone;
+        let pulled = !node.images.insert((service, version));
+        self.bind_to(index, chosen as u32, zone, now);
+        Some(pulled)
+    }
+
+    fn bind_to(&mut self, index: u32, node: u32, zone: u32, now: Time) {
+        let instance = &mut self.instances[index as usize];
+        instance.zone = zone;
+        instance.more.node = node;
+        instance.more.launched = now;
+        let (first, edges) = (instance.outbounds as usize, self.spec.services[instance.service as usize].edges.len());
+        for outbound in &mut self.outbounds[first..first + edges] {
+            outbound.zone = zone;
+        }
+    }
+
+    /// Instances that were there before the run began: ready, and known to everybody.
+    pub(super) fn begin_fleet(&mut self) -> Flow {
+        for service in 0..self.spec.services.len() as u32 {
+            for _ in 0..self.spec.services[service as usize].replicas {
+                let index = self.create(Time::ZERO, service, 0)?;
+                if self.bind(Time::ZERO, index).is_some() {
+                    let instance = &mut self.instances[index as usize];
+                    instance.state = State::Ready;
+                    // They have been running for long: neither warming up nor new to the autoscaler.
+                    instance.more.ready_at = Time::ZERO;
+                    instance.more.launched = Time::ZERO;
+                    let state = &mut self.services[service as usize];
+                    state.ready.add(Time::ZERO, 1);
+                }
+            }
+        }
+        for outbound in &mut self.outbounds {
+            for &callee in &self.services[outbound.service as usize].living {
+                let callee = &self.instances[callee as usize];
+                if callee.state == State::Ready {
+                    outbound.learn(Time::ZERO, Slot(callee.ordinal));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An instance becomes ready.
+    pub(super) fn on_ready(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        let instance = &mut self.instances[index as usize];
+        if instance.state != State::Starting {
+            return Ok(());
+        }
+        instance.state = State::Ready;
+        instance.more.ready_at = now;
+        instance.more.ready_changed = Some(now);
+        let (service, ordinal) = (instance.service, instance.ordinal);
+        self.services[service as usize].ready.add(now, 1);
+        self.log_instance(now, index, "ready");
+        self.tell_clients(now, queue, service, Slot(ordinal), true, Duration::ZERO);
+        self.membership_changed(now, queue, service)
+    }
+
+    /// A client learns of an endpoint, if both are still there.
+    pub(super) fn learn(&mut self, now: Time, outbound: u32, slot: Slot) {
+        let outbound = &mut self.outbounds[outbound as usize];
+        let instance = self.services[outbound.service as usize].slots[slot.0 as usize];
+        if outbound.alive && self.instances[instance as usize].state == State::Ready {
+            outbound.learn(now, slot);
+        }
+    }
+
+    /// Tells every client of `service` that an endpoint came or went, each after its own propagation delay.
+    fn tell_clients(&mut self, now: Time, queue: &mut Queue, service: u32, slot: Slot, came: bool, after: Duration) {
+        let law = &self.spec.services[service as usize].discovery;
+        let instant = law.constant() == Some(0.0) && after == Duration::ZERO;
+        let key = Key::new(self.seed).named("discovery").with(u64::from(service)).with(u64::from(slot.0) << 1 | u64::from(came));
+        for index in 0..self.outbounds.len() {
+            let outbound = &mut self.outbounds[index];
+            if outbound.service != service || !outbound.alive {
+                continue;
+            }
+            if instant {
+                if came { outbound.learn(now, slot) } else { outbound.forget(now, slot) }
+            } else {
+                let delay = law.sample_duration(&mut key.with(index as u64).rng()) + after;
+                let control =
+                    if came { Control::Learn(index as u32, slot) } else { Control::Forget(index as u32, slot) };
+                self.schedule(queue, now + delay, control);
+            }
+        }
+    }
+
+    /// SIGTERM: clients are told, what is inside may finish within the grace period.
+    pub(super) fn shut_down(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        let instance = &mut self.instances[index as usize];
+        match instance.state {
+            State::Pending | State::Starting => return self.kill(now, queue, index, false),
+            State::Draining | State::Dead => return Ok(()),
+            State::Ready => {}
+        }
+        instance.state = State::Draining;
+        instance.more.ready_changed = Some(now);
+        let (service, ordinal) = (instance.service, instance.ordinal);
+        let idle = instance.inside == 0 && instance.queued == 0;
+        self.services[service as usize].ready.sub(now, 1);
+        self.log_instance(now, index, "draining");
+        self.tell_clients(now, queue, service, Slot(ordinal), false, Duration::ZERO);
+        if idle {
+            return self.drained(now, queue, index);
+        }
+        let grace = self.spec.services[service as usize].grace;
+        self.schedule(queue, now + grace, Control::Kill(index));
+        Ok(())
+    }
+
+    /// A draining instance has nothing left to do.
+    pub(super) fn drained(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        self.kill(now, queue, index, false)
+    }
+
+    /// An instance dies with everything inside. With `silent` its machine went with it: nobody is told anything.
+    pub(super) fn kill(&mut self, now: Time, queue: &mut Queue, index: u32, silent: bool) -> Flow {
+        let instance = &mut self.instances[index as usize];
+        if instance.state == State::Dead {
+            return Ok(());
+        }
+        let was = std::mem::replace(&mut instance.state, State::Dead);
+        instance.silent = silent;
+        instance.more.dead_at = now;
+        let (service, ordinal, node) = (instance.service, instance.ordinal, instance.more.node);
+        if was == State::Ready {
+            self.services[service as usize].ready.sub(now, 1);
+            let late = if silent { NODE_GRACE } else { Duration::ZERO };
+            self.tell_clients(now, queue, service, Slot(ordinal), false, late);
+        }
+        self.log_instance(now, index, if was == State::Draining { "stopped" } else { "died" });
+        self.lose_work(now, queue, index, silent)?;
+        self.instances[index as usize].set_running(now, 0);
+        let first = self.instances[index as usize].outbounds as usize;
+        for outbound in &mut self.outbounds[first..first + self.spec.services[service as usize].edges.len()] {
+            outbound.bury();
+        }
+        if silent {
+            // The control plane notices late, and waits before it gives the instance up.
+            self.schedule(queue, now + NODE_GRACE + EVICTION, Control::Evict(index));
+            return Ok(());
+        }
+        if node != NIL {
+            let spec = &self.spec.services[service as usize];
+            let node = &mut self.nodes[node as usize];
+            node.cores_free += spec.cpu_request;
+            node.memory_free += spec.memory;
+        }
+        self.evict(now, queue, index)
+    }
+
+    /// The control plane gives a dead instance up: it is replaced if it is still wanted.
+    pub(super) fn evict(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        let service = self.instances[index as usize].service;
+        let living = &mut self.services[service as usize].living;
+        let before = living.len();
+        living.retain(|&other| other != index);
+        if living.len() == before {
+            return Ok(());
+        }
+        self.reconcile(now, queue, service)?;
+        self.retry_pending(now, queue);
+        self.membership_changed(now, queue, service)
+    }
+
+    /// Instances that wait for a node try again.
+    fn retry_pending(&mut self, now: Time, queue: &mut Queue) {
+        for service in 0..self.services.len() {
+            for at in 0..self.services[service].living.len() {
+                let index = self.services[service].living[at];
+                if self.instances[index as usize].state == State::Pending {
+                    self.place_instance(now, queue, index);
+                }
+            }
+        }
+    }
+
+    /// Everything inside an instance is lost.
+    fn lose_work(&mut self, now: Time, queue: &mut Queue, index: u32, silent: bool) -> Flow {
+        let victims: Vec<u32> = (0..self.frames.slots())
+            .filter(|&slot| self.frames[slot].instance == index && self.frames[slot].has(INSIDE))
+            .collect();
+        let instance = &mut self.instances[index as usize];
+        instance.inside = 0;
+        instance.queued = 0;
+        instance.lane = Lane::EMPTY;
+        instance.more.lanes.fill(Lane::EMPTY);
+        instance.more.cpu_lane = Lane::EMPTY;
+        instance.more.held.clear();
+        instance.more.owed.clear();
+        instance.more.shared = None;
+        instance.more.pools.clear();
+        instance.more.caches.clear();
+        let service = instance.service as usize;
+        for slot in victims {
+            let frame = &mut self.frames[slot];
+            frame.flags = frame.flags & !(INSIDE | STARTED | QUEUED | ON_CPU | LINKED | OWED) | ENDED;
+            let (arrived, awaited) = (frame.arrived, frame.has(AWAITED));
+            self.services[service].leave(now, arrived);
+            if !awaited {
+                self.release_if_loose(slot);
+            } else if !silent {
+                self.reply(now, queue, slot, Class::Failure)?;
+            } else {
+                let frame = &mut self.frames[slot];
+                // With a timeout the caller helps itself; a pending step event tells it otherwise.
+                if frame.ring == NO_RING && !frame.has(EVENT) {
+                    frame.flags |= EVENT | (Class::Failure as u16) << super::frame::CLASS_SHIFT;
+                    frame.slack = 0;
+                    queue.push(now + TRANSPORT_GIVES_UP, Payload::new(REPLY, slot));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A node goes down with all its instances.
+    pub(super) fn lose_node(&mut self, now: Time, queue: &mut Queue, node: u32) -> Flow {
+        if !std::mem::replace(&mut self.nodes[node as usize].alive, false) {
+            return Ok(());
+        }
+        let name = self.node_name(node);
+        self.telemetry.log(now, "node", name, "lost".to_owned());
+        self.note_nodes(now, node);
+        let victims: Vec<u32> = (0..self.instances.len() as u32)
+            .filter(|&index| {
+                let instance = &self.instances[index as usize];
+                instance.more.node == node && instance.state != State::Dead
+            })
+            .collect();
+        for index in victims {
+            self.kill(now, queue, index, true)?;
+        }
+        Ok(())
+    }
+
+    /// A node is back, empty, with no images.
+    pub(super) fn restore_node(&mut self, now: Time, queue: &mut Queue, node: u32) -> Flow {
+        if std::mem::replace(&mut self.nodes[node as usize].alive, true) {
+            return Ok(());
+        }
+        let name = self.node_name(node);
+        self.telemetry.log(now, "node", name, "back".to_owned());
+        self.note_nodes(now, node);
+        let state = &mut self.nodes[node as usize];
+        let pool = &self.spec.pools[state.pool as usize];
+        state.cores_free = pool.cores;
+        state.memory_free = pool.memory;
+        state.images.clear();
+        // Its old instances report as dead at once, so they are replaced now.
+        let gone: Vec<u32> = (0..self.instances.len() as u32)
+            .filter(|&index| {
+                let instance = &self.instances[index as usize];
+                instance.more.node == node && instance.state == State::Dead
+            })
+            .collect();
+        for index in gone {
+            self.evict(now, queue, index)?;
+        }
+        self.retry_pending(now, queue);
+        Ok(())
+    }
+
+    fn node_name(&self, node: u32) -> String {
+        let pool = self.nodes[node as usize].pool;
+        let first = self.nodes.iter().position(|other| other.pool == pool).unwrap_or(0);
+        format!("{}-{}", self.spec.pools[pool as usize].name, node as usize - first)
+    }
+
+    /// Memory of the nodes that a service can use.
+    pub(super) fn memory_available(&self, pool: Option<u32>) -> u64 {
+        let nodes = self.nodes.iter().filter(|node| node.alive && Some(node.pool) == pool);
+        let total: u64 = nodes.map(|node| self.spec.pools[node.pool as usize].memory).sum();
+        if pool.is_none() { u64::MAX } else { total }
+    }
+
+    fn log_instance(&mut self, now: Time, index: u32, what: &str) {
+        let instance = &self.instances[index as usize];
+        let spec = &self.spec.services[instance.service as usize];
+        let version = &spec.versions[instance.version as usize].name;
+        let detail = if spec.versions.len() > 1 { format!("{what} ({version})") } else { what.to_owned() };
+        let subject = format!("{}-{}", spec.name, instance.ordinal);
+        self.telemetry.log(now, "instance", subject, detail);
+    }
+}

@@ -1,0 +1,453 @@
+//! Callee side: an attempt arrives at an instance, waits, starts, leaves.
+
+use crate::kernel::queue::{Payload, Queue};
+use crate::policies::limiter::{AnyLimiter, Limiter as _};
+use crate::policies::view::{Admit, Class, Outcome};
+use crate::random::Key;
+use crate::time::{Duration, Time};
+
+use super::cpu::Shared;
+use super::frame::{
+    AWAITED, CLASS_SHIFT, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, PATIENCE, PERMIT, QUEUED, STARTED,
+};
+use super::program::PoolState;
+use super::spec::{CpuMode, Order};
+use super::{Flow, PATIENCE as PATIENCE_EVENT, TRANSMIT, World};
+
+/// Where an instance is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// No node has room for it.
+    Pending,
+    /// The image is pulled, then the process starts.
+    Starting,
+    /// Serves.
+    Ready,
+    /// Was asked to stop; finishes what it has.
+    Draining,
+    /// Gone.
+    Dead,
+}
+
+/// One running copy of a service.
+pub(super) struct Instance {
+    /// Oldest and newest waiting attempt (of the highest priority, if there are several).
+    pub(super) lane: Lane,
+    pub(super) queued: u32,
+    /// Attempts that have started and not left.
+    pub(super) inside: u32,
+    /// Cores in use.
+    pub(super) running: u32,
+    pub(super) cpu_since: Time,
+    /// Integral of `running`, up to `cpu_since`.
+    pub(super) cpu_ns: u64,
+    pub(super) service: u32,
+    /// Position in `Service::slots`.
+    pub(super) ordinal: u32,
+    pub(super) zone: u32,
+    /// First outbound; there is one for each edge of the service.
+    pub(super) outbounds: u32,
+    pub(super) state: State,
+    /// Version of the code.
+    pub(super) version: u8,
+    /// Nothing moves inside.
+    pub(super) hung: bool,
+    /// Died without a word: the caller gets no reset.
+    pub(super) silent: bool,
+    /// Demand is not multiplied by anything at present.
+    pub(super) plain: bool,
+    /// The queue is being worked on; nested departures leave it alone.
+    dispatching: bool,
+    pub(super) more: Box<More>,
+}
+
+/// What is rarely looked at.
+pub(super) struct More {
+    pub(super) node: u32,
+    pub(super) launched: Time,
+    pub(super) ready_at: Time,
+    pub(super) dead_at: Time,
+    /// Whether the Ready condition was ever true, and when it last changed.
+    pub(super) ready_changed: Option<Time>,
+    pub(super) hung_since: Time,
+    /// Steps that ran when it hung: frame and what was left.
+    pub(super) held: Vec<(u32, Duration)>,
+    /// Steps that have to go on for longer than their event says, because the instance hung meanwhile.
+    pub(super) owed: Vec<(u32, Duration)>,
+    /// Factors of the slow faults in force.
+    pub(super) slow: Vec<f64>,
+    /// Probabilities of the error faults in force.
+    pub(super) errors: Vec<f64>,
+    pub(super) limiter: Option<AnyLimiter>,
+    pub(super) shared: Option<Shared>,
+    /// Steps that wait for a core.
+    pub(super) cpu_lane: Lane,
+    /// Waiting attempts of lower priorities, by position in `Spec::priorities`.
+    pub(super) lanes: Vec<Lane>,
+    pub(super) pools: Vec<PoolState>,
+    pub(super) caches: Vec<super::cache::CacheState>,
+    /// Past readings of `cpu_ns` at scrape times, for the metrics pipeline.
+    pub(super) scrapes: Vec<(Time, u64)>,
+}
+
+/// A singly linked list of frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lane {
+    pub(super) head: u32,
+    pub(super) tail: u32,
+}
+
+impl Lane {
+    pub(super) const EMPTY: Self = Self { head: NIL, tail: NIL };
+}
+
+impl Instance {
+    /// An instance that does not run yet.
+    pub(super) fn new(service: u32, ordinal: u32, version: u8, outbounds: u32, now: Time) -> Self {
+        Self {
+            lane: Lane::EMPTY,
+            queued: 0,
+            inside: 0,
+            running: 0,
+            cpu_since: now,
+            cpu_ns: 0,
+            service,
+            ordinal,
+            zone: 0,
+            outbounds,
+            state: State::Pending,
+            version,
+            hung: false,
+            silent: false,
+            plain: false,
+            dispatching: false,
+            more: Box::new(More {
+                node: NIL,
+                launched: now,
+                ready_at: Time::MAX,
+                dead_at: Time::MAX,
+                ready_changed: None,
+                hung_since: Time::ZERO,
+                held: Vec::new(),
+                owed: Vec::new(),
+                slow: Vec::new(),
+                errors: Vec::new(),
+                limiter: None,
+                shared: None,
+                cpu_lane: Lane::EMPTY,
+                lanes: Vec::new(),
+                pools: Vec::new(),
+                caches: Vec::new(),
+                scrapes: Vec::new(),
+            }),
+        }
+    }
+
+    /// Changes the number of cores in use.
+    #[inline]
+    pub(super) fn set_running(&mut self, now: Time, running: u32) {
+        self.cpu_ns += u64::from(self.running) * (now - self.cpu_since).0;
+        self.cpu_since = now;
+        self.running = running;
+    }
+
+    /// Core time used so far.
+    pub(super) fn cpu_used(&self, now: Time) -> u64 {
+        self.cpu_ns + u64::from(self.running) * (now - self.cpu_since).0
+    }
+
+    /// Whether an attempt that arrives now is taken at all.
+    #[inline]
+    const fn accepts(&self) -> bool {
+        matches!(self.state, State::Ready)
+    }
+}
+
+/// How an arriving attempt is turned away.
+enum Refusal {
+    /// Not at all.
+    None,
+    /// Without a word.
+    Silent,
+    /// With an error.
+    Answer(Class),
+}
+
+const PATIENCE_SALT: u64 = 0x7061_7469_656e_6365;
+
+impl World<'_> {
+    /// The request of `slot` reaches its instance.
+    #[inline]
+    pub(super) fn arrive(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        let frame = &mut self.frames[slot];
+        frame.arrived = now;
+        let index = frame.instance;
+        let entry = frame.pc;
+        let instance = &mut self.instances[index as usize];
+        let service = &mut self.services[instance.service as usize];
+        if !instance.accepts() || service.guarded {
+            match self.refusal(now, slot, entry) {
+                Refusal::None => {}
+                Refusal::Silent => return self.drop_silently(now, queue, slot),
+                Refusal::Answer(class) => return self.refuse(now, queue, slot, class),
+            }
+        }
+        let instance = &mut self.instances[index as usize];
+        let service = &mut self.services[instance.service as usize];
+        if instance.inside < service.workers && instance.queued == 0 {
+            service.enter(now);
+            self.frames[slot].flags |= INSIDE;
+            return self.start(now, queue, slot);
+        }
+        if instance.queued < service.queue {
+            service.enter(now);
+            self.frames[slot].flags |= INSIDE;
+            self.enqueue(now, queue, slot);
+            return Ok(());
+        }
+        if service.drop_when_full { self.drop_silently(now, queue, slot) } else { self.refuse(now, queue, slot, Class::Rejected) }
+    }
+
+    /// Whether and how the attempt is turned away.
+    #[cold]
+    fn refusal(&mut self, now: Time, slot: u32, entry: u16) -> Refusal {
+        let index = self.frames[slot].instance as usize;
+        let instance = &mut self.instances[index];
+        if !instance.accepts() {
+            return if instance.silent { Refusal::Silent } else { Refusal::Answer(Class::Failure) };
+        }
+        if self.services[instance.service as usize].outages > 0 || self.killed.contains(&entry) {
+            return Refusal::Answer(Class::Rejected);
+        }
+        if let Some(limiter) = &mut instance.more.limiter {
+            match limiter.try_acquire(now, 1, Duration::ZERO) {
+                Admit::Now(permit) | Admit::At(_, permit) => {
+                    self.frames[slot].flags |= PERMIT;
+                    self.sides[slot as usize].permit = permit;
+                }
+                Admit::Reject { .. } => {
+                    self.telemetry.limiter_rejections += 1;
+                    return Refusal::Answer(Class::Rejected);
+                }
+            }
+        }
+        Refusal::None
+    }
+
+    /// Answers with an error at once.
+    fn refuse(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
+        self.give_permit_back(now, slot, class);
+        let frame = &mut self.frames[slot];
+        let service = self.instances[frame.instance as usize].service;
+        self.services[service as usize].refused += 1;
+        frame.flags |= ENDED;
+        if frame.has(AWAITED) {
+            return self.reply(now, queue, slot, class);
+        }
+        self.release_if_loose(slot);
+        Ok(())
+    }
+
+    /// Nobody answers (the queue is full, or the machine is gone): the caller's transport tries again after 1, 2, 4 ... s, six times.
+    fn drop_silently(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        self.give_permit_back(now, slot, Class::Rejected);
+        let frame = &mut self.frames[slot];
+        let service = self.instances[frame.instance as usize].service;
+        self.services[service as usize].dropped += 1;
+        if !frame.has(AWAITED) {
+            frame.flags |= ENDED;
+            self.release_if_loose(slot);
+            return Ok(());
+        }
+        // Counted where the class of the answer will stand later.
+        let tries = frame.flags >> CLASS_SHIFT;
+        if tries >= SYN_RETRIES {
+            return self.broken(now, queue, slot);
+        }
+        frame.flags += 1 << CLASS_SHIFT;
+        frame.slack = 0;
+        frame.flags |= EVENT;
+        queue.push(now + Duration::from_secs(1 << tries), Payload::new(TRANSMIT, slot));
+        Ok(())
+    }
+
+    fn enqueue(&mut self, now: Time, queue: &mut Queue, slot: u32) {
+        let frame = &mut self.frames[slot];
+        frame.flags |= QUEUED;
+        frame.next = NIL;
+        let (index, priority, key) = (frame.instance as usize, frame.priority, frame.key);
+        let instance = &mut self.instances[index];
+        instance.queued += 1;
+        let service = &self.spec.services[instance.service as usize];
+        let lane = match service.order {
+            Order::Priority if priority > 0 => &mut instance.more.lanes[priority as usize - 1],
+            _ => &mut instance.lane,
+        };
+        if lane.tail == NIL {
+            *lane = Lane { head: slot, tail: slot };
+        } else if service.order == Order::Lifo {
+            self.frames[slot].next = lane.head;
+            lane.head = slot;
+        } else {
+            self.frames[lane.tail].next = slot;
+            lane.tail = slot;
+        }
+        if let Some(law) = &service.queue_timeout {
+            let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
+            let patience = law.sample_duration(&mut Key(key ^ PATIENCE_SALT).with(u64::from(tag)).rng());
+            self.frames[slot].flags |= PATIENCE;
+            queue.push(now + patience, Payload::new(PATIENCE_EVENT, slot));
+        }
+    }
+
+    /// The next waiting attempt that still wants to be served.
+    fn dequeue(&mut self, index: u32) -> Option<u32> {
+        loop {
+            let instance = &mut self.instances[index as usize];
+            if instance.queued == 0 {
+                return None;
+            }
+            // More important priorities sit in `lanes`, the last one being the most important.
+            let lane = match instance.more.lanes.iter_mut().rev().find(|lane| lane.head != NIL) {
+                Some(lane) => lane,
+                None => &mut instance.lane,
+            };
+            let slot = lane.head;
+            let frame = &mut self.frames[slot];
+            lane.head = frame.next;
+            if lane.head == NIL {
+                lane.tail = NIL;
+            }
+            if frame.has(LINKED) {
+                // It left while it was waiting; `queued` no longer counts it.
+                frame.flags &= !LINKED;
+                self.release_if_loose(slot);
+                continue;
+            }
+            frame.flags &= !QUEUED;
+            instance.queued -= 1;
+            return Some(slot);
+        }
+    }
+
+    /// Starts waiting attempts while there are free workers.
+    pub(super) fn dispatch(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        let instance = &mut self.instances[index as usize];
+        if instance.dispatching {
+            return Ok(());
+        }
+        let workers = self.services[instance.service as usize].workers;
+        if instance.queued == 0 || instance.inside >= workers {
+            return Ok(());
+        }
+        instance.dispatching = true;
+        while self.instances[index as usize].inside < workers {
+            let Some(slot) = self.dequeue(index) else { break };
+            self.start(now, queue, slot)?;
+        }
+        self.instances[index as usize].dispatching = false;
+        Ok(())
+    }
+
+    /// A worker takes `slot`.
+    #[inline]
+    fn start(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        let frame = &mut self.frames[slot];
+        frame.flags |= STARTED;
+        let instance = &mut self.instances[frame.instance as usize];
+        instance.inside += 1;
+        let service = &mut self.services[instance.service as usize];
+        service.started(now, frame.arrived);
+        if self.tracks_requests {
+            self.note_version(slot);
+        }
+        self.advance(now, queue, slot)
+    }
+
+    /// The request of `slot` meets the version of its instance.
+    fn note_version(&mut self, slot: u32) {
+        let instance = &self.instances[self.frames[slot].instance as usize];
+        let Some(at) = self.spec.services[instance.service as usize].version_slot else { return };
+        let request = self.sides[slot as usize].request;
+        if request == NIL {
+            return;
+        }
+        let record = &mut self.requests[request];
+        let seen = &mut record.versions[at as usize];
+        if *seen == 0 {
+            *seen = instance.version + 1;
+        } else if *seen != instance.version + 1 {
+            record.inconsistent = true;
+        }
+    }
+
+    /// `slot` leaves its instance, whatever it was doing there: its worker, core, connections and place in the queue are
+    /// free again.
+    #[inline]
+    pub(super) fn leave(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        let frame = &mut self.frames[slot];
+        let (index, flags) = (frame.instance, frame.flags);
+        frame.flags &= !(INSIDE | STARTED | QUEUED | ON_CPU);
+        let arrived = frame.arrived;
+        let instance = &mut self.instances[index as usize];
+        let service = instance.service;
+        self.services[service as usize].leave(now, arrived);
+        if flags & STARTED != 0 {
+            instance.inside -= 1;
+            if flags & ON_CPU != 0 {
+                self.give_core_back(now, queue, slot);
+            }
+            if self.services[service as usize].single_flight {
+                self.abandon_fetches(now, queue, slot)?;
+            }
+            if self.services[service as usize].has_pools {
+                self.give_connection_back(now, queue, slot)?;
+            }
+        } else if flags & QUEUED != 0 {
+            instance.queued -= 1;
+            self.frames[slot].flags |= LINKED;
+        }
+        if flags & PERMIT != 0 {
+            self.give_permit_back(now, slot, Class::Success);
+        }
+        let instance = &self.instances[index as usize];
+        if instance.state == State::Draining && instance.inside == 0 && instance.queued == 0 {
+            return self.drained(now, queue, index);
+        }
+        if instance.queued > 0 { self.dispatch(now, queue, index) } else { Ok(()) }
+    }
+
+    fn give_permit_back(&mut self, now: Time, slot: u32, class: Class) {
+        let frame = &mut self.frames[slot];
+        if frame.has(PERMIT) {
+            frame.flags &= !PERMIT;
+            let outcome = Outcome::new(class, now - frame.arrived);
+            let permit = self.sides[slot as usize].permit;
+            if let Some(limiter) = &mut self.instances[frame.instance as usize].more.limiter {
+                limiter.on_outcome(now, permit, &outcome);
+            }
+        }
+    }
+
+    /// A queued attempt's patience ends.
+    pub(super) fn on_patience(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        let frame = &mut self.frames[slot];
+        frame.flags &= !PATIENCE;
+        if !frame.has(QUEUED) {
+            self.release_if_loose(slot);
+            return Ok(());
+        }
+        let arrived = frame.arrived;
+        let service = self.instances[frame.instance as usize].service;
+        self.services[service as usize].gave_up(now, arrived);
+        self.finish(now, queue, slot, Class::Rejected)
+    }
+
+    /// Whether `cpu` steps of this service share cores.
+    pub(super) fn cpu_mode(&self, index: u32) -> CpuMode {
+        self.spec.services[self.instances[index as usize].service as usize].cpu
+    }
+}
+
+/// 1 + 2 + 4 + ... + 32 s, then the connection attempt fails.
+const SYN_RETRIES: u16 = 6;

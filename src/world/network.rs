@@ -1,0 +1,234 @@
+//! Messages between places: delay, loss, partitions.
+//!
+//! Transport is TCP-like: a lost message is sent again after 200 ms, 400 ms, 800 ms ... (the usual minimum retransmission
+//! time-out with back-off); after ten tries the connection counts as broken. Without delays and network faults a message
+//! costs nothing, not even an event.
+
+use crate::kernel::queue::{Payload, Queue};
+use crate::policies::view::Class;
+use crate::random::{Key, law::Law};
+use crate::time::{Duration, Time};
+
+use super::frame::{AWAITED, CLASS_SHIFT, ENDED, EVENT, NIL};
+use super::spec::{Spec, Trouble};
+use super::{Flow, REPLY, TRANSMIT, World};
+
+/// Present state of the network.
+pub(super) struct Network {
+    /// No message ever takes time or gets lost in this run.
+    quiet: bool,
+    zones: usize,
+    /// Pairs that cannot talk, with multiplicity.
+    partitions: Vec<(u32, u32)>,
+    losses: Vec<(Option<(u32, u32)>, f64)>,
+    added: Vec<(Option<(u32, u32)>, Law)>,
+}
+
+impl Network {
+    pub(super) fn new(spec: &Spec) -> Self {
+        let instant = spec.latency.iter().all(|law| law.constant() == Some(0.0));
+        let troubled = spec.faults.iter().any(|fault| {
+            matches!(fault.what, Trouble::Partition(..) | Trouble::PacketLoss(..) | Trouble::AddedLatency(..))
+        });
+        Self {
+            quiet: instant && !troubled,
+            zones: spec.zones.len() + 1,
+            partitions: Vec::new(),
+            losses: Vec::new(),
+            added: Vec::new(),
+        }
+    }
+
+    /// Applies or ends a network fault.
+    pub(super) fn set(&mut self, trouble: &Trouble, on: bool) {
+        match trouble {
+            Trouble::Partition(a, b) => toggle(&mut self.partitions, (*a, *b), on),
+            Trouble::PacketLoss(between, rate) => toggle(&mut self.losses, (*between, *rate), on),
+            Trouble::AddedLatency(between, law) => toggle(&mut self.added, (*between, law.clone()), on),
+            _ => {}
+        }
+    }
+
+    /// Time from `from` to `to` for one message, or `None` if it cannot get through at present.
+    fn delay(&self, spec: &Spec, from: u32, to: u32, key: u64) -> Option<Duration> {
+        let touches = |pair: (u32, u32)| pair == (from, to) || pair == (to, from);
+        if self.partitions.iter().any(|&pair| touches(pair)) {
+            return None;
+        }
+        let mut rng = Key(key).rng();
+        let mut delay = spec.latency[from as usize * self.zones + to as usize].sample_duration(&mut rng);
+        for (between, law) in &self.added {
+            if between.is_none_or(touches) {
+                delay = delay + law.sample_duration(&mut rng);
+            }
+        }
+        for &(between, rate) in &self.losses {
+            if between.is_none_or(touches) {
+                let mut tries = 0;
+                while rng.unit() < rate {
+                    delay = delay + retransmission(tries);
+                    tries += 1;
+                    if tries == MAX_TRIES {
+                        return None;
+                    }
+                }
+            }
+        }
+        Some(delay)
+    }
+}
+
+/// Adds or removes one entry.
+fn toggle<T: PartialEq>(list: &mut Vec<T>, entry: T, on: bool) {
+    if on {
+        list.push(entry);
+    } else if let Some(at) = list.iter().position(|existing| *existing == entry) {
+        list.remove(at);
+    }
+}
+
+/// Time before try `tries + 1`.
+const fn retransmission(tries: u16) -> Duration {
+    Duration::from_millis(200 << if tries < MAX_TRIES { tries } else { MAX_TRIES })
+}
+
+const MAX_TRIES: u16 = 10;
+const REQUEST_SALT: u64 = 0x6e65_742d_7265_7173;
+const REPLY_SALT: u64 = 0x6e65_742d_7265_706c;
+
+impl World<'_> {
+    /// Sends the request of `slot` to its instance.
+    #[inline]
+    pub(super) fn transmit(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        if self.network.quiet {
+            return self.arrive(now, queue, slot);
+        }
+        match self.message_delay(slot, REQUEST_SALT) {
+            Some(Duration::ZERO) => self.arrive(now, queue, slot),
+            delay => self.travel(now, queue, slot, TRANSMIT, delay),
+        }
+    }
+
+    /// Sends the answer of `slot` to its caller.
+    #[inline]
+    pub(super) fn reply(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
+        if self.network.quiet {
+            return self.hear(now, queue, slot, class);
+        }
+        match self.message_delay(slot, REPLY_SALT) {
+            Some(Duration::ZERO) => self.hear(now, queue, slot, class),
+            delay => {
+                let frame = &mut self.frames[slot];
+                frame.flags = frame.flags & !(7 << CLASS_SHIFT) | (class as u16) << CLASS_SHIFT;
+                frame.need = 0;
+                self.travel(now, queue, slot, REPLY, delay)
+            }
+        }
+    }
+
+    /// One-way delay for the next message of `slot`, `None` while none gets through.
+    fn message_delay(&self, slot: u32, salt: u64) -> Option<Duration> {
+        let frame = &self.frames[slot];
+        let from = self.outbounds[frame.outbound as usize].zone;
+        let to = self.instances[frame.instance as usize].zone;
+        let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
+        let key = Key(frame.key ^ salt).with(u64::from(tag) << 16 | u64::from(frame.need)).0;
+        if salt == REQUEST_SALT {
+            self.network.delay(self.spec, from, to, key)
+        } else {
+            self.network.delay(self.spec, to, from, key)
+        }
+    }
+
+    /// Schedules the arrival, or another try. `slack` tells the two apart, `need` counts the tries; a frame in transit
+    /// has no other use for them.
+    fn travel(&mut self, now: Time, queue: &mut Queue, slot: u32, kind: u8, delay: Option<Duration>) -> Flow {
+        let frame = &mut self.frames[slot];
+        frame.flags |= EVENT;
+        let delay = if let Some(delay) = delay {
+            frame.slack = 0;
+            delay
+        } else {
+            frame.slack = 1;
+            frame.need += 1;
+            retransmission(frame.need - 1)
+        };
+        queue.push(now + delay, Payload::new(kind, slot));
+        Ok(())
+    }
+
+    /// Whether the message of `slot` has to be sent again: its delay, or that it is lost for good.
+    fn again(&mut self, now: Time, queue: &mut Queue, slot: u32, kind: u8, salt: u64) -> Result<bool, super::Full> {
+        let frame = &self.frames[slot];
+        if frame.slack == 0 || frame.need > MAX_TRIES {
+            return Ok(false);
+        }
+        let delay = self.message_delay(slot, salt);
+        self.travel(now, queue, slot, kind, delay)?;
+        Ok(true)
+    }
+
+    /// A request reaches its instance, or has to be sent again.
+    pub(super) fn on_transmit(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        self.event_over(slot);
+        let frame = &self.frames[slot];
+        if frame.has(ENDED) {
+            self.release_if_loose(slot);
+            return Ok(());
+        }
+        if self.again(now, queue, slot, TRANSMIT, REQUEST_SALT)? {
+            return Ok(());
+        }
+        if self.frames[slot].slack != 0 {
+            return self.broken(now, queue, slot);
+        }
+        self.frames[slot].need = 0;
+        self.arrive(now, queue, slot)
+    }
+
+    /// An answer reaches its caller, or has to be sent again.
+    pub(super) fn on_reply(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        self.event_over(slot);
+        if !self.frames[slot].has(AWAITED) {
+            self.release_if_loose(slot);
+            return Ok(());
+        }
+        if self.again(now, queue, slot, REPLY, REPLY_SALT)? {
+            return Ok(());
+        }
+        let frame = &self.frames[slot];
+        let class = if frame.slack == 0 { class_of(frame.flags >> CLASS_SHIFT) } else { Class::Failure };
+        self.hear(now, queue, slot, class)
+    }
+
+    /// The connection of `slot` is broken: its caller gets an error now, if it still waits.
+    pub(super) fn broken(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        let frame = &mut self.frames[slot];
+        frame.flags |= ENDED;
+        if frame.has(AWAITED) {
+            return self.hear(now, queue, slot, Class::Failure);
+        }
+        self.release_if_loose(slot);
+        Ok(())
+    }
+
+    /// Zone index of the outside.
+    pub(super) fn outside(&self) -> u32 {
+        self.spec.zones.len() as u32
+    }
+
+    /// Zone of an instance on `node`.
+    pub(super) fn zone_of(&self, node: u32) -> u32 {
+        if node == NIL { 0 } else { self.nodes[node as usize].zone }
+    }
+}
+
+const fn class_of(bits: u16) -> Class {
+    match bits & 7 {
+        0 => Class::Success,
+        1 => Class::Failure,
+        2 => Class::Timeout,
+        3 => Class::Rejected,
+        _ => Class::Abandoned,
+    }
+}

@@ -1,0 +1,375 @@
+//! What an attempt does at its instance, and a request at its client: the steps of a program, one after the other.
+
+use crate::kernel::queue::{Payload, Queue};
+use crate::policies::view::Class;
+use crate::random::Key;
+use crate::random::law::Law;
+use crate::time::{Duration, Time};
+
+use super::call::Origin;
+use super::frame::{AWAITED, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, OWED};
+use super::instance::Lane;
+use super::spec::{CpuMode, NO_RING, Op};
+use super::control::Control;
+use super::{Flow, STEP, World};
+
+/// Connections of one instance to something slow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PoolState {
+    pub(super) free: u32,
+    pub(super) waiting: Lane,
+}
+
+/// Names an attempt that waits for a connection, even after its slot has been reused.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PoolTicket {
+    frame: u32,
+    pc: u16,
+    started: Time,
+}
+
+const ATTEMPT_SALT: u64 = 0x6174_7465_6d70_742d;
+const CHOICE_SALT: u64 = 0x6368_6f69_6365_2d73;
+const ERROR_SALT: u64 = 0x6572_726f_722d_736c;
+
+impl World<'_> {
+    /// Runs the program of `slot` until it has to wait for something.
+    pub(super) fn advance(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        let spec = self.spec;
+        loop {
+            let frame = &mut self.frames[slot];
+            let (pc, key) = (frame.pc, frame.key);
+            match &spec.ops[pc as usize] {
+                Op::Cpu(request, attempt) => {
+                    let mut demand = self.draw(slot, key, pc, request, attempt.as_deref());
+                    let index = self.frames[slot].instance;
+                    if !self.instances[index as usize].plain {
+                        demand = self.burden(now, index, demand);
+                    }
+                    if demand == Duration::ZERO {
+                        self.frames[slot].pc += 1;
+                        continue;
+                    }
+                    self.run_on_cpu(now, queue, slot, demand);
+                    return Ok(());
+                }
+                Op::Wait(request, attempt) => {
+                    let wait = self.draw(slot, key, pc, request, attempt.as_deref());
+                    let frame = &mut self.frames[slot];
+                    if wait == Duration::ZERO {
+                        frame.pc += 1;
+                        continue;
+                    }
+                    frame.flags |= EVENT;
+                    queue.push(now + wait, Payload::new(STEP, slot));
+                    return Ok(());
+                }
+                Op::Call(call) => {
+                    let probability = spec.calls[*call as usize].probability;
+                    if probability < 1.0 && Key(key ^ CHOICE_SALT ^ self.op_salts[pc as usize]).rng().unit() >= probability {
+                        self.frames[slot].pc += 1;
+                        continue;
+                    }
+                    return self.call_one(now, queue, slot, *call, 0);
+                }
+                Op::Choose(shares) => {
+                    let draw = Key(key ^ CHOICE_SALT ^ self.op_salts[pc as usize]).rng().unit();
+                    let Some(&(_, call)) = shares.iter().find(|(upto, _)| draw < *upto) else {
+                        self.frames[slot].pc += 1;
+                        continue;
+                    };
+                    return self.call_one(now, queue, slot, call, 0);
+                }
+                Op::Parallel { calls, need } => {
+                    frame.need = *need;
+                    frame.slack = calls.len() as u16 - *need;
+                    // One more, so that quick answers do not free the frame under our feet.
+                    frame.pending += 1;
+                    for (position, &call) in calls.iter().enumerate() {
+                        let frame = &self.frames[slot];
+                        if frame.pc != pc || frame.has(ENDED) {
+                            break;
+                        }
+                        self.make_call(now, queue, slot, call, position as u64 + 1)?;
+                    }
+                    self.frames[slot].pending -= 1;
+                    self.release_if_loose(slot);
+                    return Ok(());
+                }
+                Op::CacheLookup { cache, skip_to } => {
+                    let hit = self.cache_lookup(now, slot, *cache);
+                    let frame = &mut self.frames[slot];
+                    match hit {
+                        super::cache::Lookup::Hit => frame.pc = *skip_to,
+                        super::cache::Lookup::Miss => frame.pc += 1,
+                        super::cache::Lookup::Wait => return Ok(()),
+                    }
+                }
+                Op::CacheFill { cache } => {
+                    self.frames[slot].pc += 1;
+                    self.cache_fill(now, queue, slot, *cache)?;
+                    if self.frames[slot].has(ENDED) {
+                        return Ok(());
+                    }
+                }
+                Op::Acquire { pool } => {
+                    if !self.acquire(now, queue, slot, *pool) {
+                        return Ok(());
+                    }
+                    self.frames[slot].pc += 1;
+                }
+                Op::Release { pool } => {
+                    self.frames[slot].pc += 1;
+                    self.release(now, queue, slot, *pool)?;
+                    if self.frames[slot].has(ENDED) {
+                        return Ok(());
+                    }
+                }
+                Op::End => return self.finish(now, queue, slot, Class::Success),
+            }
+        }
+    }
+
+    /// Length of the present step: the request's part, the same for every attempt, times the attempt's own factor.
+    #[inline]
+    fn draw(&self, slot: u32, key: u64, pc: u16, request: &Law, attempt: Option<&Law>) -> Duration {
+        let key = Key(key ^ self.op_salts[pc as usize]);
+        let Some(attempt) = attempt else {
+            return request.sample_duration(&mut key.rng());
+        };
+        let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
+        let factor = attempt.sample(&mut Key(key.0 ^ ATTEMPT_SALT).with(u64::from(tag)).rng());
+        Duration::from_ns_f64(request.sample(&mut key.rng()) * factor)
+    }
+
+    fn call_one(&mut self, now: Time, queue: &mut Queue, slot: u32, call: u32, position: u64) -> Flow {
+        let frame = &mut self.frames[slot];
+        frame.need = 1;
+        frame.slack = 0;
+        self.make_call(now, queue, slot, call, position)
+    }
+
+    fn make_call(&mut self, now: Time, queue: &mut Queue, slot: u32, call: u32, position: u64) -> Flow {
+        let frame = &mut self.frames[slot];
+        frame.pending += 1;
+        let (pc, key, instance, outbound, priority) = (frame.pc, frame.key, frame.instance, frame.outbound, frame.priority);
+        let edge = u32::from(self.spec.calls[call as usize].edge);
+        let first = if instance == NIL { outbound } else { self.instances[instance as usize].outbounds };
+        let mut outbound = first + edge;
+        if instance != NIL {
+            let service = self.instances[instance as usize].service;
+            outbound = self.services[service as usize].shared_outbound(edge).unwrap_or(outbound);
+        }
+        let side = if self.has_sides { self.sides[slot as usize] } else { super::frame::Side::EMPTY };
+        let origin =
+            Origin { parent: slot, parent_pc: pc, outbound, request: side.request, tag: side.tag, priority };
+        let key = Key(key ^ self.op_salts[pc as usize]).with(position).0;
+        self.place(now, queue, call, key, origin)
+    }
+
+    /// Work or waiting of `slot` ends.
+    #[inline]
+    pub(super) fn on_step(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        let frame = &mut self.frames[slot];
+        frame.flags &= !EVENT;
+        if frame.has(ENDED) {
+            if frame.has(AWAITED) {
+                // Its machine went away without a word, and the caller has no timeout.
+                return self.broken(now, queue, slot);
+            }
+            self.release_if_loose(slot);
+            return Ok(());
+        }
+        if frame.has(ON_CPU) {
+            if frame.has(OWED) {
+                self.pay_owed(now, queue, slot);
+                return Ok(());
+            }
+            let index = frame.instance as usize;
+            let instance = &mut self.instances[index];
+            if instance.hung {
+                // What ran when the instance hung still has to run that long when it goes on.
+                let left = now - instance.more.hung_since;
+                instance.more.held.push((slot, left));
+                return Ok(());
+            }
+            frame.flags &= !ON_CPU;
+            self.core_free(now, queue, index as u32);
+        }
+        self.frames[slot].pc += 1;
+        self.advance(now, queue, slot)
+    }
+
+    /// The program of `slot` is over (or cannot go on): leave, answer.
+    pub(super) fn finish(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
+        let frame = &mut self.frames[slot];
+        if frame.instance == NIL {
+            return self.finish_root(now, queue, slot, class);
+        }
+        let class = if class == Class::Success { self.verdict(slot) } else { class };
+        let frame = &mut self.frames[slot];
+        frame.flags |= ENDED;
+        if frame.has(AWAITED) {
+            // AWAITED keeps the frame until its caller has heard.
+            self.leave(now, queue, slot)?;
+            return self.reply(now, queue, slot, class);
+        }
+        frame.pending += 1;
+        if frame.has(INSIDE) {
+            self.leave(now, queue, slot)?;
+        }
+        self.frames[slot].pending -= 1;
+        self.release_if_loose(slot);
+        Ok(())
+    }
+
+    /// A request at its client is over.
+    fn finish_root(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
+        let frame = &mut self.frames[slot];
+        frame.flags |= ENDED;
+        frame.flags &= !AWAITED;
+        let (started, source) = (frame.started, self.outbounds[frame.outbound as usize].source);
+        let request = if self.has_sides { self.sides[slot as usize].request } else { NIL };
+        frame.pending += 1;
+        if frame.ring != NO_RING && self.spec.sources[source as usize].propagate_deadline && class == Class::Timeout {
+            self.cancel_children(now, queue, slot)?;
+        }
+        if self.has_sides && class == Class::Success {
+            self.telemetry.useful_cpu += u128::from(self.sides[slot as usize].cpu);
+        }
+        self.root_done(now, queue, source, started, request, class)?;
+        self.frames[slot].pending -= 1;
+        self.release_if_loose(slot);
+        Ok(())
+    }
+
+    /// Whether the work was right: bad versions and error faults turn success into failure.
+    #[inline]
+    fn verdict(&self, slot: u32) -> Class {
+        let frame = &self.frames[slot];
+        let instance = &self.instances[frame.instance as usize];
+        let service = &self.services[instance.service as usize];
+        if !service.fallible {
+            return Class::Success;
+        }
+        let version = &self.spec.services[instance.service as usize].versions[instance.version as usize];
+        let good = instance.more.errors.iter().fold(1.0 - version.error_rate, |good, rate| good * (1.0 - rate));
+        let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
+        if good < 1.0 && Key(frame.key ^ ERROR_SALT).with(u64::from(tag)).rng().unit() >= good {
+            return Class::Failure;
+        }
+        Class::Success
+    }
+
+    /// `demand` with everything that slows the instance down at the start of a step.
+    #[cold]
+    fn burden(&mut self, now: Time, index: u32, demand: Duration) -> Duration {
+        let instance = &mut self.instances[index as usize];
+        let spec = &self.spec.services[instance.service as usize];
+        let mut factor = spec.versions[instance.version as usize].demand;
+        let mut constant = factor == 1.0;
+        if spec.cpu != CpuMode::Shared {
+            factor *= instance.more.slow.iter().product::<f64>();
+            constant &= instance.more.slow.is_empty();
+        }
+        if let Some(last) = spec.slow_down.len().checked_sub(1) {
+            factor *= spec.slow_down[(instance.inside as usize).saturating_sub(1).min(last)];
+            constant = false;
+        }
+        if let Some((lasts, slowdown)) = spec.warm_up {
+            let age = now - instance.more.ready_at;
+            if age < lasts {
+                let left = 1.0 - age.0 as f64 / lasts.0 as f64;
+                factor *= 1.0 + (slowdown - 1.0) * left;
+                constant = false;
+            }
+        }
+        instance.plain = constant;
+        Duration::from_ns_f64(demand.0 as f64 * factor)
+    }
+
+    /// Demand of a `cpu` step whose turn has come.
+    pub(super) fn demand_of_turn(&mut self, now: Time, slot: u32) -> Duration {
+        let frame = &self.frames[slot];
+        let (key, pc, index) = (frame.key, frame.pc, frame.instance);
+        let Op::Cpu(request, attempt) = &self.spec.ops[pc as usize] else {
+            unreachable!("only cpu steps wait for a core");
+        };
+        let demand = self.draw(slot, key, pc, request, attempt.as_deref());
+        if self.instances[index as usize].plain { demand } else { self.burden(now, index, demand) }
+    }
+
+    /// Takes a connection; false if `slot` has to wait for one.
+    fn acquire(&mut self, now: Time, queue: &mut Queue, slot: u32, pool: u16) -> bool {
+        let index = self.frames[slot].instance as usize;
+        let instance = &mut self.instances[index];
+        let state = &mut instance.more.pools[pool as usize];
+        if state.free > 0 {
+            state.free -= 1;
+            return true;
+        }
+        if state.waiting.tail == NIL {
+            state.waiting = Lane { head: slot, tail: slot };
+        } else {
+            let tail = state.waiting.tail;
+            state.waiting.tail = slot;
+            self.frames[tail].next = slot;
+        }
+        let frame = &mut self.frames[slot];
+        frame.next = NIL;
+        frame.flags |= LINKED;
+        let spec = &self.spec.services[self.instances[index].service as usize].pools[pool as usize];
+        if let Some(wait) = spec.max_wait {
+            let ticket = PoolTicket { frame: slot, pc: frame.pc, started: frame.started };
+            self.schedule(queue, now + wait, Control::PoolWait(ticket));
+        }
+        false
+    }
+
+    /// An attempt has waited long enough for a connection.
+    pub(super) fn on_pool_wait(&mut self, now: Time, queue: &mut Queue, ticket: PoolTicket) -> Flow {
+        let frame = &self.frames[ticket.frame];
+        let waits = frame.has(LINKED | INSIDE) && frame.pc == ticket.pc && frame.started == ticket.started;
+        if waits && !frame.has(ENDED) { self.finish(now, queue, ticket.frame, Class::Failure) } else { Ok(()) }
+    }
+
+    /// Gives a connection back; the next waiting attempt goes on.
+    fn release(&mut self, now: Time, queue: &mut Queue, slot: u32, pool: u16) -> Flow {
+        let index = self.frames[slot].instance as usize;
+        loop {
+            let state = &mut self.instances[index].more.pools[pool as usize];
+            let next = state.waiting.head;
+            if next == NIL {
+                state.free += 1;
+                return Ok(());
+            }
+            let frame = &mut self.frames[next];
+            state.waiting.head = frame.next;
+            if state.waiting.head == NIL {
+                state.waiting.tail = NIL;
+            }
+            frame.flags &= !LINKED;
+            if frame.has(ENDED) {
+                self.release_if_loose(next);
+                continue;
+            }
+            frame.pc += 1;
+            return self.advance(now, queue, next);
+        }
+    }
+
+    /// `slot` leaves in the middle of its program: a connection that it holds is free again.
+    pub(super) fn give_connection_back(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        let frame = &self.frames[slot];
+        if frame.has(LINKED) {
+            return Ok(());
+        }
+        // It holds one if its program would release one before it takes another.
+        let rest = &self.spec.ops[frame.pc as usize..];
+        let next = rest.iter().find(|op| matches!(op, Op::Acquire { .. } | Op::Release { .. } | Op::End));
+        if let Some(Op::Release { pool }) = next {
+            return self.release(now, queue, slot, *pool);
+        }
+        Ok(())
+    }
+}

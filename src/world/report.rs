@@ -1,0 +1,381 @@
+//! What a run reports at its end: metrics, curves, logs, and the proof that nothing got lost.
+
+use std::collections::BTreeMap;
+
+use crate::kernel::journal::Journal;
+use crate::stats::histogram::Histogram;
+use crate::time::Time;
+
+use super::World;
+use super::frame::{AWAITED, ENDED, INSIDE, NIL};
+use super::telemetry::{Mark, Moments};
+
+/// Everything one run has to say.
+#[derive(Clone, Debug)]
+pub struct RunReport {
+    /// Time of the last event.
+    pub end: Time,
+    /// Digest of the event journal and the final counters.
+    pub digest: u64,
+    /// Root requests.
+    pub requests: u64,
+    /// Attempts that reached a service.
+    pub hops: u64,
+    /// Events handled.
+    pub events: u64,
+    /// Metrics of DESIGN section 8, by name.
+    pub metrics: BTreeMap<String, f64>,
+    /// End of each timeline window, seconds.
+    pub t_s: Vec<f64>,
+    /// Curves on these windows.
+    pub series: Vec<WindowSeries>,
+    /// (scope, name, histogram of latencies in ns).
+    pub histograms: Vec<(&'static str, String, Histogram)>,
+    /// (service, histogram of waiting times in ns): every counted attempt, those that gave up included.
+    pub waits: Vec<(String, Histogram)>,
+    /// Lines of `events.csv`.
+    pub log: Vec<LogEntry>,
+    /// Lines of `decisions.jsonl`.
+    pub decisions: Vec<Decision>,
+    /// By node pool: time with so many nodes up within the counted part, ns.
+    pub nodes_up: Vec<Vec<u128>>,
+}
+
+/// One curve.
+#[derive(Clone, Debug)]
+pub struct WindowSeries {
+    /// `run`, `source` or `service`.
+    pub scope: &'static str,
+    /// Name within the scope.
+    pub name: String,
+    /// What it shows, unit last.
+    pub metric: &'static str,
+    /// One value per window, NaN where there is none.
+    pub values: Vec<f64>,
+}
+
+/// One line of `events.csv`.
+#[derive(Clone, Debug)]
+pub struct LogEntry {
+    /// When.
+    pub at: Time,
+    /// Kind of line.
+    pub kind: &'static str,
+    /// What it is about.
+    pub subject: String,
+    /// What happened.
+    pub detail: String,
+}
+
+/// One line of `decisions.jsonl`.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// When.
+    pub at: Time,
+    /// Who decides: `autoscaler`, `breaker`.
+    pub kind: &'static str,
+    /// About what.
+    pub subject: String,
+    /// Inputs, proposals and clamps in the order in which they applied.
+    pub inputs: Vec<(&'static str, f64)>,
+    /// State before and after: replicas, or 0 closed, 1 open, 2 half-open.
+    pub before: f64,
+    /// See `before`.
+    pub after: f64,
+    /// Why.
+    pub reason: &'static str,
+}
+
+impl World<'_> {
+    /// Checks the books and writes the report.
+    pub(super) fn report(mut self, end: Time, journal: &Journal) -> RunReport {
+        self.check_books(end);
+        if self.telemetry.ended.is_none() {
+            self.mark(end, true);
+        }
+        let started = self.telemetry.started.take().unwrap_or_else(|| self.take_mark(end));
+        let ended = self.telemetry.ended.take().expect("marked above");
+        let mut metrics = BTreeMap::new();
+        self.request_metrics(&mut metrics, &started, &ended);
+        self.service_metrics(&mut metrics, &started, &ended);
+        self.fleet_metrics(&mut metrics, &started, &ended);
+        let mut journal = journal.clone();
+        for source in &self.sources {
+            for word in [source.arrivals, source.outcomes.good, source.time_sum as u64] {
+                journal.fold(word);
+            }
+        }
+        let hops = self.outbounds.iter().map(|outbound| outbound.attempts).sum();
+        let (histograms, waits) = self.histograms();
+        RunReport {
+            end,
+            digest: journal.digest(),
+            requests: self.telemetry.requests,
+            hops,
+            events: journal.events(),
+            metrics,
+            t_s: self.telemetry.t_s,
+            series: self.telemetry.series,
+            histograms,
+            waits,
+            log: self.telemetry.log,
+            decisions: self.telemetry.decisions,
+            nodes_up: self.telemetry.nodes_up,
+        }
+    }
+
+    /// INV-2 and INV-4: nothing is lost, and Little's law holds exactly, in integers.
+    fn check_books(&self, end: Time) {
+        let mut open = vec![(0u64, 0u128); self.sources.len()];
+        let mut inside = vec![(0u64, 0u128); self.services.len()];
+        for slot in 0..self.frames.slots() {
+            let frame = &self.frames[slot];
+            if frame.has(INSIDE) {
+                let service = self.instances[frame.instance as usize].service as usize;
+                inside[service].0 += 1;
+                inside[service].1 += u128::from((end - frame.arrived).0);
+            }
+            let is_root = frame.instance == NIL && frame.flags & (AWAITED | ENDED) == AWAITED;
+            let has_call = self.has_sides && self.sides[slot as usize].call != NIL;
+            let is_direct = frame.instance != NIL && frame.parent == NIL && frame.has(AWAITED) && !has_call;
+            if is_root || is_direct {
+                let source = &mut open[self.outbounds[frame.outbound as usize].source as usize];
+                source.0 += 1;
+                source.1 += u128::from((end - frame.started).0);
+            }
+        }
+        for slot in 0..self.calls.slots() {
+            let call = &self.calls[slot];
+            if call.open && call.parent == NIL {
+                let source = &mut open[self.outbounds[call.outbound as usize].source as usize];
+                source.0 += 1;
+                source.1 += u128::from((end - call.started).0);
+            }
+        }
+        for (source, (open, waiting)) in self.sources.iter().zip(open) {
+            assert_eq!(source.arrivals, source.outcomes.all() + open, "INV-2: every request is accounted for");
+            assert_eq!(source.in_system.area(end), source.time_sum + waiting, "INV-4: Little's law, requests");
+        }
+        for (service, (inside, staying)) in self.services.iter().zip(inside) {
+            assert_eq!(service.arrivals, service.departures + inside, "INV-2: every attempt is accounted for");
+            assert_eq!(service.load.area(end), service.sojourn_sum + staying, "INV-4: Little's law, attempts");
+        }
+    }
+
+    fn request_metrics(&self, metrics: &mut BTreeMap<String, f64>, started: &Mark, ended: &Mark) {
+        let mut all = Tally::default();
+        for (index, source) in self.sources.iter().enumerate() {
+            let tally = Tally {
+                offered: source.counted_arrivals,
+                outcomes: source.counted,
+                latency: source.latency,
+                histogram: source.histogram.clone(),
+                in_system: ended.sources[index].in_system - started.sources[index].in_system,
+                inconsistent: source.inconsistent,
+            };
+            if self.sources.len() > 1 {
+                tally.write(metrics, &format!("source.{}.", self.spec.sources[index].name), started.at, ended.at);
+            }
+            all.add(&tally);
+        }
+        all.write(metrics, "", started.at, ended.at);
+        let availability = metrics.get("availability").copied();
+        if let (Some(wanted), Some(availability)) = (self.spec.objective.availability, availability)
+            && wanted < 1.0
+        {
+            metrics.insert("error_budget_burned".into(), (1.0 - availability) / (1.0 - wanted));
+        }
+        if self.spec.services.iter().any(|service| service.version_slot.is_some()) {
+            metrics.insert("version_inconsistent_requests".into(), all.inconsistent as f64);
+        }
+        let recovery = &self.telemetry.recovery;
+        if let Some(fault_end) = recovery.fault_end {
+            let objective = self.spec.objective;
+            if objective.availability.is_some() || objective.latency_p99.is_some() {
+                let recovered = recovery.recovered_at.map(|at| (at - fault_end).as_secs_f64());
+                if let Some(recovered) = recovered {
+                    metrics.insert("recovery_time_s".into(), recovered);
+                } else {
+                    metrics.insert("recovery_censored_s".into(), (ended.at - fault_end).as_secs_f64());
+                }
+            }
+        }
+    }
+
+    fn service_metrics(&self, metrics: &mut BTreeMap<String, f64>, started: &Mark, ended: &Mark) {
+        let width = (ended.at - started.at).0 as f64;
+        let (mut bottom, mut cpu) = (0, 0);
+        for (index, service) in self.services.iter().enumerate() {
+            let spec = &self.spec.services[index];
+            let (new, old) = (&ended.services[index], &started.services[index]);
+            let mut put = |name: &str, value: f64| {
+                metrics.insert(format!("service.{}.{name}", spec.name), value);
+            };
+            cpu += new.cpu - old.cpu;
+            let attempts = new.attempts - old.attempts;
+            if spec.edges.is_empty() {
+                bottom += attempts;
+            }
+            if width > 0.0 {
+                put("in_system_mean", (new.load - old.load) as f64 / width);
+                put("attempts_rps", attempts as f64 / width * 1e9);
+                put("replicas_mean", (new.ready - old.ready) as f64 / width);
+            }
+            let ready = (new.ready - old.ready) as f64;
+            if ready > 0.0 && spec.cores < u32::MAX {
+                put("utilization", (new.cpu - old.cpu) as f64 / (ready * f64::from(spec.cores)));
+                put("cpu_of_request", (new.cpu - old.cpu) as f64 / (ready * spec.cpu_request));
+            }
+            if attempts > 0 {
+                put("refused_ratio", (new.refused - old.refused) as f64 / attempts as f64);
+                put("attempts_per_call", attempts as f64 / (new.calls - old.calls).max(1) as f64);
+            }
+            if let Some(mean) = service.wait.mean_ms() {
+                put("wait_mean_ms", mean);
+                put("waited_ratio", service.waited as f64 / service.wait.count as f64);
+            }
+            if let Some(mean) = service.sojourn.mean_ms() {
+                put("sojourn_mean_ms", mean);
+            }
+            if let Some(p99) = service.sojourn_histogram.quantile(0.99) {
+                put("sojourn_p99_ms", p99 / 1e6);
+            }
+            let looked = (new.cache_hits - old.cache_hits) + (new.cache_misses - old.cache_misses);
+            if looked > 0 {
+                put("cache_hit_ratio", (new.cache_hits - old.cache_hits) as f64 / looked as f64);
+            }
+        }
+        let requests: u64 = self.sources.iter().map(|source| source.counted_arrivals).sum();
+        if requests > 0 {
+            metrics.insert("amplification".into(), bottom as f64 / requests as f64);
+        }
+        let total: u128 = self.instances.iter().map(|instance| u128::from(instance.cpu_ns)).sum();
+        if self.has_sides && total > 0 {
+            // Warm-up included on both sides: useful work is credited when its request ends.
+            let useful = self.telemetry.useful_cpu as f64 / total as f64;
+            metrics.insert("wasted_work_ratio".into(), (1.0 - useful).max(0.0));
+        }
+        let _ = cpu;
+    }
+
+    fn fleet_metrics(&self, metrics: &mut BTreeMap<String, f64>, started: &Mark, ended: &Mark) {
+        let hours = |from: Time, to: Time| (to.min(ended.at) - from.max(started.at)).as_secs_f64() / 3600.0;
+        let (mut instance_hours, mut cost, mut priced) = (0.0, 0.0, false);
+        for instance in &self.instances {
+            let lived = if instance.more.dead_at < started.at {
+                0.0
+            } else {
+                hours(instance.more.launched, instance.more.dead_at)
+            };
+            instance_hours += lived;
+            if let Some(price) = self.spec.services[instance.service as usize].price {
+                cost += lived * price;
+                priced = true;
+            }
+        }
+        metrics.insert("instance_hours".into(), instance_hours);
+        let mut node_hours = 0.0;
+        for (index, pool) in self.spec.pools.iter().enumerate() {
+            let pool_hours = f64::from(pool.nodes) * hours(started.at, ended.at);
+            node_hours += pool_hours;
+            if let Some(price) = pool.price {
+                cost += pool_hours * price;
+                priced = true;
+            }
+            let times = &self.telemetry.nodes_up[index];
+            let total: u128 = times.iter().sum();
+            if total > 0 {
+                let up: f64 = times.iter().enumerate().map(|(up, time)| up as f64 * *time as f64).sum();
+                metrics.insert(format!("node-pool.{}.nodes_up_mean", pool.name), up / total as f64);
+            }
+        }
+        if !self.spec.pools.is_empty() {
+            metrics.insert("node_hours".into(), node_hours);
+        }
+        if priced {
+            metrics.insert("cost".into(), cost);
+        }
+    }
+
+    fn histograms(&mut self) -> (Vec<(&'static str, String, Histogram)>, Vec<(String, Histogram)>) {
+        let mut all = Histogram::new();
+        let mut list = Vec::new();
+        for (index, source) in self.sources.iter().enumerate() {
+            all.merge(&source.histogram);
+            if self.sources.len() > 1 {
+                list.push(("source", self.spec.sources[index].name.clone(), source.histogram.clone()));
+            }
+        }
+        list.insert(0, ("run", String::new(), all));
+        let mut waits = Vec::new();
+        for (index, service) in self.services.iter_mut().enumerate() {
+            let name = self.spec.services[index].name.clone();
+            list.push(("service", name.clone(), std::mem::take(&mut service.sojourn_histogram)));
+            waits.push((name, std::mem::take(&mut service.wait_histogram)));
+        }
+        (list, waits)
+    }
+}
+
+/// Counts of one source, or of all.
+#[derive(Default)]
+struct Tally {
+    offered: u64,
+    outcomes: super::source::Outcomes,
+    latency: Moments,
+    histogram: Histogram,
+    in_system: u128,
+    inconsistent: u64,
+}
+
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.offered += other.offered;
+        self.outcomes.merge(other.outcomes);
+        self.latency.count += other.latency.count;
+        self.latency.sum += other.latency.sum;
+        self.histogram.merge(&other.histogram);
+        self.in_system += other.in_system;
+        self.inconsistent += other.inconsistent;
+    }
+
+    fn write(&self, metrics: &mut BTreeMap<String, f64>, prefix: &str, from: Time, to: Time) {
+        let mut put = |name: &str, value: f64| {
+            metrics.insert(format!("{prefix}{name}"), value);
+        };
+        put("requests", self.offered as f64);
+        let width = (to - from).as_secs_f64();
+        let ended = self.outcomes.all();
+        if width > 0.0 {
+            put("offered_rps", self.offered as f64 / width);
+            put("throughput_rps", ended as f64 / width);
+            put("goodput_rps", self.outcomes.good as f64 / width);
+            put("in_system_mean", self.in_system as f64 / (width * 1e9));
+        }
+        if self.offered > 0 {
+            let share = |count: u64| count as f64 / self.offered as f64;
+            put("availability", share(self.outcomes.good));
+            put("failed_ratio", share(self.outcomes.failed));
+            put("timeout_ratio", share(self.outcomes.timed_out));
+            put("rejected_ratio", share(self.outcomes.rejected + self.outcomes.abandoned));
+            put("unfinished_ratio", share(self.offered - ended));
+        }
+        if let Some(mean) = self.latency.mean_ms() {
+            put("latency_mean_ms", mean);
+        }
+        let percentiles =
+            [("latency_p50_ms", 0.5), ("latency_p90_ms", 0.9), ("latency_p99_ms", 0.99), ("latency_p999_ms", 0.999)];
+        for (name, q) in percentiles {
+            if let Some(ns) = self.histogram.quantile(q) {
+                put(name, ns / 1e6);
+            }
+        }
+        // Bad requests count as infinitely slow; without enough good ones the percentile is not a number.
+        let wanted = 0.99 * self.offered as f64 / self.outcomes.good.max(1) as f64;
+        if wanted <= 1.0
+            && let Some(ns) = self.histogram.quantile(wanted)
+        {
+            put("latency_offered_p99_ms", ns / 1e6);
+        }
+    }
+}

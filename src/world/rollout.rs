@@ -1,0 +1,123 @@
+//! Version changes: the rollout policy decides, the fleet obeys.
+
+use crate::kernel::queue::Queue;
+use crate::policies::rollout::{AnyRollout, Command, ReplicaSet, Rollout as _};
+use crate::time::Time;
+
+use super::control::Control;
+use super::instance::State;
+use super::{Flow, World};
+
+/// Wanted instances of one version.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Set {
+    pub(super) version: u8,
+    pub(super) spec: u32,
+}
+
+/// One planned version change.
+pub(super) struct Progress {
+    service: u32,
+    policy: Option<AnyRollout>,
+    /// The policy is being asked; nested changes of the fleet wait for it.
+    busy: bool,
+}
+
+impl Progress {
+    pub(super) const fn new(service: u32) -> Self {
+        Self { service, policy: None, busy: false }
+    }
+}
+
+impl World<'_> {
+    /// A rollout starts.
+    pub(super) fn begin_rollout(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        let spec = &self.spec.rollouts[index as usize];
+        let service = &self.spec.services[spec.service as usize];
+        if self.services[spec.service as usize].version == spec.to {
+            return Ok(());
+        }
+        let to = &service.versions[spec.to as usize].name;
+        self.telemetry.log(now, "rollout", service.name.clone(), format!("to {to}, {}", spec.how.name()));
+        self.rollouts[index as usize].policy = Some(spec.how.build(now));
+        self.services[spec.service as usize].sets.push(Set { version: spec.to, spec: 0 });
+        self.sync_rollout(now, queue, index)
+    }
+
+    /// The rollout in progress on a service.
+    pub(super) fn rollout_of(&self, service: u32) -> Option<u32> {
+        let found = self.rollouts.iter().position(|rollout| rollout.service == service && rollout.policy.is_some());
+        found.map(|at| at as u32)
+    }
+
+    /// Instances came or went: the rollout in progress wants to know.
+    pub(super) fn membership_changed(&mut self, now: Time, queue: &mut Queue, service: u32) -> Flow {
+        if let Some(rollout) = self.rollout_of(service) {
+            return self.sync_rollout(now, queue, rollout);
+        }
+        Ok(())
+    }
+
+    /// Asks the policy for its next orders until it has none.
+    pub(super) fn sync_rollout(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        let service = self.rollouts[index as usize].service;
+        if std::mem::replace(&mut self.rollouts[index as usize].busy, true) {
+            return Ok(());
+        }
+        for _ in 0..MAX_ORDERS {
+            let sets = self.replica_sets(service);
+            let wanted = self.services[service as usize].wanted;
+            let Some(policy) = &mut self.rollouts[index as usize].policy else { break };
+            match policy.sync(now, wanted, &sets) {
+                Some(Command::Scale { set, to }) => {
+                    self.services[service as usize].sets[set].spec = to;
+                    self.reconcile(now, queue, service)?;
+                }
+                Some(Command::Done) => {
+                    self.end_rollout(now, index);
+                    break;
+                }
+                None => {
+                    if let Some(at) = policy.next_wakeup()
+                        && at > now
+                    {
+                        self.schedule(queue, at, Control::Sync(index));
+                    }
+                    break;
+                }
+            }
+        }
+        self.rollouts[index as usize].busy = false;
+        Ok(())
+    }
+
+    fn end_rollout(&mut self, now: Time, index: u32) {
+        let spec = &self.spec.rollouts[index as usize];
+        let name = self.spec.services[spec.service as usize].name.clone();
+        let service = &mut self.services[spec.service as usize];
+        service.version = spec.to;
+        service.sets.retain(|set| set.version == spec.to);
+        self.rollouts[index as usize].policy = None;
+        self.telemetry.log(now, "rollout_end", name, "complete".to_owned());
+    }
+
+    fn replica_sets(&self, service: u32) -> Vec<ReplicaSet> {
+        let state = &self.services[service as usize];
+        let sets = state.sets.iter().enumerate().map(|(at, set)| {
+            let of_version = |index: &&u32| self.instances[**index as usize].version == set.version;
+            let existing: Vec<&u32> = state.living.iter().filter(of_version).collect();
+            let available =
+                existing.iter().filter(|index| self.instances[***index as usize].state == State::Ready).count();
+            ReplicaSet {
+                spec: set.spec,
+                available: available as u32,
+                existing: existing.len() as u32,
+                is_new: at + 1 == state.sets.len(),
+            }
+        });
+        sets.collect()
+    }
+}
+
+/// Orders of one sync; a policy that wants more is broken.
+const MAX_ORDERS: u32 = 10_000;

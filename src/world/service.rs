@@ -1,0 +1,160 @@
+//! A service: its list of instances, and what is counted about all of them together.
+
+use crate::policies::autoscaler::AnyAutoscaler;
+use crate::random::variate::Zipf;
+use crate::stats::histogram::Histogram;
+use crate::time::Time;
+
+use super::cache::CacheState;
+use super::rollout::Set;
+use super::spec::{CpuMode, ServiceSpec};
+use super::telemetry::{Integral, Moments};
+
+/// A service while the world runs.
+pub(super) struct Service {
+    /// Hot settings.
+    pub(super) workers: u32,
+    pub(super) queue: u32,
+    pub(super) cores: u32,
+    pub(super) cpu: CpuMode,
+    pub(super) drop_when_full: bool,
+    pub(super) has_pools: bool,
+    /// Arrivals have to ask a limiter, an outage or a kill switch.
+    pub(super) guarded: bool,
+    /// Work can come out wrong.
+    pub(super) fallible: bool,
+    /// Instances by ordinal, dead ones included.
+    pub(super) slots: Vec<u32>,
+    /// Instances that are not dead, oldest first.
+    pub(super) living: Vec<u32>,
+    /// Outbounds that all instances share, by edge (`NIL` where each has its own).
+    shared: Vec<u32>,
+    /// Wanted replicas.
+    pub(super) wanted: u32,
+    /// Version that new instances get.
+    pub(super) version: u8,
+    /// Wanted instances by version; more than one while a rollout is in progress, the new one last.
+    pub(super) sets: Vec<Set>,
+    pub(super) autoscaler: Option<AnyAutoscaler>,
+    /// Popularity of the keys of each cache.
+    pub(super) popularity: Vec<Zipf>,
+    /// Caches that all instances share.
+    pub(super) caches: Vec<CacheState>,
+    /// Somebody may wait for what an attempt fetches.
+    pub(super) single_flight: bool,
+    /// Dependency outages in force.
+    pub(super) outages: u32,
+
+    pub(super) counted_from: Time,
+    /// Attempts inside (waiting or started).
+    pub(super) load: Integral,
+    /// Sum of sojourn times of those that have left, ns.
+    pub(super) sojourn_sum: u128,
+    pub(super) arrivals: u64,
+    pub(super) departures: u64,
+    pub(super) refused: u64,
+    pub(super) dropped: u64,
+    /// Attempts that found no free worker.
+    pub(super) waited: u64,
+    pub(super) starts: u64,
+    pub(super) wait: Moments,
+    pub(super) sojourn: Moments,
+    pub(super) wait_histogram: Histogram,
+    pub(super) sojourn_histogram: Histogram,
+    /// Ready instances over time.
+    pub(super) ready: Integral,
+}
+
+impl Service {
+    pub(super) fn new(spec: &ServiceSpec, warm_up: Time, guarded: bool, fallible: bool) -> Self {
+        Self {
+            workers: spec.workers,
+            queue: spec.queue,
+            cores: spec.cores,
+            cpu: spec.cpu,
+            drop_when_full: spec.drop_when_full,
+            has_pools: !spec.pools.is_empty(),
+            guarded,
+            fallible,
+            slots: Vec::new(),
+            living: Vec::new(),
+            shared: Vec::new(),
+            wanted: spec.replicas,
+            version: 0,
+            sets: vec![Set { version: 0, spec: spec.replicas }],
+            autoscaler: None,
+            popularity: spec.caches.iter().map(|cache| Zipf::new(cache.keys, cache.zipf)).collect(),
+            caches: spec.caches.iter().map(|_| CacheState::default()).collect(),
+            single_flight: spec.caches.iter().any(|cache| cache.single_flight),
+            outages: 0,
+            counted_from: warm_up,
+            load: Integral::default(),
+            sojourn_sum: 0,
+            arrivals: 0,
+            departures: 0,
+            refused: 0,
+            dropped: 0,
+            waited: 0,
+            starts: 0,
+            wait: Moments::default(),
+            sojourn: Moments::default(),
+            wait_histogram: Histogram::new(),
+            sojourn_histogram: Histogram::new(),
+            ready: Integral::default(),
+        }
+    }
+
+    /// Where the shared outbounds are.
+    pub(super) fn share(&mut self, outbounds: Vec<u32>) {
+        self.shared = outbounds;
+    }
+
+    /// The outbound that all instances share for this edge.
+    #[inline]
+    pub(super) fn shared_outbound(&self, edge: u32) -> Option<u32> {
+        let shared = *self.shared.get(edge as usize)?;
+        (shared != super::frame::NIL).then_some(shared)
+    }
+
+    /// An attempt is taken in.
+    #[inline]
+    pub(super) fn enter(&mut self, now: Time) {
+        self.arrivals += 1;
+        self.load.add(now, 1);
+    }
+
+    /// A worker takes an attempt that arrived at `arrived`.
+    #[inline]
+    pub(super) fn started(&mut self, now: Time, arrived: Time) {
+        if arrived >= self.counted_from {
+            let wait = (now - arrived).0;
+            self.starts += 1;
+            self.waited += u64::from(wait > 0);
+            self.wait.add(wait);
+            self.wait_histogram.record(wait);
+        }
+    }
+
+    /// An attempt gave up waiting: its wait counts, though it never started.
+    pub(super) fn gave_up(&mut self, now: Time, arrived: Time) {
+        if arrived >= self.counted_from {
+            let wait = (now - arrived).0;
+            self.waited += 1;
+            self.wait.add(wait);
+            self.wait_histogram.record(wait);
+        }
+    }
+
+    /// An attempt that arrived at `arrived` is gone.
+    #[inline]
+    pub(super) fn leave(&mut self, now: Time, arrived: Time) {
+        self.departures += 1;
+        self.load.sub(now, 1);
+        let sojourn = (now - arrived).0;
+        self.sojourn_sum += u128::from(sojourn);
+        if arrived >= self.counted_from {
+            self.sojourn.add(sojourn);
+            self.sojourn_histogram.record(sojourn);
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! What a world is built from: names resolved to positions, steps compiled to a flat list of operations.
+//!
+//! The lab assembles a [`Spec`] from a scenario; the world only reads it.
+
+use crate::policies::autoscaler::AutoscalerSettings;
+use crate::policies::balancer::BalancerSettings;
+use crate::policies::breaker::BreakerSettings;
+use crate::policies::limiter::LimiterSettings;
+use crate::policies::retry::{BudgetSettings, RetrySettings};
+use crate::policies::rollout::RolloutSettings;
+use crate::random::law::Law;
+use crate::time::{Duration, Time};
+
+/// Everything that exists in one run.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Counted part of the run: from here ...
+    pub warm_up: Time,
+    /// ... to here, where the sources stop.
+    pub end: Time,
+    /// The run drains until here at the latest.
+    pub horizon: Time,
+    /// Width of a timeline window.
+    pub resolution: Duration,
+    /// Names of the zones.
+    pub zones: Vec<String>,
+    /// One-way delays by (from, to), `zones + 1` squared; the last row and column are the outside.
+    pub latency: Vec<Law>,
+    /// Machines.
+    pub pools: Vec<PoolSpec>,
+    /// Services.
+    pub services: Vec<ServiceSpec>,
+    /// Sources.
+    pub sources: Vec<SourceSpec>,
+    /// All steps of all endpoints and journeys, each program ended by [`Op::End`].
+    pub ops: Vec<Op>,
+    /// All calls that ops refer to.
+    pub calls: Vec<CallSpec>,
+    /// Distinct constant delays of attempt timeouts and deadlines; a ring each.
+    pub rings: Vec<Duration>,
+    /// Troubles.
+    pub faults: Vec<FaultSpec>,
+    /// Operator actions.
+    pub actions: Vec<(Time, Operation)>,
+    /// Version changes.
+    pub rollouts: Vec<RolloutSpec>,
+    /// Objective for recovery and the error budget.
+    pub objective: ObjectiveSpec,
+    /// Limits.
+    pub limits: Limits,
+    /// Distinct priorities of the sources, ascending; a request carries its position here.
+    pub priorities: Vec<u8>,
+}
+
+/// Numbers that a run must not exceed.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Events waiting at one moment.
+    pub pending_events: u64,
+    /// Requests and calls in flight at one moment.
+    pub in_flight: u32,
+    /// Instances over the life of the run.
+    pub instances: u64,
+    /// Root requests.
+    pub requests: u64,
+    /// Events.
+    pub events: u64,
+}
+
+/// See `[objective]`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ObjectiveSpec {
+    /// Wanted availability.
+    pub availability: Option<f64>,
+    /// Wanted p99 latency.
+    pub latency_p99: Option<Duration>,
+}
+
+/// A node pool.
+#[derive(Clone, Debug)]
+pub struct PoolSpec {
+    /// Name.
+    pub name: String,
+    /// Number of nodes, dealt over `zones` in turn.
+    pub nodes: u32,
+    /// Cores of a node.
+    pub cores: f64,
+    /// Memory of a node, bytes.
+    pub memory: u64,
+    /// Zones, or empty.
+    pub zones: Vec<u32>,
+    /// Price of a node for an hour.
+    pub price: Option<f64>,
+}
+
+/// A service.
+#[derive(Clone, Debug)]
+pub struct ServiceSpec {
+    /// Name.
+    pub name: String,
+    /// Instances at the start.
+    pub replicas: u32,
+    /// Where they are placed.
+    pub pool: Option<u32>,
+    /// Cores an instance may use; `u32::MAX` is no limit.
+    pub cores: u32,
+    /// CPU request, cores.
+    pub cpu_request: f64,
+    /// Memory, bytes.
+    pub memory: u64,
+    /// Attempts that may be inside and started: workers, or the maximum in flight of an async instance.
+    pub workers: u32,
+    /// How runnable `cpu` steps get their core.
+    pub cpu: CpuMode,
+    /// Waiting places; `u32::MAX` is no limit.
+    pub queue: u32,
+    /// A full queue stays silent instead of answering with an error.
+    pub drop_when_full: bool,
+    /// Which waiting attempt starts next.
+    pub order: Order,
+    /// Patience in the queue.
+    pub queue_timeout: Option<Law>,
+    /// Image pull, on a node that does not have it.
+    pub pull: Law,
+    /// From the end of the pull to readiness.
+    pub start: Law,
+    /// Demand factor at readiness and how long it takes to fall to 1.
+    pub warm_up: Option<(Duration, f64)>,
+    /// Longest shutdown.
+    pub grace: Duration,
+    /// Demand factor by number of attempts inside (index 0 is one attempt); the last holds beyond. Empty: always 1.
+    pub slow_down: Vec<f64>,
+    /// First op of each endpoint, with its name.
+    pub endpoints: Vec<(String, u16)>,
+    /// Calling side.
+    pub edges: Vec<EdgeSpec>,
+    /// The service's own limiter, per instance.
+    pub limiter: Option<LimiterSettings>,
+    /// Control loop.
+    pub autoscaler: Option<AutoscalerSettings>,
+    /// Scrape period, window and delay of its metrics.
+    pub metrics: (Duration, Duration, Duration),
+    /// Propagation delay of membership changes, per client.
+    pub discovery: Law,
+    /// Caches.
+    pub caches: Vec<CacheSpec>,
+    /// Connection pools of each instance.
+    pub pools: Vec<ConnectionPoolSpec>,
+    /// Versions; the first runs at the start.
+    pub versions: Vec<VersionSpec>,
+    /// Slot in a request's version record, if this service is ever updated.
+    pub version_slot: Option<u8>,
+    /// Price of an instance for an hour.
+    pub price: Option<f64>,
+}
+
+/// How runnable `cpu` steps get their core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CpuMode {
+    /// There are never more of them than cores.
+    Dedicated,
+    /// First come, first served.
+    Fifo,
+    /// Egalitarian processor sharing.
+    Shared,
+}
+
+/// Which waiting attempt starts next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Oldest.
+    Fifo,
+    /// Newest.
+    Lifo,
+    /// Highest priority, then oldest.
+    Priority,
+}
+
+/// A cache.
+#[derive(Clone, Debug)]
+pub struct CacheSpec {
+    /// Name.
+    pub name: String,
+    /// Number of keys.
+    pub keys: u64,
+    /// Zipf exponent.
+    pub zipf: f64,
+    /// Entries it holds; `u64::MAX` is no limit.
+    pub capacity: u64,
+    /// Life of an entry; `Duration::MAX` is for ever.
+    pub ttl: Duration,
+    /// One per instance instead of one for the service.
+    pub local: bool,
+    /// Concurrent misses of a key wait for the first.
+    pub single_flight: bool,
+}
+
+/// A connection pool.
+#[derive(Clone, Debug)]
+pub struct ConnectionPoolSpec {
+    /// Name.
+    pub name: String,
+    /// Connections.
+    pub size: u32,
+    /// Longest wait for one, if it is bounded.
+    pub max_wait: Option<Duration>,
+}
+
+/// A version.
+#[derive(Clone, Debug)]
+pub struct VersionSpec {
+    /// Name.
+    pub name: String,
+    /// Factor on every `cpu` step.
+    pub demand: f64,
+    /// Share of attempts that fail after their work.
+    pub error_rate: f64,
+}
+
+/// The calling side between one caller and one called service.
+#[derive(Clone, Debug)]
+pub struct EdgeSpec {
+    /// Called service.
+    pub to: u32,
+    /// Cancel timed-out attempts at the callee.
+    pub cancel: bool,
+    /// Retries.
+    pub retry: Option<RetrySettings>,
+    /// Bound on retries.
+    pub budget: Option<BudgetSettings>,
+    /// Breaker.
+    pub breaker: Option<BreakerSettings>,
+    /// Limiter.
+    pub limiter: Option<LimiterSettings>,
+    /// Balancer.
+    pub balancer: BalancerSettings,
+    /// One state for all callers of the calling service.
+    pub shared: bool,
+}
+
+impl EdgeSpec {
+    /// Whether a call over this edge needs a record of its own beside its attempts.
+    pub const fn is_stateful(&self) -> bool {
+        self.retry.is_some() || self.breaker.is_some() || self.limiter.is_some()
+    }
+}
+
+/// One step, compiled.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Work: the request's part and the attempt's factor.
+    Cpu(Law, Option<Box<Law>>),
+    /// Waiting that needs no core.
+    Wait(Law, Option<Box<Law>>),
+    /// One call.
+    Call(u32),
+    /// One of several calls by cumulative share, or none.
+    Choose(Box<[(f64, u32)]>),
+    /// Several calls at once.
+    Parallel {
+        /// Positions in `Spec::calls`.
+        calls: Box<[u32]>,
+        /// Successes that let the program go on.
+        need: u16,
+    },
+    /// Looks a key up; on a hit, continues at `skip_to`.
+    CacheLookup {
+        /// Cache of the service.
+        cache: u16,
+        /// Where to go on after a hit.
+        skip_to: u16,
+    },
+    /// Stores the key looked up last in this cache.
+    CacheFill {
+        /// Cache of the service.
+        cache: u16,
+    },
+    /// Takes a connection, waiting for one if need be.
+    Acquire {
+        /// Connection pool of the service.
+        pool: u16,
+    },
+    /// Gives it back.
+    Release {
+        /// Connection pool of the service.
+        pool: u16,
+    },
+    /// The answer goes back.
+    End,
+}
+
+/// A call of a program.
+#[derive(Clone, Debug)]
+pub struct CallSpec {
+    /// Called service.
+    pub service: u32,
+    /// First op of the called endpoint.
+    pub entry: u16,
+    /// Edge of the calling service or source.
+    pub edge: u16,
+    /// Share of requests that make it.
+    pub probability: f64,
+    /// Ring of the attempt timeout, `NO_RING` for none.
+    pub ring: u8,
+}
+
+/// "No timeout".
+pub const NO_RING: u8 = u8::MAX;
+
+/// Where requests come from.
+#[derive(Clone, Debug)]
+pub struct SourceSpec {
+    /// Name.
+    pub name: String,
+    /// First op of the journey.
+    pub entry: u16,
+    /// If the journey is a single unconditional call and there is no deadline, that call: it needs no frame of its own.
+    pub direct: Option<u32>,
+    /// Calling side.
+    pub edges: Vec<EdgeSpec>,
+    /// Clients with a state of their own.
+    pub clients: u32,
+    /// Zone, `Spec::zones.len()` for outside.
+    pub zone: u32,
+    /// When.
+    pub arrivals: Arrivals,
+    /// At most so many requests, then the source stops.
+    pub requests: u64,
+    /// Ring of the deadline, `NO_RING` for none.
+    pub deadline: u8,
+    /// The deadline cancels what is left below.
+    pub propagate_deadline: bool,
+    /// Position in `Spec::priorities`.
+    pub priority: u8,
+}
+
+/// When requests come.
+#[derive(Clone, Debug)]
+pub enum Arrivals {
+    /// Poisson with varying rate.
+    Poisson(Rate),
+    /// Equal gaps of the current rate.
+    Deterministic(Rate),
+    /// Independent gaps.
+    Renewal(Law),
+    /// (rate per s, mean length) of each state, in a cycle.
+    Mmpp(Vec<(f64, Duration)>),
+    /// At these instants.
+    Trace(Vec<Time>),
+    /// Closed loop.
+    Users {
+        /// How many.
+        count: u32,
+        /// Between an answer and the next request.
+        think: Law,
+        /// Share who stay away after a bad answer ...
+        leave: f64,
+        /// ... for so long.
+        away: Law,
+    },
+}
+
+/// Rate over time, requests per second.
+#[derive(Clone, Debug)]
+pub struct Rate {
+    /// (start, rate), ascending, the first at 0; the last holds on.
+    pub points: Vec<(Time, f64)>,
+    /// Linear between points instead of constant.
+    pub linear: bool,
+    /// (amplitude, period, phase 0..1) of a sine around the first rate.
+    pub sine: Option<(f64, Duration, f64)>,
+}
+
+/// A trouble.
+#[derive(Clone, Debug)]
+pub struct FaultSpec {
+    /// Label.
+    pub name: String,
+    /// When.
+    pub when: When,
+    /// What.
+    pub what: Trouble,
+}
+
+/// When a fault strikes.
+#[derive(Clone, Debug)]
+pub enum When {
+    /// Once, for so long (`None`: for ever, or instantaneous by nature).
+    At(Time, Option<Duration>),
+    /// Drawn for each target on its own; at most `crew` repairs at a time.
+    Drawn {
+        /// Up time.
+        mtbf: Law,
+        /// Down time.
+        mttr: Law,
+        /// Repairs at a time.
+        crew: u32,
+    },
+}
+
+/// What a fault does.
+#[derive(Clone, Debug)]
+pub enum Trouble {
+    /// Instances die.
+    Crash(Target),
+    /// CPU work takes so many times as long.
+    Slow(Target, f64),
+    /// Attempts fail with this probability.
+    ErrorRate(Target, f64),
+    /// Nothing moves inside.
+    Hang(Target),
+    /// Nodes die.
+    NodeLoss {
+        /// Pool.
+        pool: u32,
+        /// How many.
+        count: u32,
+    },
+    /// All nodes of a zone die.
+    ZoneLoss(u32),
+    /// No message passes between two zones.
+    Partition(u32, u32),
+    /// Messages get lost.
+    PacketLoss(Option<(u32, u32)>, f64),
+    /// Messages take longer.
+    AddedLatency(Option<(u32, u32)>, Law),
+    /// Attempts are refused.
+    Outage(u32),
+}
+
+/// Which instances.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Service.
+    pub service: u32,
+    /// How many, oldest first; `None` = all.
+    pub count: Option<u32>,
+}
+
+/// Operator actions.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// Wanted replicas.
+    Scale(u32, u32),
+    /// Share of a source's requests that is let in.
+    Throttle(u32, f64),
+    /// Refuse (or allow) the endpoint that starts at this op.
+    KillSwitch(u16, bool),
+}
+
+/// A version change.
+#[derive(Clone, Debug)]
+pub struct RolloutSpec {
+    /// Start.
+    pub at: Time,
+    /// Service.
+    pub service: u32,
+    /// Position of the new version.
+    pub to: u8,
+    /// How.
+    pub how: RolloutSettings,
+}

@@ -1,0 +1,402 @@
+//! What is measured while the world runs: integrals, moments, and one row per window.
+
+use crate::kernel::queue::Queue;
+use crate::policies::breaker::BreakerState;
+use crate::stats::histogram::Histogram;
+use crate::time::{Duration, Time};
+
+use super::World;
+use super::control::Control;
+use super::report::{Decision, LogEntry, WindowSeries};
+use super::source::Outcomes;
+
+/// Exact time integral of a count: the area under N(t), in count x ns.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Integral {
+    level: u64,
+    since: Time,
+    area: u128,
+}
+
+impl Integral {
+    /// Raises the level.
+    #[inline]
+    pub(super) fn add(&mut self, now: Time, by: u64) {
+        self.advance(now);
+        self.level += by;
+    }
+
+    /// Lowers the level.
+    #[inline]
+    pub(super) fn sub(&mut self, now: Time, by: u64) {
+        self.advance(now);
+        assert!(self.level >= by, "INV-3: nobody leaves who has not come");
+        self.level -= by;
+    }
+
+    #[inline]
+    fn advance(&mut self, now: Time) {
+        self.area += u128::from(self.level) * u128::from((now - self.since).0);
+        self.since = now;
+    }
+
+    /// Present level.
+    #[inline]
+    pub(super) const fn level(&self) -> u64 {
+        self.level
+    }
+
+    /// Area from the start of the run up to `now`.
+    pub(super) fn area(&self, now: Time) -> u128 {
+        self.area + u128::from(self.level) * u128::from((now - self.since).0)
+    }
+}
+
+/// Number and sum of durations; exact.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moments {
+    pub(super) count: u64,
+    pub(super) sum: u128,
+}
+
+impl Moments {
+    #[inline]
+    pub(super) fn add(&mut self, ns: u64) {
+        self.count += 1;
+        self.sum += u128::from(ns);
+    }
+
+    /// Mean in ms.
+    pub(super) fn mean_ms(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum as f64 / self.count as f64 / 1e6)
+    }
+}
+
+/// Length of one look at the objective (DESIGN section 8: five consecutive 10 s windows).
+pub(super) const RECOVERY_WINDOW: Duration = Duration::from_secs(10);
+
+/// Windows in a row that count as recovered.
+const RECOVERED_AFTER: u32 = 5;
+
+/// Most lines of each log that a run keeps; what comes later is counted.
+const MAX_LINES: usize = 200_000;
+
+/// Measurements that belong to the whole world.
+pub(super) struct Telemetry {
+    pub(super) requests: u64,
+    pub(super) breaker_rejections: u64,
+    pub(super) limiter_rejections: u64,
+    pub(super) budget_refusals: u64,
+    /// Core time of attempts that were of use to a good answer, ns.
+    pub(super) useful_cpu: u128,
+    pub(super) log: Vec<LogEntry>,
+    pub(super) decisions: Vec<Decision>,
+    /// End of each window, seconds.
+    pub(super) t_s: Vec<f64>,
+    pub(super) series: Vec<WindowSeries>,
+    previous: Option<Mark>,
+    pub(super) started: Option<Mark>,
+    pub(super) ended: Option<Mark>,
+    pub(super) recovery: Recovery,
+    /// By pool: time with so many nodes up, ns.
+    pub(super) nodes_up: Vec<Vec<u128>>,
+    nodes_since: Vec<(usize, Time)>,
+}
+
+/// How long the objective is missed after the last fault has ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Recovery {
+    /// End of the last fault.
+    pub(super) fault_end: Option<Time>,
+    /// Start of the first of five good windows since then.
+    pub(super) recovered_at: Option<Time>,
+    run: u32,
+    offered: u64,
+    good: u64,
+    pub(super) slow: u64,
+    slow_before: u64,
+}
+
+/// All counters at one moment.
+#[derive(Clone, Debug)]
+pub(super) struct Mark {
+    pub(super) at: Time,
+    pub(super) services: Vec<ServiceMark>,
+    pub(super) sources: Vec<SourceMark>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ServiceMark {
+    pub(super) load: u128,
+    pub(super) ready: u128,
+    pub(super) cpu: u128,
+    pub(super) arrivals: u64,
+    pub(super) refused: u64,
+    pub(super) attempts: u64,
+    pub(super) calls: u64,
+    pub(super) cache_hits: u64,
+    pub(super) cache_misses: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SourceMark {
+    pub(super) in_system: u128,
+    arrivals: u64,
+    outcomes: Outcomes,
+}
+
+impl Telemetry {
+    pub(super) fn new(pools: &[super::spec::PoolSpec]) -> Self {
+        Self {
+            requests: 0,
+            breaker_rejections: 0,
+            limiter_rejections: 0,
+            budget_refusals: 0,
+            useful_cpu: 0,
+            log: Vec::new(),
+            decisions: Vec::new(),
+            t_s: Vec::new(),
+            series: Vec::new(),
+            previous: None,
+            started: None,
+            ended: None,
+            recovery: Recovery::default(),
+            nodes_up: pools.iter().map(|pool| vec![0; pool.nodes as usize + 1]).collect(),
+            nodes_since: pools.iter().map(|pool| (pool.nodes as usize, Time::ZERO)).collect(),
+        }
+    }
+
+    /// Writes one line of `events.csv`.
+    pub(super) fn log(&mut self, now: Time, kind: &'static str, subject: String, detail: String) {
+        if self.log.len() < MAX_LINES {
+            self.log.push(LogEntry { at: now, kind, subject, detail });
+        }
+    }
+
+    /// A fault is over; recovery is measured from the last one.
+    pub(super) const fn fault_ended(&mut self, now: Time) {
+        self.recovery.fault_end = Some(now);
+        self.recovery.recovered_at = None;
+        self.recovery.run = 0;
+    }
+}
+
+impl World<'_> {
+    /// Schedules the windows and the borders of the counted part.
+    pub(super) fn begin_telemetry(&mut self, queue: &mut Queue) {
+        self.schedule(queue, self.spec.warm_up, Control::WarmUp);
+        self.schedule(queue, self.spec.end, Control::End);
+        self.telemetry.previous = Some(self.take_mark(Time::ZERO));
+        self.schedule(queue, Time::ZERO + self.spec.resolution, Control::Window);
+        let objective = self.spec.objective;
+        if objective.availability.is_some() || objective.latency_p99.is_some() {
+            self.schedule(queue, Time::ZERO + RECOVERY_WINDOW, Control::Recovery);
+        }
+    }
+
+    /// Notes the counters at a border of the counted part.
+    pub(super) fn mark(&mut self, now: Time, end: bool) {
+        let mark = self.take_mark(now);
+        if end {
+            for pool in 0..self.spec.pools.len() {
+                self.settle_nodes(now, pool);
+            }
+            self.telemetry.ended = Some(mark);
+        } else {
+            self.telemetry.started = Some(mark);
+        }
+    }
+
+    pub(super) fn take_mark(&self, now: Time) -> Mark {
+        let mut services: Vec<ServiceMark> = self
+            .services
+            .iter()
+            .map(|service| {
+                let instances = service.slots.iter().map(|&index| &self.instances[index as usize]);
+                let local = instances.clone().flat_map(|instance| instance.more.caches.iter());
+                let caches = local.chain(service.caches.iter());
+                let (hits, misses) =
+                    caches.fold((0, 0), |(hits, misses), cache| (hits + cache.hits, misses + cache.misses));
+                ServiceMark {
+                    load: service.load.area(now),
+                    ready: service.ready.area(now),
+                    cpu: instances.map(|instance| u128::from(instance.cpu_used(now))).sum(),
+                    arrivals: service.arrivals,
+                    refused: service.refused + service.dropped,
+                    attempts: 0,
+                    calls: 0,
+                    cache_hits: hits,
+                    cache_misses: misses,
+                }
+            })
+            .collect();
+        for outbound in &self.outbounds {
+            let service = &mut services[outbound.service as usize];
+            service.attempts += outbound.attempts;
+            service.calls += outbound.firsts;
+        }
+        let sources = self.sources.iter().map(|source| SourceMark {
+            in_system: source.in_system.area(now),
+            arrivals: source.arrivals,
+            outcomes: source.outcomes,
+        });
+        Mark { at: now, services, sources: sources.collect() }
+    }
+
+    /// Closes a timeline window: one value for every curve.
+    pub(super) fn close_window(&mut self, now: Time) {
+        let mark = self.take_mark(now);
+        let Some(before) = self.telemetry.previous.take() else { return };
+        let width = (now - before.at).as_secs_f64();
+        let mut row: Vec<(&'static str, String, &'static str, f64)> = Vec::new();
+        let mut all = Histogram::new();
+        let mut total = (0, 0, 0, 0);
+        for (index, source) in self.sources.iter_mut().enumerate() {
+            let (new, old) = (&mark.sources[index], &before.sources[index]);
+            let counts = (
+                new.arrivals - old.arrivals,
+                new.outcomes.good - old.outcomes.good,
+                new.outcomes.all() - old.outcomes.all(),
+                source.in_system.level(),
+            );
+            total = (total.0 + counts.0, total.1 + counts.1, total.2 + counts.2, total.3 + counts.3);
+            all.merge(&source.window);
+            if self.spec.sources.len() > 1 {
+                let name = &self.spec.sources[index].name;
+                push_requests(&mut row, "source", name, counts, width, &source.window);
+            }
+            source.window.clear();
+        }
+        push_requests(&mut row, "run", "", total, width, &all);
+        for (index, service) in self.services.iter().enumerate() {
+            let (new, old) = (&mark.services[index], &before.services[index]);
+            let name = &self.spec.services[index].name;
+            let mut push = |metric, value| row.push(("service", name.clone(), metric, value));
+            push("attempts_rps", (new.attempts - old.attempts) as f64 / width);
+            push("refused_rps", (new.refused - old.refused) as f64 / width);
+            push("in_system", (new.load - old.load) as f64 / (width * 1e9));
+            let capacity = (new.ready - old.ready) as f64 * f64::from(service.cores);
+            push("utilization", if capacity > 0.0 { (new.cpu - old.cpu) as f64 / capacity } else { f64::NAN });
+            push("replicas_wanted", f64::from(service.wanted));
+            push("replicas_ready", service.ready.level() as f64);
+            let queued = service.living.iter().map(|&at| u64::from(self.instances[at as usize].queued)).sum::<u64>();
+            push("queue_length", queued as f64);
+            let guards = self.outbounds.iter().filter(|outbound| outbound.service as usize == index && outbound.alive);
+            let breakers = guards.filter(|outbound| outbound.breaker.is_some());
+            let (mut all, mut open) = (0u32, 0u32);
+            for outbound in breakers {
+                all += 1;
+                open += u32::from(outbound.breaker_state != BreakerState::Closed);
+            }
+            if all > 0 {
+                push("breakers_open", f64::from(open));
+            }
+        }
+        self.telemetry.t_s.push(now.as_secs_f64());
+        let rows = self.telemetry.t_s.len();
+        for (at, (scope, name, metric, value)) in row.into_iter().enumerate() {
+            if let Some(series) = self.telemetry.series.get_mut(at) {
+                debug_assert!(series.metric == metric && series.values.len() + 1 == rows);
+                series.values.push(value);
+            } else {
+                self.telemetry.series.push(WindowSeries { scope, name, metric, values: vec![value] });
+            }
+        }
+        self.telemetry.previous = Some(mark);
+    }
+
+    /// Looks at the last ten seconds and compares them with the objective.
+    pub(super) fn look_at_objective(&mut self, now: Time) {
+        let offered: u64 = self.sources.iter().map(|source| source.outcomes.all()).sum();
+        let good: u64 = self.sources.iter().map(|source| source.outcomes.good).sum();
+        let objective = self.spec.objective;
+        let recovery = &mut self.telemetry.recovery;
+        let (ended, well) = (offered - recovery.offered, good - recovery.good);
+        let slow = recovery.slow - recovery.slow_before;
+        (recovery.offered, recovery.good, recovery.slow_before) = (offered, good, recovery.slow);
+        let available = objective.availability.is_none_or(|wanted| well as f64 >= wanted * ended as f64);
+        // p99 meets the objective if at most one good answer in a hundred was slower.
+        let quick = objective.latency_p99.is_none() || slow * 100 <= well;
+        let met = ended > 0 && available && quick;
+        if recovery.recovered_at.is_some() || recovery.fault_end.is_none_or(|end| now - end < RECOVERY_WINDOW) {
+            return;
+        }
+        recovery.run = if met { recovery.run + 1 } else { 0 };
+        if recovery.run == RECOVERED_AFTER {
+            let first = Duration(RECOVERY_WINDOW.0 * u64::from(RECOVERED_AFTER));
+            recovery.recovered_at = Some(Time(now.0 - first.0));
+        }
+    }
+
+    /// The number of nodes up in the pool of `node` has changed.
+    pub(super) fn note_nodes(&mut self, now: Time, node: u32) {
+        let pool = self.nodes[node as usize].pool;
+        self.settle_nodes(now, pool as usize);
+        let up = self.nodes.iter().filter(|node| node.pool == pool && node.alive).count();
+        self.telemetry.nodes_since[pool as usize].0 = up;
+    }
+
+    fn settle_nodes(&mut self, now: Time, pool: usize) {
+        let telemetry = &mut self.telemetry;
+        let (up, since) = telemetry.nodes_since[pool];
+        // Only the counted part counts.
+        let from = since.max(self.spec.warm_up);
+        telemetry.nodes_up[pool][up] += u128::from((now.min(self.spec.end) - from).0);
+        telemetry.nodes_since[pool].1 = now;
+    }
+
+    /// A breaker changed its state.
+    #[cold]
+    pub(super) fn breaker_changed(&mut self, now: Time, index: u32, before: BreakerState, after: BreakerState) {
+        if self.telemetry.decisions.len() >= MAX_LINES {
+            return;
+        }
+        let outbound = &self.outbounds[index as usize];
+        let to = &self.spec.services[outbound.service as usize].name;
+        let from = match self.spec.sources.get(outbound.source as usize) {
+            Some(source) => source.name.clone(),
+            None => self.owner_of(index),
+        };
+        self.telemetry.decisions.push(Decision {
+            at: now,
+            kind: "breaker",
+            subject: format!("{from} -> {to}"),
+            inputs: vec![("client", f64::from(index))],
+            before: f64::from(before as u8),
+            after: f64::from(after as u8),
+            reason: match after {
+                BreakerState::Closed => "closed",
+                BreakerState::Open => "open",
+                BreakerState::HalfOpen => "half-open",
+            },
+        });
+    }
+
+    fn owner_of(&self, outbound: u32) -> String {
+        let owner = self.instances.iter().find(|instance| {
+            let edges = self.spec.services[instance.service as usize].edges.len() as u32;
+            (instance.outbounds..instance.outbounds + edges).contains(&outbound)
+        });
+        owner.map_or_else(String::new, |instance| self.spec.services[instance.service as usize].name.clone())
+    }
+}
+
+/// Curves about requests of one source, or of all.
+fn push_requests(
+    row: &mut Vec<(&'static str, String, &'static str, f64)>,
+    scope: &'static str,
+    name: &str,
+    (offered, good, ended, inside): (u64, u64, u64, u64),
+    width: f64,
+    window: &Histogram,
+) {
+    let mut push = |metric, value| row.push((scope, name.to_owned(), metric, value));
+    push("offered_rps", offered as f64 / width);
+    push("throughput_rps", ended as f64 / width);
+    push("goodput_rps", good as f64 / width);
+    push("availability", if ended > 0 { good as f64 / ended as f64 } else { f64::NAN });
+    for (metric, q) in [("latency_p50_ms", 0.5), ("latency_p90_ms", 0.9), ("latency_p99_ms", 0.99)] {
+        push(metric, window.quantile(q).map_or(f64::NAN, |ns| ns / 1e6));
+    }
+    push("in_system", inside as f64);
+}
