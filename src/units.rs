@@ -106,8 +106,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
 
 /// As [`parse_duration`], in nanoseconds and not rounded to whole ones: for the parameters of laws.
 pub fn parse_duration_ns(text: &str) -> Result<f64, UnitError> {
-    let parts = duration_parts(text)?;
-    finite(parts.iter().map(|part| part.number.as_f64() * part.unit as f64).sum(), text)
+    let ns: f64 = duration_parts(text)?.iter().map(|part| part.number.as_f64() * part.unit as f64).sum();
+    if ns > u64::MAX as f64 {
+        return Err(UnitError::new(format!("`{}` is longer than 584 years", text.trim())));
+    }
+    Ok(ns)
 }
 
 /// Reads a rate, per second: `"90/s"`, `"2.5k/s"`, `"90/min"`, `"10/h"`. Factors are `k`, `M` and `G`.
@@ -368,11 +371,14 @@ fn scan_number(text: &str, start: usize) -> Result<(Decimal, usize), UnitError> 
         match byte {
             b'0'..=b'9' => {
                 seen += 1;
-                digits = digits
-                    .checked_mul(10)
-                    .and_then(|digits| digits.checked_add(u128::from(byte - b'0')))
-                    .ok_or_else(|| UnitError::new(format!("`{rest}` has too many digits")).at(whole()))?;
-                exponent -= i32::from(fraction);
+                // Digits beyond the 38th only say how large the number is.
+                match digits.checked_mul(10).and_then(|digits| digits.checked_add(u128::from(byte - b'0'))) {
+                    Some(longer) => {
+                        digits = longer;
+                        exponent -= i32::from(fraction);
+                    }
+                    None => exponent += i32::from(!fraction),
+                }
             }
             b'.' if !fraction => fraction = true,
             // A separator stands between two digits.
