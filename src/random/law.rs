@@ -594,3 +594,162 @@ impl fmt::Display for Quantity {
         write!(f, "{value}{smallest}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand_distr::Distribution;
+    use statrs::distribution::ContinuousCDF;
+
+    use super::*;
+    use crate::random::Key;
+    use crate::random::variate::tests::{agree, follows, sorted};
+
+    /// One of each, on an odd scale.
+    fn all() -> Vec<Law> {
+        let texts = [
+            "12ms",
+            "exp(12ms)",
+            "uniform(3ms, 20ms)",
+            "erlang(10ms, k=3)",
+            "gamma(10ms, cv=2)",
+            "lognormal(5ms, cv=1.5)",
+            "weibull(10ms, shape=0.7)",
+            "pareto(2ms, alpha=5)",
+            "bounded-pareto(1ms, 500ms, alpha=1.5)",
+            "hyperexp(10ms, cv=2)",
+            "normal(2ms, sd=2ms)",
+            "file(x.csv:latency_ms)",
+            "buckets(x.json)",
+            "mix(80%: exp(5ms), 20%: uniform(1ms, 50ms))",
+            "lognormal(5ms, cv=1) x 2 + 3ms",
+        ];
+        texts
+            .map(|text| {
+                Law::parse(text, Dimension::Time, &mut |name| {
+                    Ok(match name {
+                        "x.csv" => b"latency_ms\n1\n2.5\n4\n20\n".to_vec(),
+                        _ => br#"[{"le": 0.1, "count": 50}, {"le": 0.2, "count": 75}, {"le": "+Inf", "count": 100}]"#.to_vec(),
+                    })
+                })
+                .unwrap()
+            })
+            .into()
+    }
+
+    #[test]
+    fn moments_are_what_is_promised() {
+        for (seed, law) in all().into_iter().enumerate() {
+            let sample = sorted(seed as u64, |rng| law.sample(rng));
+            let n = sample.len() as f64;
+            let mean = sample.iter().sum::<f64>() / n;
+            // 5 standard errors of the mean.
+            let error = 5.0 * (law.variance() / n).sqrt();
+            assert!(
+                (mean - law.mean()).abs() <= error + 1e-9 * law.mean(),
+                "{law}: mean {mean}, not {}",
+                law.mean()
+            );
+            // The error of the variance from the sample's own fourth moment; heavy tails hide most of it.
+            let centred = |power: i32| sample.iter().map(|x| (x - mean).powi(power)).sum::<f64>() / n;
+            let (variance, fourth) = (centred(2), centred(4));
+            let error = 6.0 * ((fourth - variance * variance) / n).sqrt();
+            assert!(
+                (variance - law.variance()).abs() <= error + 1e-9,
+                "{law}: variance {variance}, not {}",
+                law.variance()
+            );
+            assert!(sample[0] >= 0.0);
+        }
+    }
+
+    #[test]
+    fn laws_follow_their_distribution_functions() {
+        let check = |text: &str, cdf: &dyn Fn(f64) -> f64| {
+            let law = Law::parse(text, Dimension::Number, &mut no_files).unwrap();
+            follows(text, &sorted(7, |rng| law.sample(rng)), cdf);
+        };
+        check("exp(3)", &|x| -libm::expm1(-x / 3.0));
+        check("uniform(2, 5)", &|x| ((x - 2.0) / 3.0).clamp(0.0, 1.0));
+        // The logarithm has variance log(1 + cv^2) and mean log(mean) - variance / 2.
+        let variance = 3.25_f64.ln();
+        let lognormal =
+            statrs::distribution::LogNormal::new(4_f64.ln() - variance / 2.0, variance.sqrt()).unwrap();
+        check("lognormal(4, cv=1.5)", &|x| lognormal.cdf(x));
+        let gamma = statrs::distribution::Gamma::new(0.25, 0.025).unwrap();
+        check("gamma(10, cv=2)", &|x| gamma.cdf(x));
+        let erlang = statrs::distribution::Gamma::new(3.0, 0.3).unwrap();
+        check("erlang(10, k=3)", &|x| erlang.cdf(x));
+        let scale = 10.0 / libm::tgamma(1.0 + 1.0 / 0.7);
+        check("weibull(10, shape=0.7)", &|x| -libm::expm1(-libm::pow(x / scale, 0.7)));
+        check("pareto(2, alpha=1.5)", &|x| 1.0 - libm::pow(2.0 / x, 1.5));
+        check("bounded-pareto(2, 50, alpha=1.2)", &|x| {
+            (1.0 - libm::pow(2.0 / x, 1.2)) / (1.0 - libm::pow(2.0 / 50.0, 1.2))
+        });
+        let p = 0.5 * (1.0 + (3.0_f64 / 5.0).sqrt());
+        check("hyperexp(10, cv=2)", &|x| {
+            -p * libm::expm1(-2.0 * p * x / 10.0) - (1.0 - p) * libm::expm1(-2.0 * (1.0 - p) * x / 10.0)
+        });
+        let bell = statrs::distribution::Normal::new(1.0, 2.0).unwrap();
+        check("normal(1, sd=2)", &|x| (bell.cdf(x) - bell.cdf(0.0)) / (1.0 - bell.cdf(0.0)));
+        check("mix(80%: exp(5), 20%: exp(50))", &|x| {
+            -0.8 * libm::expm1(-x / 5.0) - 0.2 * libm::expm1(-x / 50.0)
+        });
+        check("exp(5) x 2 + 3", &|x| -libm::expm1(-(x - 3.0) / 10.0));
+    }
+
+    #[test]
+    fn laws_agree_with_rand_distr() {
+        let ours = |text: &str| {
+            let law = Law::parse(text, Dimension::Number, &mut no_files).unwrap();
+            sorted(8, |rng| law.sample(rng))
+        };
+        let lognormal = rand_distr::LogNormal::from_mean_cv(4.0, 1.5).unwrap();
+        agree("lognormal", &ours("lognormal(4, cv=1.5)"), &sorted(9, |rng| lognormal.sample(rng)));
+        let weibull = rand_distr::Weibull::new(10.0 / libm::tgamma(1.0 + 1.0 / 0.7), 0.7).unwrap();
+        agree("weibull", &ours("weibull(10, shape=0.7)"), &sorted(9, |rng| weibull.sample(rng)));
+        let pareto = rand_distr::Pareto::new(2.0, 1.5).unwrap();
+        agree("pareto", &ours("pareto(2, alpha=1.5)"), &sorted(9, |rng| pareto.sample(rng)));
+    }
+
+    #[test]
+    fn empirical_values_and_buckets_come_in_their_shares() {
+        let laws = all();
+        let sample = sorted(1, |rng| laws[11].sample(rng));
+        for value in [1e6, 2.5e6, 4e6, 20e6] {
+            let share = sample.iter().filter(|&&x| x == value).count() as f64 / sample.len() as f64;
+            assert!((share - 0.25).abs() < 0.004, "{value}: {share}");
+        }
+        let sample = sorted(1, |rng| laws[12].sample(rng));
+        let below = |x: f64| sample.partition_point(|&value| value < x) as f64 / sample.len() as f64;
+        for (x, share) in [(50e6, 0.25), (100e6, 0.5), (150e6, 0.625), (200e6, 0.75)] {
+            assert!((below(x) - share).abs() < 0.004, "{x}: {}", below(x));
+        }
+    }
+
+    #[test]
+    fn golden_bits() {
+        // A change here changes every result of every user.
+        let bits = all().into_iter().map(|law| {
+            let mut rng = Key::new(1).rng();
+            let fold = (0..1000).fold(0, |fold, _| crate::random::mix(fold ^ law.sample(&mut rng).to_bits()));
+            format!("{fold:016x} {law}")
+        });
+        insta::assert_snapshot!(bits.collect::<Vec<_>>().join("\n"), @r"
+        ccd52d4e196884d8 12ms
+        1a12e6383d922b6d exp(12ms)
+        61e8a34582bf0819 uniform(3ms, 20ms)
+        5c2ffaa3abe0ff02 erlang(10ms, k=3)
+        ed34f3b8c5829f2d gamma(10ms, cv=2)
+        f6d5d4e89dce383e lognormal(5ms, cv=1.5)
+        aabdff78b12f8a56 weibull(10ms, shape=0.7)
+        770c56db1839dada pareto(2ms, alpha=5)
+        98a2210137f5cf03 bounded-pareto(1ms, 500ms, alpha=1.5)
+        9a3c00788290e3c4 hyperexp(10ms, cv=2)
+        aff6c05d7a72aec8 normal(2ms, sd=2ms)
+        2b8378f1ab5ff266 file(x.csv:latency_ms)
+        0eb88709a9223b95 buckets(x.json)
+        f61d8915368d70a6 mix(80%: exp(5ms), 20%: uniform(1ms, 50ms))
+        1fca92ccc8eb36ec lognormal(5ms, cv=1) x 2 + 3ms
+        ");
+    }
+}

@@ -145,7 +145,10 @@ impl Zipf {
     /// Over `n` ranks (at least 1) with an exponent of at least 0; 0 is uniform.
     pub fn new(n: u64, exponent: f64) -> Self {
         assert!(n >= 1, "Zipf's law needs at least one rank");
-        assert!(exponent >= 0.0 && exponent.is_finite(), "Zipf's law has an exponent of at least 0, not {exponent}");
+        assert!(
+            exponent >= 0.0 && exponent.is_finite(),
+            "Zipf's law has an exponent of at least 0, not {exponent}"
+        );
         let mut law = Self { exponent, first: 0.0, last: 0.0, sure: 0.0, n };
         law.first = law.integral(1.5) - 1.0;
         law.last = law.integral(n as f64 + 0.5);
@@ -179,7 +182,7 @@ impl Zipf {
     /// The integral of x^-s from 1: (x^(1-s) - 1) / (1-s), which is log x where s = 1.
     fn integral(&self, x: f64) -> f64 {
         let log = libm::log(x);
-        log * expm1_over(( 1.0 - self.exponent) * log)
+        log * expm1_over((1.0 - self.exponent) * log)
     }
 
     fn inverse(&self, y: f64) -> f64 {
@@ -211,7 +214,7 @@ const EXP1_R: f64 = 7.697_117_470_131_050;
 const EXP1_V: f64 = 0.003_949_659_822_581_557_2;
 /// The same for the normal density without its factor 1 / sqrt(2 pi).
 const NORMAL_R: f64 = 3.654_152_885_361_009;
-const NORMAL_V: f64 = 0.004_928_673_233_992_336;
+const NORMAL_V: f64 = 0.004_928_673_233_974_655;
 
 /// Edges of the layers from the widest to 0, and the density there.
 struct Ziggurat {
@@ -300,5 +303,186 @@ mod exact {
             step += 1;
         }
         root
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use rand_distr::Distribution;
+    use statrs::distribution::ContinuousCDF;
+
+    use super::*;
+    use crate::random::{Key, Rng as KeyedRng};
+
+    const DRAWS: usize = 400_000;
+
+    /// Largest gap between two distribution functions that chance alone leaves 1 time in 10^6, for samples of this size against an
+    /// exact law (Kolmogorov: 2 exp(-2 n d^2) = 10^-6).
+    fn allowance(n: usize) -> f64 {
+        (-(1e-6_f64 / 2.0).ln() / 2.0 / n as f64).sqrt()
+    }
+
+    pub(crate) fn sorted(seed: u64, mut draw: impl FnMut(&mut KeyedRng) -> f64) -> Vec<f64> {
+        let mut rng = Key::new(seed).rng();
+        let mut sample: Vec<f64> = (0..DRAWS).map(|_| draw(&mut rng)).collect();
+        sample.sort_by(f64::total_cmp);
+        sample
+    }
+
+    /// Kolmogorov-Smirnov at level 10^-6 against an exact distribution function.
+    pub(crate) fn follows(name: &str, sample: &[f64], cdf: impl Fn(f64) -> f64) {
+        let n = sample.len() as f64;
+        let gap = sample.iter().enumerate().map(|(index, &x)| {
+            let p = cdf(x);
+            (p - index as f64 / n).abs().max(((index + 1) as f64 / n - p).abs())
+        });
+        let gap = gap.fold(0.0, f64::max);
+        assert!(gap < allowance(sample.len()), "{name}: Kolmogorov-Smirnov distance {gap}");
+    }
+
+    /// The same between two samples.
+    pub(crate) fn agree(name: &str, ours: &[f64], theirs: &[f64]) {
+        let (mut i, mut j, mut gap) = (0, 0, 0.0_f64);
+        while i < ours.len() && j < theirs.len() {
+            if ours[i] <= theirs[j] {
+                i += 1
+            } else {
+                j += 1
+            }
+            gap = gap.max((i as f64 / ours.len() as f64 - j as f64 / theirs.len() as f64).abs());
+        }
+        assert!(gap < allowance(ours.len() / 2), "{name}: distance {gap} from rand_distr");
+    }
+
+    #[test]
+    fn layers_have_equal_area_and_close_at_the_top() {
+        for (layers, r, v, density) in [
+            (&EXP1, EXP1_R, EXP1_V, (|x| libm::exp(-x)) as fn(f64) -> f64),
+            (&NORMAL, NORMAL_R, NORMAL_V, |x| libm::exp(-0.5 * x * x)),
+        ] {
+            assert_eq!((layers.edge[1], layers.edge[256], layers.height[256]), (r, 0.0, 1.0));
+            for i in 1..256 {
+                let area = layers.edge[i] * (layers.height[i + 1] - layers.height[i]);
+                assert!((area / v - 1.0).abs() < 2e-12, "layer {i} has area {area}");
+                assert!(
+                    (layers.height[i] / density(layers.edge[i]) - 1.0).abs() < 1e-14,
+                    "height of layer {i}"
+                );
+            }
+        }
+        // The base strip: its rectangle and the tail beyond.
+        let tail = EXP1_R * EXP1.height[1] + libm::exp(-EXP1_R);
+        assert!((tail / EXP1_V - 1.0).abs() < 1e-13);
+        let tail = NORMAL_R * NORMAL.height[1]
+            + libm::sqrt(std::f64::consts::PI / 2.0) * libm::erfc(NORMAL_R / std::f64::consts::SQRT_2);
+        assert!((tail / NORMAL_V - 1.0).abs() < 1e-13);
+    }
+
+    #[test]
+    fn exponential_and_normal() {
+        let exponential = sorted(1, |rng| exp1(rng));
+        follows("exp1", &exponential, |x| -libm::expm1(-x));
+        agree("exp1", &exponential, &sorted(2, |rng| rand_distr::Exp1.sample(rng)));
+        let bell = sorted(3, |rng| normal(rng));
+        let exact = statrs::distribution::Normal::standard();
+        follows("normal", &bell, |x| exact.cdf(x));
+        agree("normal", &bell, &sorted(4, |rng| rand_distr::StandardNormal.sample(rng)));
+    }
+
+    #[test]
+    fn tails_are_as_heavy_as_they_should_be() {
+        // Shares beyond a point inside and one beyond the last edge, within 5 standard deviations of the binomial.
+        let mut rng = Key::new(5).rng();
+        let n = 4_000_000;
+        let (mut exponential, mut bell) = ([0_u32; 2], [0_u32; 2]);
+        for _ in 0..n {
+            let (x, z) = (exp1(&mut rng), normal(&mut rng));
+            for (count, from) in exponential.iter_mut().zip([5.0, 9.0]) {
+                *count += u32::from(x > from);
+            }
+            for (count, from) in bell.iter_mut().zip([3.0, 3.9]) {
+                *count += u32::from(z.abs() > from);
+            }
+        }
+        let close = |count: u32, p: f64| {
+            let expected = f64::from(n) * p;
+            assert!(
+                (f64::from(count) - expected).abs() < 5.0 * expected.sqrt(),
+                "{count} where {expected} were due"
+            );
+        };
+        for (count, from) in exponential.into_iter().zip([5.0, 9.0]) {
+            close(count, libm::exp(-from));
+        }
+        for (count, from) in bell.into_iter().zip([3.0, 3.9]) {
+            close(count, libm::erfc(from / std::f64::consts::SQRT_2));
+        }
+    }
+
+    #[test]
+    fn gamma_of_all_shapes() {
+        for (seed, shape) in [(10, 0.05), (11, 0.25), (12, 0.9), (13, 1.0), (14, 2.5), (15, 40.0)] {
+            let gamma = Gamma::new(shape);
+            let sample = sorted(seed, |rng| gamma.sample(rng));
+            let exact = statrs::distribution::Gamma::new(shape, 1.0).unwrap();
+            follows("gamma", &sample, |x| exact.cdf(x));
+            let oracle = rand_distr::Gamma::new(shape, 1.0).unwrap();
+            agree("gamma", &sample, &sorted(100 + seed, |rng| oracle.sample(rng)));
+        }
+    }
+
+    #[test]
+    fn zipf_ranks() {
+        for (seed, n, s) in
+            [(20, 1, 1.0), (21, 10, 0.0), (22, 10, 0.5), (23, 1000, 1.0), (24, 100, 1.7), (25, 50, 6.0)]
+        {
+            let zipf = Zipf::new(n, s);
+            let mut rng = Key::new(seed).rng();
+            let mut counts = vec![0_u32; n as usize];
+            for _ in 0..DRAWS {
+                counts[zipf.sample(&mut rng) as usize] += 1;
+            }
+            let weights: Vec<f64> = (1..=n).map(|rank| (rank as f64).powf(-s)).collect();
+            let sum: f64 = weights.iter().sum();
+            for (rank, (count, weight)) in counts.iter().zip(&weights).enumerate() {
+                let expected = DRAWS as f64 * weight / sum;
+                let off = (f64::from(*count) - expected).abs();
+                // 5.5 standard deviations, and a few more counts where the binomial is far from normal.
+                assert!(
+                    off < 5.5 * expected.sqrt() + 4.0,
+                    "rank {rank} of {n}, s = {s}: {count} for {expected}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn zipf_of_a_huge_catalogue() {
+        let zipf = Zipf::new(1 << 40, 1.0);
+        let mut rng = Key::new(30).rng();
+        let top = (0..DRAWS).filter(|_| zipf.sample(&mut rng) == 0).count() as f64 / DRAWS as f64;
+        // 1 / H(2^40), the harmonic number.
+        let share = 1.0 / (40.0 * std::f64::consts::LN_2 + 0.577_215_664_901_532_9);
+        assert!((top - share).abs() < 5.0 * (share / DRAWS as f64).sqrt(), "{top} for {share}");
+    }
+
+    #[test]
+    fn golden_bits() {
+        // A change here changes every result of every user.
+        let fold = |mut draw: Box<dyn FnMut(&mut KeyedRng) -> f64>| {
+            let mut rng = Key::new(1).rng();
+            (0..100_000).fold(0, |fold, _| super::super::mix(fold ^ draw(&mut rng).to_bits()))
+        };
+        let (gamma, zipf) = (Gamma::new(0.5), Zipf::new(1000, 0.9));
+        let bits = [
+            fold(Box::new(|rng| exp1(rng))),
+            fold(Box::new(|rng| normal(rng))),
+            fold(Box::new(move |rng| gamma.sample(rng))),
+            fold(Box::new(move |rng| zipf.sample(rng) as f64)),
+        ];
+        assert_eq!(
+            bits.map(|bits| format!("{bits:016x}")),
+            ["c4adada02e17d336", "0341415f0a836835", "571ded1d93347540", "ff1efcdae9cb9598"]
+        );
     }
 }
