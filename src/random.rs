@@ -102,6 +102,17 @@ impl Rng {
         }
         below(self.bits() as u32, n)
     }
+
+    /// Two independent numbers, uniform in `0..n` and `0..m`, from the halves of one 64-bit draw; two recorded integers
+    /// are taken as they are. Neither `n` nor `m` may be 0.
+    #[inline]
+    pub fn pair(&mut self, n: u32, m: u32) -> (u32, u32) {
+        if self.playback.is_some() {
+            return (self.index(n), self.index(m));
+        }
+        let bits = self.bits();
+        (below(bits as u32, n), below((bits >> 32) as u32, m))
+    }
 }
 
 /// Uniform in `[0, 1)` from 64 random bits.

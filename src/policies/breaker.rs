@@ -1,5 +1,7 @@
 //! Circuit breakers: stop calling a dependency that fails.
 
+pub mod seed;
+
 use super::view::{Admit, Outcome, Permit};
 use crate::time::Time;
 
@@ -19,13 +21,47 @@ pub trait Breaker {
     /// May an attempt be sent now? A breaker answers `Now` or `Reject`, never `At`.
     fn try_acquire(&mut self, now: Time) -> Admit;
 
-    /// The attempt admitted with `permit` ended.
+    /// The attempt admitted with `permit` ended. An attempt that never left its caller (refused by a limiter behind the
+    /// breaker, cancelled) is reported as ignored.
     fn on_outcome(&mut self, now: Time, permit: Permit, outcome: &Outcome);
 
     /// The state as it would be reported at `now`; looking does not move it.
     fn state(&self, now: Time) -> BreakerState;
+
+    /// What charts show: named readings at `now` (errors in the window).
+    fn gauges(&self, _now: Time, _show: &mut dyn FnMut(&'static str, f64)) {}
 }
 
-/// Placeholder until the registry stands.
-#[derive(Clone, Debug, PartialEq)]
-pub enum BreakerSettings {}
+registry! {
+    ($)
+    /// A circuit breaker and its settings, as written in a scenario.
+    BreakerSettings,
+    /// Any circuit breaker, by value.
+    AnyBreaker: Breaker,
+    family "breaker" in "breaker",
+    "seed" => seed::Seed,
+}
+
+// One cache line: every client of every guarded edge holds one.
+const _: () = assert!(size_of::<AnyBreaker>() <= 64);
+
+impl Breaker for AnyBreaker {
+    #[inline]
+    fn try_acquire(&mut self, now: Time) -> Admit {
+        dispatch!(self, policy => policy.try_acquire(now))
+    }
+
+    #[inline]
+    fn on_outcome(&mut self, now: Time, permit: Permit, outcome: &Outcome) {
+        dispatch!(self, policy => policy.on_outcome(now, permit, outcome));
+    }
+
+    #[inline]
+    fn state(&self, now: Time) -> BreakerState {
+        dispatch!(self, policy => policy.state(now))
+    }
+
+    fn gauges(&self, now: Time, show: &mut dyn FnMut(&'static str, f64)) {
+        dispatch!(self, policy => policy.gauges(now, show));
+    }
+}

@@ -4,6 +4,9 @@
 //! error points at the exact word), the names for `simlab list` and for error text, `build(now)`, and the by-value
 //! runtime enum with one cold `Custom` variant for foreign policies. `mod` lines stay outside: rustfmt skips modules
 //! that a macro declares.
+//!
+//! `macro_rules!` cannot repeat over algorithms and methods at once, so each invocation also leaves a local `dispatch!`
+//! behind, which the hand-written `impl Trait for Any..` below it uses once per method.
 
 use crate::time::Time;
 
@@ -31,7 +34,9 @@ impl Kind {
     /// The module doc: fixed headings, Markdown.
     pub fn doc(&self) -> String {
         let lines = self.source.lines().take_while(|line| line.starts_with("//!"));
-        lines.map(|line| line.trim_start_matches("//!").strip_prefix(' ').unwrap_or("").to_owned() + "\n").collect()
+        lines
+            .map(|line| line.trim_start_matches("//!").strip_prefix(' ').unwrap_or("").to_owned() + "\n")
+            .collect()
     }
 
     /// The first sentence of the module doc.
@@ -54,7 +59,7 @@ macro_rules! registry {
         $(#[$settings_doc])*
         #[derive(Clone, Debug, PartialEq, serde::Deserialize, schemars::JsonSchema)]
         pub enum $Settings {
-            $( #[doc = concat!("See [`", stringify!($module), "`].")]
+            $( #[doc = concat!("Settings of `", $name, "`.")]
                #[serde(rename = $name)]
                $Type(<$module::$Type as $crate::policies::Algorithm>::Settings), )+
         }
@@ -72,7 +77,9 @@ macro_rules! registry {
             /// A fresh policy at `now`.
             pub fn build(&self, now: $crate::time::Time) -> $Any {
                 match self {
-                    $( Self::$Type(settings) => $Any::$Type(<$module::$Type as $crate::policies::Algorithm>::new(settings, now)), )+
+                    $( Self::$Type(settings) => {
+                        $Any::$Type(<$module::$Type as $crate::policies::Algorithm>::new(settings, now))
+                    } )+
                 }
             }
 

@@ -1,6 +1,16 @@
 //! Retries: whether a failed attempt is made again, and when; and budgets that bound how many.
 
-use super::view::Outcome;
+pub mod budget;
+pub mod exponential;
+pub mod fixed;
+pub mod seed;
+
+pub use budget::{AnyBudget, Budget, BudgetSettings};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::view::{Class, Outcome};
 use crate::random::Rng;
 use crate::time::{Duration, Time};
 
@@ -17,22 +27,120 @@ pub enum Retry {
 pub trait RetryPolicy {
     /// Attempt number `attempt` (0 for the first) ended with `outcome`, which is not a success. `previous` is the delay
     /// before that attempt (zero for the first), for policies whose next delay grows from it.
-    fn on_failure(&self, now: Time, attempt: u32, previous: Duration, outcome: &Outcome, rng: &mut Rng) -> Retry;
+    fn on_failure(
+        &self,
+        now: Time,
+        attempt: u32,
+        previous: Duration,
+        outcome: &Outcome,
+        rng: &mut Rng,
+    ) -> Retry;
 }
 
-/// Bounds retries over all calls of one client on one edge.
-pub trait Budget {
-    /// A first attempt is made.
-    fn deposit(&mut self, now: Time);
-
-    /// May one retry be made?
-    fn withdraw(&mut self, now: Time) -> bool;
+/// Which endings of an attempt are worth another one. An abandoned attempt never is: nobody wants its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "Vec<RetryOn>")]
+#[schemars(with = "Vec<RetryOn>")]
+pub struct RetryOnSet {
+    failure: bool,
+    timeout: bool,
+    rejected: bool,
 }
 
-/// Placeholder until the registry stands.
-#[derive(Clone, Debug, PartialEq)]
-pub enum RetrySettings {}
+/// One ending that may be retried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RetryOn {
+    /// An error came back, or the connection broke.
+    Failure,
+    /// The caller stopped waiting.
+    Timeout,
+    /// Refused by a limiter, a breaker or a full queue.
+    Rejected,
+}
 
-/// Placeholder until the registry stands.
-#[derive(Clone, Debug, PartialEq)]
-pub enum BudgetSettings {}
+impl RetryOnSet {
+    /// All three.
+    pub const ALL: Self = Self { failure: true, timeout: true, rejected: true };
+
+    /// Whether an attempt that ended in `class` may be followed by another one.
+    #[inline]
+    pub const fn covers(self, class: Class) -> bool {
+        match class {
+            Class::Failure => self.failure,
+            Class::Timeout => self.timeout,
+            Class::Rejected => self.rejected,
+            Class::Success | Class::Abandoned => false,
+        }
+    }
+}
+
+impl Default for RetryOnSet {
+    fn default() -> Self {
+        Self::ALL
+    }
+}
+
+impl TryFrom<Vec<RetryOn>> for RetryOnSet {
+    type Error = &'static str;
+
+    fn try_from(endings: Vec<RetryOn>) -> Result<Self, Self::Error> {
+        if endings.is_empty() {
+            return Err(
+                "`on` names no ending, so nothing would ever be retried: write retry = \"none\" for that",
+            );
+        }
+        let has = |ending| endings.contains(&ending);
+        let (failure, timeout) = (has(RetryOn::Failure), has(RetryOn::Timeout));
+        Ok(Self { failure, timeout, rejected: has(RetryOn::Rejected) })
+    }
+}
+
+/// Whether attempt number `attempt` (0 for the first) of at most `attempts` may be followed by another one.
+#[inline]
+const fn may_retry(attempts: u32, on: RetryOnSet, attempt: u32, outcome: &Outcome) -> bool {
+    attempt + 1 < attempts && !outcome.ignored && on.covers(outcome.class)
+}
+
+registry! {
+    ($)
+    /// A retry policy and its settings, as written in a scenario.
+    RetrySettings,
+    /// Any retry policy, by value.
+    AnyRetry: RetryPolicy,
+    family "retry" in "retry",
+    "seed" => seed::Seed,
+    "fixed" => fixed::Fixed,
+    "exponential" => exponential::Exponential,
+}
+
+const _: () = assert!(size_of::<AnyRetry>() <= 48);
+
+impl RetryPolicy for AnyRetry {
+    #[inline]
+    fn on_failure(
+        &self,
+        now: Time,
+        attempt: u32,
+        previous: Duration,
+        outcome: &Outcome,
+        rng: &mut Rng,
+    ) -> Retry {
+        dispatch!(self, policy => policy.on_failure(now, attempt, previous, outcome, rng))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings_are_chosen_by_name() {
+        let parse = serde_json::from_str::<RetryOnSet>;
+        assert_eq!(parse(r#"["rejected", "timeout", "failure"]"#).unwrap(), RetryOnSet::ALL);
+        let only = parse(r#"["timeout"]"#).unwrap();
+        assert!(only.covers(Class::Timeout) && !only.covers(Class::Failure) && !only.covers(Class::Rejected));
+        assert!(parse("[]").unwrap_err().to_string().contains("nothing would ever be retried"));
+        assert!(parse(r#"["success"]"#).unwrap_err().to_string().contains("unknown variant"));
+    }
+}
