@@ -45,3 +45,12 @@ pub trait Rollout {
 /// Placeholder until the registry stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RolloutSettings {}
+/// Placeholder.
+pub enum AnyRollout {}
+impl Rollout for AnyRollout {
+    fn sync(&mut self, _now: Time, _replicas: u32, _sets: &[ReplicaSet]) -> Option<Command> { match *self {} }
+}
+impl RolloutSettings { /// x
+    pub fn build(&self, _now: Time) -> AnyRollout { match *self {} }
+    /// x
+    pub fn name(&self) -> &'static str { match *self {} } }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::kernel::journal::Journal;
-use crate::stats::histogram::Histogram;
+use crate::stats::histogram::Totals;
 use crate::time::Time;
 
 use super::World;
@@ -30,9 +30,9 @@ pub struct RunReport {
     /// Curves on these windows.
     pub series: Vec<WindowSeries>,
     /// (scope, name, histogram of latencies in ns).
-    pub histograms: Vec<(&'static str, String, Histogram)>,
+    pub histograms: Vec<(&'static str, String, Totals)>,
     /// (service, histogram of waiting times in ns): every counted attempt, those that gave up included.
-    pub waits: Vec<(String, Histogram)>,
+    pub waits: Vec<(String, Totals)>,
     /// Lines of `events.csv`.
     pub log: Vec<LogEntry>,
     /// Lines of `decisions.jsonl`.
@@ -297,8 +297,8 @@ impl World<'_> {
         }
     }
 
-    fn histograms(&mut self) -> (Vec<(&'static str, String, Histogram)>, Vec<(String, Histogram)>) {
-        let mut all = Histogram::new();
+    fn histograms(&mut self) -> (Vec<(&'static str, String, Totals)>, Vec<(String, Totals)>) {
+        let mut all = Totals::new();
         let mut list = Vec::new();
         for (index, source) in self.sources.iter().enumerate() {
             all.merge(&source.histogram);
@@ -323,7 +323,7 @@ struct Tally {
     offered: u64,
     outcomes: super::source::Outcomes,
     latency: Moments,
-    histogram: Histogram,
+    histogram: Totals,
     in_system: u128,
     inconsistent: u64,
 }

@@ -2,7 +2,7 @@
 
 use crate::policies::autoscaler::AnyAutoscaler;
 use crate::random::variate::Zipf;
-use crate::stats::histogram::Histogram;
+use crate::stats::histogram::Totals;
 use crate::time::Time;
 
 use super::cache::CacheState;
@@ -59,8 +59,8 @@ pub(super) struct Service {
     pub(super) starts: u64,
     pub(super) wait: Moments,
     pub(super) sojourn: Moments,
-    pub(super) wait_histogram: Histogram,
-    pub(super) sojourn_histogram: Histogram,
+    pub(super) wait_histogram: Totals,
+    pub(super) sojourn_histogram: Totals,
     /// Ready instances over time.
     pub(super) ready: Integral,
 }
@@ -98,8 +98,8 @@ impl Service {
             starts: 0,
             wait: Moments::default(),
             sojourn: Moments::default(),
-            wait_histogram: Histogram::new(),
-            sojourn_histogram: Histogram::new(),
+            wait_histogram: Totals::new(),
+            sojourn_histogram: Totals::new(),
             ready: Integral::default(),
         }
     }

@@ -3,7 +3,7 @@
 use crate::kernel::queue::{Payload, Queue};
 use crate::policies::view::Class;
 use crate::random::{Key, Stream, below, variate};
-use crate::stats::histogram::Histogram;
+use crate::stats::histogram::{Totals, Window};
 use crate::time::{Duration, Time};
 
 use super::call::{Origin, RequestRecord};
@@ -35,9 +35,9 @@ pub(super) struct Source {
     pub(super) counted_arrivals: u64,
     pub(super) inconsistent: u64,
     pub(super) latency: Moments,
-    pub(super) histogram: Histogram,
+    pub(super) histogram: Totals,
     /// Good answers of the present window.
-    pub(super) window: Histogram,
+    pub(super) window: Window,
     pub(super) in_system: Integral,
     /// Sum of the times that finished requests spent in the system, ns.
     pub(super) time_sum: u128,
@@ -118,8 +118,8 @@ impl Source {
             counted_arrivals: 0,
             inconsistent: 0,
             latency: Moments::default(),
-            histogram: Histogram::new(),
-            window: Histogram::new(),
+            histogram: Totals::new(),
+            window: Window::new(),
             in_system: Integral::default(),
             time_sum: 0,
         }

@@ -2,7 +2,7 @@
 
 use crate::kernel::queue::Queue;
 use crate::policies::breaker::BreakerState;
-use crate::stats::histogram::Histogram;
+use crate::stats::histogram::Window;
 use crate::time::{Duration, Time};
 
 use super::World;
@@ -249,7 +249,7 @@ impl World<'_> {
         let Some(before) = self.telemetry.previous.take() else { return };
         let width = (now - before.at).as_secs_f64();
         let mut row: Vec<(&'static str, String, &'static str, f64)> = Vec::new();
-        let mut all = Histogram::new();
+        let mut all = Window::new();
         let mut total = (0, 0, 0, 0);
         for (index, source) in self.sources.iter_mut().enumerate() {
             let (new, old) = (&mark.sources[index], &before.sources[index]);
@@ -388,7 +388,7 @@ fn push_requests(
     name: &str,
     (offered, good, ended, inside): (u64, u64, u64, u64),
     width: f64,
-    window: &Histogram,
+    window: &Window,
 ) {
     let mut push = |metric, value| row.push((scope, name.to_owned(), metric, value));
     push("offered_rps", offered as f64 / width);
