@@ -8,12 +8,13 @@
 //! One folder per family; the file beside it holds the family's trait and its registry. Adding an algorithm is one new
 //! file, its `mod` line and one registry line.
 
+#[macro_use]
+mod registry;
+
 pub mod autoscaler;
 pub mod balancer;
 pub mod breaker;
 pub mod limiter;
-#[macro_use]
-mod registry;
 pub mod retry;
 pub mod rollout;
 pub mod view;
