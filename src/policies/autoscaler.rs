@@ -1,5 +1,10 @@
 //! Autoscalers: how many replicas a service should have.
 
+pub mod fixed;
+pub mod hpa;
+pub mod seed_formula;
+pub mod seed_formula_ratio;
+
 use crate::time::{Duration, Time};
 
 /// Phase of a pod as the API server reports it.
@@ -93,15 +98,25 @@ pub trait Autoscaler {
     fn evaluate(&mut self, now: Time, fleet: &Fleet<'_>, explain: &mut dyn Explain) -> Desired;
 }
 
-/// Placeholder until the registry stands.
-#[derive(Clone, Debug, PartialEq)]
-pub enum AutoscalerSettings {}
-
-/// Placeholder.
-pub enum AnyAutoscaler {}
-impl Autoscaler for AnyAutoscaler {
-    fn interval(&self) -> Duration { match *self {} }
-    fn evaluate(&mut self, _now: Time, _fleet: &Fleet<'_>, _explain: &mut dyn Explain) -> Desired { match *self {} }
+registry! {
+    ($)
+    /// Settings of an autoscaler, as written in a scenario: `autoscaler.hpa = { max-replicas = 20 }`.
+    AutoscalerSettings,
+    /// Any autoscaler, held by value.
+    AnyAutoscaler: Autoscaler,
+    family "autoscaler" in "autoscaler",
+    "fixed" => fixed::Fixed,
+    "hpa" => hpa::Hpa,
+    "seed-formula" => seed_formula::SeedFormula,
+    "seed-formula-ratio" => seed_formula_ratio::SeedFormulaRatio,
 }
-impl AutoscalerSettings { /// x
-    pub fn build(&self, _now: Time) -> AnyAutoscaler { match *self {} } }
+
+impl Autoscaler for AnyAutoscaler {
+    fn interval(&self) -> Duration {
+        dispatch!(self, policy => policy.interval())
+    }
+
+    fn evaluate(&mut self, now: Time, fleet: &Fleet<'_>, explain: &mut dyn Explain) -> Desired {
+        dispatch!(self, policy => policy.evaluate(now, fleet, explain))
+    }
+}

@@ -1,8 +1,12 @@
 //! Rollouts: how a service moves from one version to another.
 
-use crate::time::Time;
+pub mod container_swap;
+pub mod rolling;
+pub mod stop_the_world;
 
-/// The instances of one version of the service (a ReplicaSet), as the rollout's control loop sees them.
+use crate::time::{Duration, Time};
+
+/// The instances of one version of the service (a `ReplicaSet`), as the rollout's control loop sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplicaSet {
     /// Wanted instances of this version.
@@ -40,17 +44,56 @@ pub trait Rollout {
     fn next_wakeup(&self) -> Option<Time> {
         None
     }
+
+    /// How long an instance must have been ready without a break before the world counts it as available.
+    fn min_ready(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
-/// Placeholder until the registry stands.
-#[derive(Clone, Debug, PartialEq)]
-pub enum RolloutSettings {}
-/// Placeholder.
-pub enum AnyRollout {}
-impl Rollout for AnyRollout {
-    fn sync(&mut self, _now: Time, _replicas: u32, _sets: &[ReplicaSet]) -> Option<Command> { match *self {} }
+registry! {
+    ($)
+    /// Settings of a rollout, as written in a scenario: `rolling = { max-surge = "25%" }`.
+    RolloutSettings,
+    /// Any rollout, held by value.
+    AnyRollout: Rollout,
+    family "rollout" in "rollout",
+    "container-swap" => container_swap::ContainerSwap,
+    "rolling" => rolling::Rolling,
+    "stop-the-world" => stop_the_world::StopTheWorld,
 }
-impl RolloutSettings { /// x
-    pub fn build(&self, _now: Time) -> AnyRollout { match *self {} }
-    /// x
-    pub fn name(&self) -> &'static str { match *self {} } }
+
+impl Rollout for AnyRollout {
+    fn sync(&mut self, now: Time, replicas: u32, sets: &[ReplicaSet]) -> Option<Command> {
+        dispatch!(self, policy => policy.sync(now, replicas, sets))
+    }
+
+    fn next_wakeup(&self) -> Option<Time> {
+        dispatch!(self, policy => policy.next_wakeup())
+    }
+
+    fn min_ready(&self) -> Duration {
+        dispatch!(self, policy => policy.min_ready())
+    }
+}
+
+/// Wanted instances over all the sets that `which` selects.
+fn spec_sum(sets: &[ReplicaSet], which: impl Fn(&ReplicaSet) -> bool) -> u32 {
+    sets.iter().filter(|set| which(set)).map(|set| set.spec).sum()
+}
+
+/// Available instances over all sets.
+fn available_sum(sets: &[ReplicaSet]) -> u32 {
+    sets.iter().map(|set| set.available).sum()
+}
+
+/// Whether everything that is wanted is of the new version, and available (upstream: `DeploymentComplete`; instances that
+/// are being shut down do not count there either).
+pub fn complete(replicas: u32, updated: u32, total: u32, available: u32) -> bool {
+    updated == replicas && total == replicas && available == replicas
+}
+
+/// [`complete`] for a list of sets.
+fn is_complete(replicas: u32, sets: &[ReplicaSet]) -> bool {
+    complete(replicas, spec_sum(sets, |set| set.is_new), spec_sum(sets, |_| true), available_sum(sets))
+}

@@ -1,0 +1,842 @@
+//! The `HorizontalPodAutoscaler` of Kubernetes (`autoscaling/v2`) for one CPU Resource metric.
+//!
+//! # What it does
+//! Every `sync-period` it compares the CPU of the pods with a target and proposes `ceil(ratio * pods)` replicas, unless
+//! the ratio lies within the tolerance. Pods that are deleted or failed are ignored; pods that are pending, not ready or
+//! freshly started count as idle when scaling up; pods without a sample count as fully busy when scaling down and as
+//! idle when scaling up. The proposal is held back by the stabilization windows, then limited by the rate policies and by
+//! `min-replicas` and `max-replicas`.
+//!
+//! # When it helps
+//! When load follows CPU, grows over minutes rather than seconds, and new pods are ready well within the time that the
+//! spare capacity below the target buys.
+//!
+//! # How it fails
+//! * Metrics are late (window, scrape, sync), pods start late: a flood faster than that is served by the old replicas.
+//! * Saturated pods report at most their limit, so the ratio cannot exceed limit / target per sync.
+//! * Pods that wait on a dependency use little CPU: it scales in while latency rises.
+//! * No metrics, or none usable: nothing changes, in either direction.
+//! * Without `behavior`, one sync at most doubles the replicas (or reaches 4); scaling in waits five minutes.
+//!
+//! # Settings
+//! * `min-replicas` (1), `max-replicas` (required).
+//! * `target-cpu-utilization` (80): percent of the pods' CPU requests; or `target-cpu-average-value`: CPU per pod, such as
+//!   `"500m"`. Not both.
+//! * `sync-period` (`"15s"`), `tolerance` (`"10%"`), `cpu-initialization-period` (`"5min"`), `initial-readiness-delay`
+//!   (`"30s"`), `downscale-stabilization` (`"5min"`): flags of the controller manager.
+//! * `behavior = { scale-up = { .. }, scale-down = { .. } }`, each with `stabilization-window`, `select-policy` (`max`,
+//!   `min`, `disabled`), `policies = [{ type = "pods", value = 4, period = "15s" }]` and `tolerance`. Defaults once `behavior`
+//!   is there: up 4 pods or 100 % per 15 s at once; down 100 % per 15 s after `downscale-stabilization`. A written list
+//!   of policies replaces the default list. `behavior = {}` is not the same as no `behavior`.
+//! * `k8s-version` (`"1.33"`): before 1.33 the tolerance test is `|1 - ratio| <= tolerance`, which a ratio of exactly 1.1
+//!   fails in floating point; from 1.33 on it is `1 - tolerance <= ratio <= 1 + tolerance`, which it passes, and each
+//!   direction may have its own.
+//!
+//! # Origin
+//! kubernetes/kubernetes v1.28.0, `pkg/controller/podautoscaler/horizontal.go` (`reconcileAutoscaler`,
+//! `normalizeDesiredReplicas`, `normalizeDesiredReplicasWithBehaviors`), `replica_calculator.go`
+//! (`GetResourceReplicas`, `GetRawResourceReplicas`, `groupPods`), `pkg/apis/autoscaling/v2/defaults.go`; the tolerance form
+//! and the tolerances per direction from 1.33.
+//!
+//! # Deliberate differences
+//! * One metric, so the maximum over metrics and the rules for partly failing metrics do not arise.
+//! * `min-replicas` is at least 1: scaling to zero needs an Object or External metric.
+//! * A fleet at zero replicas stays there (`ScalingDisabled`), as upstream. So an answer outside of the bounds is possible,
+//!   and only there.
+//! * The log of recommendations lives as long as the run; upstream loses it when the controller restarts.
+//! * Pods that ended in success count as missing, as in every release up to 1.36; upstream has since changed that.
+
+pub mod behavior;
+pub mod calculator;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Error as _, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::policies::Algorithm;
+use crate::policies::autoscaler::{Autoscaler, Desired, Explain, Fleet};
+use crate::time::{Duration, Time};
+use crate::units::Share;
+use behavior::{Behavior, Limited, Recommendation, Rules, ScaleEvents};
+use calculator::{MetricError, ReplicaCalculator, ToleranceForm, Tolerances};
+
+/// Settings of [`Hpa`], with the names of the API fields and of the controller's flags.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, remote = "Self")]
+pub struct HpaSettings {
+    /// Fewest replicas, at least 1.
+    #[serde(default = "one")]
+    pub min_replicas: NonZeroU32,
+    /// Most replicas, at least `min-replicas`.
+    pub max_replicas: NonZeroU32,
+    /// CPU of the pods in percent of their requests; 80 if no target is written.
+    pub target_cpu_utilization: Option<NonZeroU32>,
+    /// CPU per pod, such as `"500m"` or `"0.5"`.
+    pub target_cpu_average_value: Option<CpuQuantity>,
+    /// Time between two syncs, not zero.
+    #[serde(default = "sync_period")]
+    pub sync_period: Duration,
+    /// How far the ratio of usage to target may lie from 1 without any effect.
+    #[serde(default = "tolerance")]
+    pub tolerance: Share,
+    /// After its start, the time in which a pod's samples count only if it was ready for a whole metric window.
+    #[serde(default = "cpu_initialization_period")]
+    pub cpu_initialization_period: Duration,
+    /// A pod that turned not ready within this time after its start is taken as never ready.
+    #[serde(default = "initial_readiness_delay")]
+    pub initial_readiness_delay: Duration,
+    /// Scaling in follows the highest recommendation of this window.
+    #[serde(default = "downscale_stabilization")]
+    pub downscale_stabilization: Duration,
+    /// Rates and windows per direction.
+    pub behavior: Option<Behavior>,
+    /// Release whose rules apply.
+    #[serde(default)]
+    pub k8s_version: K8sVersion,
+}
+
+/// `minReplicas` where nothing is written.
+fn one() -> NonZeroU32 {
+    NonZeroU32::MIN
+}
+
+/// `--horizontal-pod-autoscaler-sync-period`.
+fn sync_period() -> Duration {
+    Duration::from_secs(15)
+}
+
+/// `--horizontal-pod-autoscaler-tolerance`.
+fn tolerance() -> Share {
+    Share(0.1)
+}
+
+/// `--horizontal-pod-autoscaler-cpu-initialization-period`.
+fn cpu_initialization_period() -> Duration {
+    Duration::from_secs(300)
+}
+
+/// `--horizontal-pod-autoscaler-initial-readiness-delay`.
+fn initial_readiness_delay() -> Duration {
+    Duration::from_secs(30)
+}
+
+/// `--horizontal-pod-autoscaler-downscale-stabilization`.
+fn downscale_stabilization() -> Duration {
+    Duration::from_secs(300)
+}
+
+/// `averageUtilization` of the metric that the API server adds where none is written, in percent.
+const DEFAULT_UTILIZATION: u32 = 80;
+
+impl HpaSettings {
+    /// Upstream's defaults around the one value that has none.
+    pub fn with_max_replicas(max_replicas: NonZeroU32) -> Self {
+        Self {
+            min_replicas: one(),
+            max_replicas,
+            target_cpu_utilization: None,
+            target_cpu_average_value: None,
+            sync_period: sync_period(),
+            tolerance: tolerance(),
+            cpu_initialization_period: cpu_initialization_period(),
+            initial_readiness_delay: initial_readiness_delay(),
+            downscale_stabilization: downscale_stabilization(),
+            behavior: None,
+            k8s_version: K8sVersion::default(),
+        }
+    }
+
+    /// What the API server's validation and the controller's flags refuse.
+    fn check(&self) -> Result<(), String> {
+        let (min, max) = (self.min_replicas, self.max_replicas);
+        if min > max {
+            return Err(format!("`min-replicas` ({min}) is greater than `max-replicas` ({max})"));
+        }
+        if max.get() > i32::MAX as u32 {
+            return Err(format!("`max-replicas` ({max}) is greater than {}", i32::MAX));
+        }
+        if self.target_cpu_utilization.is_some_and(|target| target.get() > i32::MAX as u32) {
+            return Err(format!("`target-cpu-utilization` is greater than {}", i32::MAX));
+        }
+        if self.target_cpu_utilization.is_some() && self.target_cpu_average_value.is_some() {
+            return Err(
+                "`target-cpu-utilization` and `target-cpu-average-value` exclude each other".to_owned()
+            );
+        }
+        if self.sync_period == Duration::ZERO {
+            return Err("`sync-period` must be longer than zero".to_owned());
+        }
+        let Some(behavior) = &self.behavior else { return Ok(()) };
+        behavior.check()?;
+        if behavior.has_tolerance() && self.k8s_version < K8sVersion::TOLERANCE_RANGE {
+            return Err(format!(
+                "a `tolerance` in `behavior` exists from Kubernetes {} on, and `k8s-version` is {}",
+                K8sVersion::TOLERANCE_RANGE,
+                self.k8s_version
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for HpaSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let settings = Self::deserialize(deserializer)?;
+        settings.check().map_err(D::Error::custom)?;
+        Ok(settings)
+    }
+}
+
+/// A Kubernetes release, such as 1.33.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct K8sVersion {
+    /// Major version.
+    pub major: u16,
+    /// Minor version.
+    pub minor: u16,
+}
+
+impl K8sVersion {
+    /// From here on the tolerance test is a range, and may differ by direction.
+    pub const TOLERANCE_RANGE: Self = Self { major: 1, minor: 33 };
+    /// The first release with `behavior`, and the oldest whose rules are known here.
+    pub const OLDEST: Self = Self { major: 1, minor: 18 };
+}
+
+impl Default for K8sVersion {
+    fn default() -> Self {
+        Self::TOLERANCE_RANGE
+    }
+}
+
+impl fmt::Display for K8sVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+impl FromStr for K8sVersion {
+    type Err = String;
+
+    /// Reads `1.33`, `v1.33` or `1.33.2`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.strip_prefix('v').unwrap_or(text).splitn(3, '.').map(str::parse);
+        let (Some(Ok(major)), Some(Ok(minor)), None | Some(Ok(_))) =
+            (parts.next(), parts.next(), parts.next())
+        else {
+            return Err(format!("`{text}` is not a Kubernetes version such as \"1.33\""));
+        };
+        let version = Self { major, minor };
+        if version < Self::OLDEST {
+            return Err(format!(
+                "Kubernetes {version} is older than {}, the oldest known here",
+                Self::OLDEST
+            ));
+        }
+        Ok(version)
+    }
+}
+
+impl<'de> Deserialize<'de> for K8sVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Not a number: 1.30 would become 1.3.
+        Cow::<str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl JsonSchema for K8sVersion {
+    fn schema_name() -> Cow<'static, str> {
+        "K8sVersion".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": r"^v?\d+\.\d+(\.\d+)?$|^\$.+$", "examples": ["1.33"] })
+    }
+}
+
+/// An amount of CPU as Kubernetes writes it: `"500m"`, `"0.5"`, or a number of cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CpuQuantity {
+    /// Thousandths of a core, at least 1.
+    pub milli: i64,
+}
+
+impl CpuQuantity {
+    /// Fractions of a thousandth are rounded up, as upstream does.
+    fn from_milli(milli: f64) -> Result<Self, String> {
+        if !(milli > 0.0 && milli <= 1e15) {
+            return Err("an amount of CPU must be greater than zero".to_owned());
+        }
+        // Without the small allowance 0.29 cores would be 291m, because 0.29 * 1000 is a little more than 290.
+        Ok(Self { milli: (milli - 1e-6).ceil().max(1.0) as i64 })
+    }
+}
+
+impl FromStr for CpuQuantity {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (digits, scale) = text.strip_suffix('m').map_or((text, 1000.0), |digits| (digits, 1.0));
+        let number = crate::units::parse_number(digits)
+            .map_err(|_| format!("`{text}` is not an amount of CPU such as \"500m\" or \"0.5\""))?;
+        Self::from_milli(number * scale)
+    }
+}
+
+impl<'de> Deserialize<'de> for CpuQuantity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl Visitor<'_> for Reader {
+            type Value = CpuQuantity;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an amount of CPU, such as \"500m\" or 0.5")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<CpuQuantity, E> {
+                text.parse().map_err(E::custom)
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, cores: f64) -> Result<CpuQuantity, E> {
+                CpuQuantity::from_milli(cores * 1000.0).map_err(E::custom)
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, cores: u64) -> Result<CpuQuantity, E> {
+                self.visit_f64(cores as f64)
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, cores: i64) -> Result<CpuQuantity, E> {
+                self.visit_f64(cores as f64)
+            }
+        }
+
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+impl JsonSchema for CpuQuantity {
+    fn schema_name() -> Cow<'static, str> {
+        "CpuQuantity".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "an amount of CPU, such as \"500m\" or 0.5",
+            "oneOf": [
+                { "type": "number", "exclusiveMinimum": 0 },
+                { "type": "string", "pattern": r"^[0-9.][0-9._]*m?$|^\$.+$" }
+            ],
+        })
+    }
+}
+
+/// What is compared with what. Further kinds (memory, Pods, Object, External) become variants, each with its own
+/// function of the calculator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// CPU of all pods in percent of their requests.
+    CpuUtilization(u32),
+    /// CPU per pod, in thousandths of a core.
+    CpuAverageValue(i64),
+}
+
+impl Metric {
+    /// Reason of `ScalingActive=False` when this metric fails.
+    const fn failure(self) -> &'static str {
+        match self {
+            Self::CpuUtilization(_) | Self::CpuAverageValue(_) => "FailedGetResourceMetric",
+        }
+    }
+}
+
+/// One condition of an HPA's status: whether it holds, and the upstream's reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// `True` or `False`.
+    pub status: bool,
+    /// Reason, a word such as `ScaleUpLimit`.
+    pub reason: &'static str,
+}
+
+/// The conditions as `kubectl describe` would show them after the last sync; each keeps its value until it is set again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// Whether the scale can be read and written, and whether a window holds it back.
+    pub able_to_scale: Option<Condition>,
+    /// Whether there is a metric to follow.
+    pub scaling_active: Option<Condition>,
+    /// Whether a bound or a rate cut the recommendation.
+    pub scaling_limited: Option<Condition>,
+}
+
+/// Rules for both directions once `behavior` is there.
+#[derive(Clone, Debug)]
+struct Rates {
+    up: Rules,
+    down: Rules,
+    up_events: ScaleEvents,
+    down_events: ScaleEvents,
+}
+
+/// See the module documentation.
+#[derive(Clone, Debug)]
+pub struct Hpa {
+    state: Box<State>,
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    min_replicas: u32,
+    max_replicas: u32,
+    metric: Metric,
+    calculator: ReplicaCalculator,
+    sync_period: Duration,
+    downscale_stabilization: Duration,
+    rates: Option<Rates>,
+    recommendations: Vec<Recommendation>,
+    conditions: Conditions,
+}
+
+impl Hpa {
+    /// The conditions after the last sync.
+    pub fn conditions(&self) -> &Conditions {
+        &self.state.conditions
+    }
+}
+
+impl Algorithm for Hpa {
+    type Settings = HpaSettings;
+
+    fn new(settings: &HpaSettings, _now: Time) -> Self {
+        let metric = match (settings.target_cpu_average_value, settings.target_cpu_utilization) {
+            (Some(value), _) => Metric::CpuAverageValue(value.milli),
+            (None, Some(percent)) => Metric::CpuUtilization(percent.get()),
+            (None, None) => Metric::CpuUtilization(DEFAULT_UTILIZATION),
+        };
+        let direction = |rules: Option<&behavior::ScalingRules>| {
+            rules.and_then(|rules| rules.tolerance).unwrap_or(settings.tolerance).0
+        };
+        let behavior = settings.behavior.as_ref();
+        let tolerances = Tolerances {
+            up: direction(behavior.and_then(|behavior| behavior.scale_up.as_ref())),
+            down: direction(behavior.and_then(|behavior| behavior.scale_down.as_ref())),
+            form: if settings.k8s_version < K8sVersion::TOLERANCE_RANGE {
+                ToleranceForm::Distance
+            } else {
+                ToleranceForm::Range
+            },
+        };
+        let rates = behavior.map(|behavior| Rates {
+            up: behavior::scale_up_rules(behavior.scale_up.as_ref()),
+            down: behavior::scale_down_rules(behavior.scale_down.as_ref()),
+            up_events: ScaleEvents::default(),
+            down_events: ScaleEvents::default(),
+        });
+        let state = State {
+            min_replicas: settings.min_replicas.get(),
+            max_replicas: settings.max_replicas.get(),
+            metric,
+            calculator: ReplicaCalculator {
+                cpu_initialization_period: settings.cpu_initialization_period,
+                initial_readiness_delay: settings.initial_readiness_delay,
+                tolerances,
+            },
+            sync_period: settings.sync_period,
+            downscale_stabilization: settings.downscale_stabilization,
+            rates,
+            recommendations: Vec::new(),
+            conditions: Conditions::default(),
+        };
+        Self { state: Box::new(state) }
+    }
+}
+
+impl Autoscaler for Hpa {
+    fn interval(&self) -> Duration {
+        self.state.sync_period
+    }
+
+    fn evaluate(&mut self, now: Time, fleet: &Fleet<'_>, explain: &mut dyn Explain) -> Desired {
+        self.state.reconcile(now, fleet, explain)
+    }
+}
+
+impl State {
+    /// One sync (`reconcileAutoscaler`).
+    fn reconcile(&mut self, now: Time, fleet: &Fleet<'_>, explain: &mut dyn Explain) -> Desired {
+        let current = fleet.current;
+        explain.step("current", f64::from(current));
+        self.conditions.able_to_scale = Some(Condition::holds("SucceededGetScale"));
+        if self.recommendations.is_empty() {
+            self.recommendations.push(Recommendation { at: now, replicas: current });
+        }
+
+        let desired = if current == 0 {
+            self.conditions.scaling_active = Some(Condition::fails("ScalingDisabled"));
+            return Desired { replicas: 0, reason: "ScalingDisabled" };
+        } else if current > self.max_replicas {
+            explain.step("max-replicas", f64::from(self.max_replicas));
+            Desired { replicas: self.max_replicas, reason: "CurrentAboveMaxReplicas" }
+        } else if current < self.min_replicas {
+            explain.step("min-replicas", f64::from(self.min_replicas));
+            Desired { replicas: self.min_replicas, reason: "CurrentBelowMinReplicas" }
+        } else {
+            let Ok(proposal) = self.compute_replicas(now, fleet, explain) else {
+                let reason = self.metric.failure();
+                self.conditions.scaling_active = Some(Condition::fails(reason));
+                return Desired { replicas: current, reason };
+            };
+            self.conditions.scaling_active = Some(Condition::holds("ValidMetricFound"));
+            self.normalize(now, current, proposal, explain)
+        };
+
+        if desired.replicas != current {
+            self.conditions.able_to_scale = Some(Condition::holds("SucceededRescale"));
+            if let Some(Rates { up, down, up_events, down_events }) = &mut self.rates {
+                let (up, down) = ((&*up, up_events), (&*down, down_events));
+                behavior::store_scale_event(now, current, desired.replicas, up, down);
+            }
+        }
+        desired
+    }
+
+    /// The proposal of the metric (`computeReplicasForMetrics`).
+    fn compute_replicas(
+        &self,
+        now: Time,
+        fleet: &Fleet<'_>,
+        explain: &mut dyn Explain,
+    ) -> Result<u32, MetricError> {
+        let calculated = match self.metric {
+            Metric::CpuUtilization(target) => {
+                explain.step("target-utilization", f64::from(target));
+                self.calculator.resource_replicas(now, fleet.current, target, fleet.pods, &[])
+            }
+            Metric::CpuAverageValue(target) => {
+                explain.step("target-average-value", target as f64);
+                self.calculator.raw_resource_replicas(now, fleet.current, target, fleet.pods, &[])
+            }
+        };
+        match calculated {
+            Ok(calculation) => {
+                calculation.explain(explain);
+                Ok(calculation.replicas)
+            }
+            Err(error) => {
+                explain.step(error.kind(), 1.0);
+                Err(error)
+            }
+        }
+    }
+
+    /// Stabilizes and limits a proposal (`normalizeDesiredReplicas` and its sibling with behaviors).
+    fn normalize(&mut self, now: Time, current: u32, proposal: u32, explain: &mut dyn Explain) -> Desired {
+        let log = &mut self.recommendations;
+        let (stabilized, held_back, limited) = match &self.rates {
+            None => {
+                let stabilized = behavior::stabilize(log, now, self.downscale_stabilization, proposal);
+                explain.step("stabilized", f64::from(stabilized));
+                let limited = behavior::convert_with_rules(
+                    current,
+                    stabilized,
+                    self.min_replicas,
+                    self.max_replicas,
+                    behavior::SCALE_UP_LIMIT_FACTOR,
+                );
+                (stabilized, "ScaleDownStabilized", limited)
+            }
+            Some(rates) => {
+                let up_window = rates.up.stabilization_window.unwrap_or(Duration::ZERO);
+                let down_window = rates.down.stabilization_window.unwrap_or(self.downscale_stabilization);
+                let (stabilized, reason) =
+                    behavior::stabilize_with_behavior(log, now, current, proposal, up_window, down_window);
+                explain.step("stabilized", f64::from(stabilized));
+                let limited = behavior::convert_with_behavior_rate(
+                    now,
+                    current,
+                    stabilized,
+                    self.min_replicas,
+                    self.max_replicas,
+                    (&rates.up, &rates.up_events),
+                    (&rates.down, &rates.down_events),
+                );
+                (stabilized, reason, limited)
+            }
+        };
+        let Limited { replicas, reason } = limited;
+        explain.step("limited", f64::from(replicas));
+        let stabilized_by = (stabilized != proposal).then_some(held_back);
+        self.conditions.able_to_scale = Some(Condition::holds(stabilized_by.unwrap_or("ReadyForNewScale")));
+        self.conditions.scaling_limited = Some(Condition { status: replicas != stabilized, reason });
+        // For charts, the last rule that changed the figure speaks.
+        let reason = if replicas == stabilized { stabilized_by.unwrap_or(reason) } else { reason };
+        Desired { replicas, reason }
+    }
+}
+
+impl Condition {
+    const fn holds(reason: &'static str) -> Self {
+        Self { status: true, reason }
+    }
+
+    const fn fails(reason: &'static str) -> Self {
+        Self { status: false, reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policies::autoscaler::{AutoscalerSettings, Phase, Pod, Sample};
+
+    fn read(text: &str) -> Result<HpaSettings, String> {
+        toml::from_str(text).map_err(|error| error.message().to_owned())
+    }
+
+    fn pod(milli: i64) -> Pod {
+        Pod {
+            phase: Phase::Running,
+            ready: Some((true, Time::ZERO)),
+            started: Some(Time::ZERO),
+            deleting: false,
+            request_milli: Some(1000),
+            cpu: Some(Sample { milli, at: Time::from_secs(3590), window: Duration::from_secs(30) }),
+        }
+    }
+
+    fn fleet(pods: &[Pod]) -> Fleet<'_> {
+        Fleet {
+            current: pods.len() as u32,
+            pods,
+            instance_cores: 1.0,
+            instance_memory: 0,
+            memory_available: 0,
+        }
+    }
+
+    #[test]
+    fn reads_what_a_scenario_says() {
+        let text = r#"
+            [hpa]
+            min-replicas = 2
+            max-replicas = 20
+            target-cpu-average-value = "500m"
+            tolerance = "5%"
+            k8s-version = "1.34"
+            [hpa.behavior.scale-up]
+            stabilization-window = "1min"
+            policies = [{ type = "percent", value = 50, period = "30s" }, { type = "Pods", value = 2, period = "1min" }]
+            select-policy = "Min"
+            tolerance = "20%"
+        "#;
+        let AutoscalerSettings::Hpa(settings) = toml::from_str(text).unwrap() else { panic!("not an hpa") };
+        assert_eq!((settings.min_replicas.get(), settings.max_replicas.get()), (2, 20));
+        assert_eq!(settings.target_cpu_average_value, Some(CpuQuantity { milli: 500 }));
+        assert_eq!(settings.k8s_version, K8sVersion { major: 1, minor: 34 });
+        let hpa = Hpa::new(&settings, Time::ZERO);
+        let tolerances = hpa.state.calculator.tolerances;
+        assert_eq!((tolerances.up, tolerances.down), (0.2, 0.05));
+        let rates = hpa.state.rates.unwrap();
+        assert_eq!((rates.up.policies.len(), rates.down.policies.len()), (2, 1));
+        assert_eq!(rates.up.select_policy, behavior::SelectPolicy::Min);
+        let defaults = HpaSettings::with_max_replicas(NonZeroU32::new(9).unwrap());
+        assert_eq!(read("max-replicas = 9").unwrap(), defaults);
+    }
+
+    #[test]
+    fn refuses_what_the_api_server_refuses() {
+        for (text, part) in [
+            ("min-replicas = 1", "max-replicas"),
+            ("max-replicas = 2\nmin-replicas = 3", "greater than"),
+            ("max-replicas = 2\nmin-replicas = 0", "nonzero"),
+            ("max-replicas = 2\ntarget-cpu-utilization = 5\ntarget-cpu-average-value = 1", "exclude"),
+            ("max-replicas = 2\nsync-period = '0s'", "longer than zero"),
+            ("max-replicas = 2\nk8s-version = '1.3'", "older than"),
+            ("max-replicas = 2\nk8s-version = 1.33", "string"),
+            (
+                "max-replicas = 2\nk8s-version = '1.32'\nbehavior.scale-up.tolerance = '5%'",
+                "from Kubernetes 1.33",
+            ),
+            ("max-replicas = 2\nbehavior.scale-up.policies = []", "at least one"),
+            (
+                "max-replicas = 2\nbehavior.scale-up.policies = [{ type = 'pods', value = 0, period = '1s' }]",
+                "value",
+            ),
+            (
+                "max-replicas = 2\nbehavior.scale-up.policies = [{ type = 'pods', value = 1, period = '1h' }]",
+                "period",
+            ),
+            ("max-replicas = 2\nbehavior.scale-down.stabilization-window = '2h'", "longer than 1h"),
+            ("max-replicas = 2\nbehaviour = {}", "behavior"),
+            ("max-replicas = 2\ntarget-cpu-average-value = '500Mi'", "amount of CPU"),
+        ] {
+            let message = read(text).expect_err(text);
+            assert!(message.contains(part), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn reads_amounts_of_cpu() {
+        for (text, milli) in [("500m", 500), ("0.5", 500), ("0.29", 290), ("2", 2000), ("0.0001", 1)] {
+            assert_eq!(text.parse::<CpuQuantity>().unwrap().milli, milli, "{text}");
+        }
+        for text in ["0", "m", "-1", "1 core"] {
+            assert!(text.parse::<CpuQuantity>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_version_decides_at_the_edge_of_the_tolerance() {
+        let pods = [pod(880); 5];
+        for (version, replicas) in [("1.33", 5), ("1.32", 6)] {
+            let settings = read(&format!("max-replicas = 9\nk8s-version = '{version}'")).unwrap();
+            let mut hpa = Hpa::new(&settings, Time::ZERO);
+            let desired = hpa.evaluate(Time::from_secs(3600), &fleet(&pods), &mut ());
+            assert_eq!(desired.replicas, replicas, "88 % against 80 % in {version}");
+        }
+    }
+
+    #[test]
+    fn explains_every_step() {
+        let mut hpa = Hpa::new(&read("max-replicas = 9\ntarget-cpu-utilization = 30").unwrap(), Time::ZERO);
+        let pods = [pod(900), Pod { cpu: None, ..pod(0) }, Pod { phase: Phase::Pending, ..pod(0) }];
+        let mut steps = Vec::new();
+        let desired = hpa.evaluate(Time::from_secs(3600), &fleet(&pods), &mut steps);
+        assert_eq!(desired, Desired { replicas: 3, reason: "DesiredWithinRange" });
+        let expected = [
+            ("current", 3.0),
+            ("target-utilization", 30.0),
+            ("ready-pods", 1.0),
+            ("unready-pods", 1.0),
+            ("missing-pods", 1.0),
+            ("ignored-pods", 0.0),
+            ("utilization", 90.0),
+            ("usage-milli", 900.0),
+            ("ratio", 3.0),
+            ("adjusted-ratio", 1.0),
+            ("proposal", 3.0),
+            ("stabilized", 3.0),
+            ("limited", 3.0),
+        ];
+        assert_eq!(steps, expected);
+    }
+
+    #[test]
+    fn without_metrics_nothing_changes() {
+        let mut hpa = Hpa::new(&read("max-replicas = 9").unwrap(), Time::ZERO);
+        let mut steps = Vec::new();
+        let silent = [Pod { cpu: None, ..pod(0) }; 4];
+        let desired = hpa.evaluate(Time::from_secs(3600), &fleet(&silent), &mut steps);
+        assert_eq!(desired, Desired { replicas: 4, reason: "FailedGetResourceMetric" });
+        assert_eq!(steps.last(), Some(&("no-metrics", 1.0)));
+    }
+
+    fn any_pod() -> impl Strategy<Value = Pod> {
+        let phase = prop_oneof![
+            8 => Just(Phase::Running),
+            1 => Just(Phase::Pending),
+            1 => Just(Phase::Failed),
+            1 => Just(Phase::Succeeded)
+        ];
+        let ready = prop::option::weighted(0.9, (any::<bool>(), 0_u64..4000));
+        let cpu = prop::option::weighted(0.8, (0_i64..3000, 0_u64..60));
+        (phase, ready, 0_u64..4000, prop::bool::weighted(0.1), 1_i64..3000, cpu).prop_map(
+            |(phase, ready, started, deleting, request, cpu)| Pod {
+                phase,
+                ready: ready.map(|(ready, at)| (ready, Time::from_secs(at))),
+                started: Some(Time::from_secs(started)),
+                deleting,
+                request_milli: Some(request),
+                cpu: cpu.map(|(milli, age)| Sample {
+                    milli,
+                    at: Time::from_secs(4000 - age),
+                    window: Duration::from_secs(30),
+                }),
+            },
+        )
+    }
+
+    fn any_settings() -> impl Strategy<Value = HpaSettings> {
+        let policy = (any::<bool>(), 1_u32..200, 1_u64..600).prop_map(|(pods, value, period)| {
+            let unit = if pods { behavior::PolicyType::Pods } else { behavior::PolicyType::Percent };
+            behavior::ScalingPolicy { unit, value, period: Duration::from_secs(period) }
+        });
+        let select = prop_oneof![
+            Just(behavior::SelectPolicy::Max),
+            Just(behavior::SelectPolicy::Min),
+            Just(behavior::SelectPolicy::Disabled)
+        ];
+        let window = (0_u64..900).prop_map(Duration::from_secs);
+        let rules =
+            (
+                prop::option::of(window),
+                prop::option::of(select),
+                prop::option::of(prop::collection::vec(policy, 1..4)),
+            )
+                .prop_map(|(stabilization_window, select_policy, policies)| {
+                    behavior::ScalingRules { stabilization_window, select_policy, policies, tolerance: None }
+                });
+        let rules = prop::option::of(rules);
+        let behavior = prop::option::of(
+            (rules.clone(), rules).prop_map(|(scale_up, scale_down)| Behavior { scale_up, scale_down }),
+        );
+        (1_u32..10, 0_u32..40, 1_u32..150, behavior).prop_map(|(min, extra, target, behavior)| HpaSettings {
+            min_replicas: NonZeroU32::new(min).unwrap(),
+            target_cpu_utilization: NonZeroU32::new(target),
+            behavior,
+            ..HpaSettings::with_max_replicas(NonZeroU32::new(min + extra).unwrap())
+        })
+    }
+
+    proptest! {
+        /// Within the bounds at every sync, but for a fleet at zero; and the same questions get the same answers.
+        #[test]
+        fn stays_within_its_bounds_and_replays(
+            settings in any_settings(),
+            start in 0_u32..60,
+            ticks in prop::collection::vec(prop::collection::vec(any_pod(), 0..12), 1..40),
+        ) {
+            prop_assert!(settings.check().is_ok());
+            let play = || {
+                let mut hpa = Hpa::new(&settings, Time::ZERO);
+                let (mut current, mut answers) = (start, Vec::new());
+                for (tick, pods) in ticks.iter().enumerate() {
+                    let now = Time::from_secs(4000 + 15 * tick as u64);
+                    let fleet = Fleet { current, ..fleet(pods) };
+                    let mut steps = Vec::new();
+                    let desired = hpa.evaluate(now, &fleet, &mut steps);
+                    current = desired.replicas;
+                    answers.push((desired, steps));
+                }
+                answers
+            };
+            let answers = play();
+            for (desired, _) in &answers {
+                let bounds = settings.min_replicas.get()..=settings.max_replicas.get();
+                let kept = if start == 0 { desired.replicas == 0 } else { bounds.contains(&desired.replicas) };
+                prop_assert!(kept);
+            }
+            prop_assert_eq!(answers, play());
+        }
+    }
+
+    #[test]
+    fn its_log_does_not_grow_beyond_its_window() {
+        let mut hpa = Hpa::new(&read("max-replicas = 9\nbehavior = {}").unwrap(), Time::ZERO);
+        for tick in 0..1000_u32 {
+            let pods = [pod(if tick % 40 < 20 { 200 } else { 1000 }); 3];
+            hpa.evaluate(Time::from_secs(3600 + 15 * u64::from(tick)), &fleet(&pods), &mut ());
+        }
+        assert!(hpa.state.recommendations.len() <= 22, "{}", hpa.state.recommendations.len());
+        let rates = hpa.state.rates.unwrap();
+        assert!(rates.up_events.0.len() <= 3, "{}", rates.up_events.0.len());
+    }
+}
