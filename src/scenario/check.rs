@@ -1,0 +1,658 @@
+//! From what was written to what is meant: the only place that can say no to a name, a number or a combination.
+//!
+//! Every method reports what is wrong and goes on with a stand-in, so that one look shows all mistakes. Nothing of the
+//! result is used once there was an error.
+
+mod calls;
+mod events;
+mod traffic;
+
+use std::ops::Range;
+
+use super::de::Policy;
+use super::de::Spanned;
+use super::error::{Diagnostic, Place};
+use super::files::Files;
+use super::loops;
+use super::model::{
+    Cache, CpuSharing, Edge, Endpoint, Full, Instance, Limits, Link, MetricsPipeline, Mode, Network,
+    NodePool, Order, Pool, Scenario, Service, SlowDown, Version, WarmUp,
+};
+use super::schema::{
+    Count, CpuWord, EdgeTable, FullWord, InstanceTable, LawText, LimitsTable, MetricsTable, ModeWord,
+    NetworkTable, NodePoolTable, OrderWord, PoolOrPools, ScenarioFile, ScopeWord, ServiceTable,
+    SlowDownChoice,
+};
+use crate::random::law::{Dimension, Law};
+use crate::time::Duration;
+use crate::units::{Price, UnitError};
+
+/// A check in progress.
+pub(super) struct Check<'a> {
+    pub(super) files: &'a mut Files,
+    pub(super) errors: Vec<Diagnostic>,
+    pub(super) warnings: Vec<String>,
+    pub(super) limits: Limits,
+    /// End of the run, for what is computed ahead.
+    pub(super) duration: Duration,
+    /// Names by which things are referred to.
+    names: Names,
+}
+
+/// Everything that can be referred to.
+#[derive(Default)]
+struct Names {
+    zones: Vec<String>,
+    pools: Vec<String>,
+    services: Vec<String>,
+    endpoints: Vec<Vec<Spanned<String>>>,
+    sources: Vec<String>,
+    /// `callers` of each service, for the edges into it.
+    callers: Vec<EdgeTable>,
+}
+
+impl<'a> Check<'a> {
+    pub(super) fn new(files: &'a mut Files, limits: Limits, duration: Duration) -> Self {
+        Self { files, errors: Vec::new(), warnings: Vec::new(), limits, duration, names: Names::default() }
+    }
+
+    /// The scenario of one strategy.
+    pub(super) fn scenario(&mut self, file: ScenarioFile) -> Scenario {
+        let ScenarioFile { network, node_pool, service, source, fault, action, rollout, .. } = file;
+        self.names.zones = zones(&node_pool, &source);
+        self.names.pools = self.unique_names("node pool", node_pool.iter().map(|pool| &pool.name));
+        self.names.services = self.unique_names("service", service.iter().map(|service| &service.name));
+        self.names.sources = self.unique_names("source", source.iter().map(|source| &source.name));
+        self.names.endpoints = service
+            .iter()
+            .map(|service| service.endpoint.iter().map(|endpoint| endpoint.name.clone()).collect())
+            .collect();
+        self.names.callers = service.iter().map(|service| service.callers.clone()).collect();
+
+        let node_pools: Vec<NodePool> = node_pool.iter().map(|pool| self.node_pool(pool)).collect();
+        let network = self.network(&network);
+        let mut services: Vec<Service> = Vec::new();
+        for table in &service {
+            let read = self.service(table, &node_pools);
+            services.push(read);
+        }
+        let sources = source.iter().map(|source| self.source(source)).collect();
+        let mut scenario = Scenario {
+            zones: self.names.zones.clone(),
+            network,
+            node_pools,
+            services,
+            sources,
+            faults: Vec::new(),
+            actions: Vec::new(),
+            rollouts: Vec::new(),
+        };
+        scenario.faults = fault.iter().filter_map(|fault| self.fault(fault, &scenario)).collect();
+        scenario.actions = action.iter().filter_map(|action| self.action(action)).collect();
+        scenario.rollouts =
+            rollout.into_iter().filter_map(|rollout| self.rollout(rollout, &scenario)).collect();
+        if scenario.sources.is_empty() {
+            self.errors.push(
+                Diagnostic::new("there is no [[source]], so nothing would happen")
+                    .hint("write [[source]] with a name, `to` and `arrivals`"),
+            );
+        }
+        if self.errors.is_empty() {
+            self.whole(&scenario, &service, &source);
+        }
+        scenario
+    }
+
+    /// What only shows when everything is read.
+    fn whole(
+        &mut self,
+        scenario: &Scenario,
+        services: &[ServiceTable],
+        sources: &[super::schema::SourceTable],
+    ) {
+        if let Some(cycle) = loops::timeless_cycle(scenario) {
+            let name = |at: &super::model::EndpointRef| {
+                let service = &scenario.services[at.service];
+                format!("{}.{}", service.name, service.endpoints[at.endpoint].name)
+            };
+            let mut way: Vec<String> = cycle.iter().map(name).collect();
+            way.push(name(&cycle[0]));
+            let place = services[cycle[0].service].endpoint[cycle[0].endpoint].name.place;
+            self.errors.push(
+                Diagnostic::new("these calls go round for ever without taking any time")
+                    .at(place)
+                    .note(format!("{} calls {}", way[0], way[1..].join(", which calls ")))
+                    .hint("give one of them a `cpu` or `wait` step before its call, or a `probability` below 100%"),
+            );
+        }
+        for (source, table) in scenario.sources.iter().zip(sources) {
+            if let super::model::Arrivals::Users(users) = &source.arrivals
+                && users.think.mean() <= 0.0
+                && !loops::journey_takes_time(scenario, &source.steps)
+            {
+                self.errors.push(
+                    Diagnostic::new(
+                        "users without think time ask for something that takes no time, for ever",
+                    )
+                    .at(table.arrivals.place)
+                    .hint("give them a `think` time"),
+                );
+            }
+        }
+        let instances: u64 = scenario.services.iter().map(|service| u64::from(service.replicas)).sum();
+        self.within_limit(instances, "instances at the start", self.limits.instances, "instances", None);
+        for (at, pool) in scenario.node_pools.iter().enumerate() {
+            let tenants = || scenario.services.iter().filter(|service| service.pool == Some(at));
+            let cpu: f64 =
+                tenants().map(|service| f64::from(service.replicas) * service.instance.cpu_request).sum();
+            let memory: f64 =
+                tenants().map(|service| f64::from(service.replicas) * service.instance.memory as f64).sum();
+            let nodes = f64::from(pool.nodes);
+            if cpu > nodes * pool.cores || memory > nodes * pool.memory as f64 {
+                self.warnings.push(format!(
+                    "node pool `{}` has no room for all instances at the start: some will wait for a node",
+                    pool.name
+                ));
+            }
+        }
+    }
+
+    /// `number` of something may not exceed a limit that is named in the error.
+    pub(super) fn within_limit(
+        &mut self,
+        number: u64,
+        what: &str,
+        limit: u64,
+        key: &str,
+        place: Option<Place>,
+    ) {
+        if number > limit {
+            let error = Diagnostic::new(format!("{number} {what} are more than the limit of {limit}"))
+                .hint(format!("if that is meant, raise `{key}` under [limits]"));
+            self.errors.push(Diagnostic { place, ..error });
+        }
+    }
+
+    // ---- names
+
+    /// Names that are used in messages, paths and references: well formed and each given once.
+    fn unique_names<'n>(
+        &mut self,
+        what: &str,
+        names: impl IntoIterator<Item = &'n Spanned<String>>,
+    ) -> Vec<String> {
+        let mut seen: Vec<String> = Vec::new();
+        for name in names {
+            self.well_formed(what, name, false);
+            if seen.contains(&name.value) {
+                let error = Diagnostic::new(format!("there are two {what}s named `{}`", name.value));
+                self.errors.push(error.at(name.place).hint("every name must be its own"));
+            }
+            seen.push(name.value.clone());
+        }
+        seen
+    }
+
+    /// Letters, digits, `-`, `_`, and where it cannot be mistaken, `.`.
+    pub(super) fn well_formed(&mut self, what: &str, name: &Spanned<String>, dots: bool) {
+        const LONGEST: usize = 100;
+        let text = &name.value;
+        let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || dots && c == '.';
+        let shown = super::error::shortened(text);
+        let message = if text.is_empty() {
+            format!("the name of a {what} is empty")
+        } else if text.len() > LONGEST {
+            format!("`{shown}` is longer than the {LONGEST} characters that a name may have")
+        } else if text == "." || text == ".." {
+            format!("`{shown}` cannot name a {what}: it would leave the results folder")
+        } else if !text.chars().all(legal) {
+            format!("`{shown}` cannot name a {what}")
+        } else {
+            return;
+        };
+        let signs = if dots { "letters, digits, `-`, `_` and `.`" } else { "letters, digits, `-` and `_`" };
+        self.errors.push(Diagnostic::new(message).at(name.place).hint(format!("names are made of {signs}")));
+    }
+
+    /// Position of a name, or an error with the known ones.
+    fn lookup<S: AsRef<str>>(&mut self, what: &str, name: &str, place: Place, known: &[S]) -> Option<usize> {
+        let at = known.iter().position(|known| known.as_ref() == name);
+        if at.is_none() {
+            self.errors.push(Diagnostic::unknown(what, name, known.iter().map(AsRef::as_ref)).at(place));
+        }
+        at
+    }
+
+    fn service_named(&mut self, name: &Spanned<String>) -> Option<usize> {
+        let known = self.names.services.clone();
+        self.lookup("service", &name.value, name.place, &known)
+    }
+
+    fn zone_named(&mut self, name: &Spanned<String>) -> Option<usize> {
+        let known = self.names.zones.clone();
+        let at = self.lookup("zone", &name.value, name.place, &known);
+        if at.is_none() && known.is_empty() {
+            let hint = "zones exist by being named in `zones` of a node pool or `zone` of a source";
+            if let Some(error) = self.errors.last_mut() {
+                error.hint = Some(hint.to_owned());
+            }
+        }
+        at
+    }
+
+    // ---- numbers and laws
+
+    fn wrong(&mut self, message: impl Into<String>, place: Place) {
+        self.errors.push(Diagnostic::new(message).at(place));
+    }
+
+    fn at_least(&mut self, value: f64, least: f64, name: &str, place: Place) -> f64 {
+        if value < least {
+            self.wrong(format!("`{name}` must be at least {least}, and is {value}"), place);
+        }
+        value
+    }
+
+    fn above_zero(&mut self, value: f64, name: &str, place: Place) -> f64 {
+        if value <= 0.0 {
+            self.wrong(format!("`{name}` must be above zero, and is {value}"), place);
+        }
+        value
+    }
+
+    fn at_most(&mut self, value: u64, most: u64, name: &str, place: Place) -> u64 {
+        if value > most {
+            self.wrong(format!("`{name}` may be at most {most}, and is {value}"), place);
+        }
+        value
+    }
+
+    fn some_time(&mut self, value: &Spanned<Duration>, name: &str) -> Duration {
+        if value.value == Duration::ZERO {
+            self.wrong(format!("`{name}` must be longer than zero"), value.place);
+        }
+        value.value
+    }
+
+    /// A number at least one, with a default.
+    fn one_or_more(&mut self, value: Option<&Spanned<u32>>, name: &str, default: u32) -> u32 {
+        let Some(value) = value else { return default };
+        self.at_least(f64::from(value.value), 1.0, name, value.place);
+        value.value
+    }
+
+    /// An error of the units layer, at the piece of the string that it is about.
+    pub(super) fn unit_error(&mut self, error: UnitError, place: Place, text: &str, offset: usize) {
+        let UnitError { message, hint, at } = error;
+        let place = match at {
+            Some(at) => self.files.inside(place, text, at.start + offset..at.end + offset),
+            None => place,
+        };
+        self.errors.push(Diagnostic { hint, ..Diagnostic::new(message).at(place) });
+    }
+
+    /// A law out of the piece `piece` of the string `text` at `place`.
+    fn law_in(&mut self, piece: Range<usize>, text: &str, place: Place, dimension: Dimension) -> Law {
+        let whole = self.files.inside(place, text, piece.clone());
+        let files = &mut *self.files;
+        let mut read = |path: &str| files.data(place.file, path).map(str::to_owned);
+        match Law::parse(&text[piece.clone()], dimension, &mut read) {
+            Ok(law) => law,
+            Err(UnitError { at: None, message, hint }) => {
+                self.errors.push(Diagnostic { hint, ..Diagnostic::new(message).at(whole) });
+                Law::Constant(1.0)
+            }
+            Err(error) => {
+                self.unit_error(error, place, text, piece.start);
+                Law::Constant(1.0)
+            }
+        }
+    }
+
+    /// A law of durations.
+    fn law(&mut self, text: &Spanned<LawText>) -> Law {
+        let LawText(law) = &text.value;
+        self.law_in(0..law.len(), law, text.place, Dimension::Duration)
+    }
+
+    fn law_or_zero(&mut self, text: Option<&Spanned<LawText>>) -> Law {
+        text.map_or(Law::Constant(0.0), |text| self.law(text))
+    }
+
+    // ---- tables
+
+    fn network(&mut self, table: &NetworkTable) -> Network {
+        let default_cross = if self.names.zones.len() > 1 { 1e6 } else { 0.0 };
+        let mut links: Vec<Link> = Vec::new();
+        for link in &table.link {
+            let latency = self.law(&link.latency);
+            let Some(between) = self.two_zones(&link.between) else { continue };
+            let same = |known: &Link| known.between == between || known.between == (between.1, between.0);
+            if links.iter().any(same) {
+                self.wrong("these two zones already have a link", link.between.place);
+            }
+            links.push(Link { between, latency });
+        }
+        Network {
+            same_zone: self.law_or_zero(table.same_zone.as_ref()),
+            cross_zone: table.cross_zone.as_ref().map_or(Law::Constant(default_cross), |law| self.law(law)),
+            outside: self.law_or_zero(table.outside.as_ref()),
+            links,
+        }
+    }
+
+    fn two_zones(&mut self, between: &Spanned<[Spanned<String>; 2]>) -> Option<(usize, usize)> {
+        let [a, b] = &between.value;
+        let (first, second) = (self.zone_named(a), self.zone_named(b));
+        if first.is_some() && first == second {
+            self.wrong("`between` names the same zone twice", between.place);
+        }
+        Some((first?, second?))
+    }
+
+    fn node_pool(&mut self, table: &NodePoolTable) -> NodePool {
+        let mut zones = Vec::new();
+        for name in &table.zones {
+            let at = self.names.zones.iter().position(|known| *known == name.value);
+            let at = at.expect("zones were collected from here");
+            if zones.contains(&at) {
+                self.wrong(format!("the zone `{}` is named twice", name.value), name.place);
+            }
+            self.well_formed("zone", name, false);
+            zones.push(at);
+        }
+        self.at_least(f64::from(table.nodes.value), 1.0, "nodes", table.nodes.place);
+        self.at_most(u64::from(table.nodes.value), 1_000_000, "nodes", table.nodes.place);
+        self.above_zero(table.cores.value, "cores", table.cores.place);
+        NodePool {
+            name: table.name.value.clone(),
+            nodes: table.nodes.value,
+            cores: table.cores.value,
+            memory: table.memory.value.0,
+            zones,
+            price: table.price.map(|Price(price)| price),
+        }
+    }
+
+    fn service(&mut self, table: &ServiceTable, node_pools: &[NodePool]) -> Service {
+        let pool = self.pool_of(table, node_pools);
+        let instance = self.instance(&table.instance);
+        if let Some(at) = pool {
+            self.fits(table, &instance, &node_pools[at]);
+        }
+        let connections: &[super::schema::PoolTable] = match &table.pool {
+            PoolOrPools::Connections(pools) => pools,
+            PoolOrPools::NodePool(..) => &[],
+        };
+        self.unique_names("connection pool", connections.iter().map(|pool| &pool.name));
+        let pools: Vec<Pool> = connections
+            .iter()
+            .map(|pool| Pool {
+                name: pool.name.value.clone(),
+                size: self.one_or_more(Some(&pool.size), "size", 1),
+                max_wait: pool.max_wait,
+            })
+            .collect();
+        self.unique_names("cache", table.cache.iter().map(|cache| &cache.name));
+        let caches: Vec<Cache> = table.cache.iter().map(|cache| self.cache(cache)).collect();
+        self.unique_names("endpoint", table.endpoint.iter().map(|endpoint| &endpoint.name));
+        if table.endpoint.is_empty() {
+            let error = Diagnostic::new(format!("the service `{}` has no endpoint", table.name.value));
+            self.errors
+                .push(error.at(table.name.place).hint("write [[service.endpoint]] with a name and steps"));
+        }
+        let mut edges: Vec<Edge> = Vec::new();
+        let owner = calls::Owner::Service { caches: &caches, pools: &pools };
+        let endpoints: Vec<Endpoint> = table
+            .endpoint
+            .iter()
+            .map(|endpoint| Endpoint {
+                name: endpoint.name.value.clone(),
+                steps: self.steps(owner, &endpoint.steps, &table.call, &mut edges),
+            })
+            .collect();
+        self.unused_edges("service", &table.name.value, &table.call, &edges);
+        Service {
+            name: table.name.value.clone(),
+            replicas: table.replicas.map_or(1, |replicas| replicas.value),
+            pool,
+            instance,
+            endpoints,
+            edges,
+            limiter: calls::set(&table.limiter),
+            autoscaler: calls::set(&table.autoscaler),
+            metrics: self.metrics(&table.metrics),
+            discovery: self.law_or_zero(table.discovery.as_ref()),
+            caches,
+            pools,
+            versions: self.versions(table),
+            price: table.price.map(|Price(price)| price),
+        }
+    }
+
+    fn pool_of(&mut self, table: &ServiceTable, node_pools: &[NodePool]) -> Option<usize> {
+        let named = match (&table.pool, &table.node_pool) {
+            (PoolOrPools::NodePool(_, place), Some(_)) => {
+                self.wrong("the node pool is named twice, by `pool` and by `node-pool`", *place);
+                None
+            }
+            (PoolOrPools::NodePool(name, place), None) => Some((name, *place)),
+            (PoolOrPools::Connections(_), named) => named.as_ref().map(|name| (&name.value, name.place)),
+        };
+        match (named, node_pools) {
+            (Some((name, place)), _) => {
+                let known = self.names.pools.clone();
+                self.lookup("node pool", name, place, &known)
+            }
+            (None, []) => None,
+            (None, [_]) => Some(0),
+            (None, _) => {
+                let known: Vec<String> = node_pools.iter().map(|pool| format!("`{}`", pool.name)).collect();
+                let error = Diagnostic::new(format!("on which node pool does `{}` run?", table.name.value));
+                let error = error.at(table.name.place).note(format!("known: {}", known.join(", ")));
+                self.errors.push(error.hint(format!("write pool = \"{}\"", node_pools[0].name)));
+                None
+            }
+        }
+    }
+
+    /// An instance that is larger than a node would wait for ever.
+    fn fits(&mut self, table: &ServiceTable, instance: &Instance, pool: &NodePool) {
+        let request = &table.instance.cpu_request;
+        let cpu_place =
+            request.map(|cpu| cpu.place).or_else(|| table.instance.cores.map(|cores| cores.place));
+        if instance.cpu_request > pool.cores {
+            let message = format!(
+                "an instance of `{}` asks for {} cores, and a node of `{}` has {}",
+                table.name.value, instance.cpu_request, pool.name, pool.cores
+            );
+            self.wrong(message, cpu_place.unwrap_or(table.name.place));
+        }
+        if instance.memory > pool.memory {
+            let message = format!(
+                "an instance of `{}` takes {} bytes of memory, and a node of `{}` has {}",
+                table.name.value, instance.memory, pool.name, pool.memory
+            );
+            self.wrong(message, table.instance.memory.map_or(table.name.place, |memory| memory.place));
+        }
+    }
+
+    fn instance(&mut self, table: &InstanceTable) -> Instance {
+        let cores = self.one_or_more(table.cores.as_ref(), "cores", 1);
+        let mode_word = table.mode.map_or(ModeWord::Threads, |mode| mode.value);
+        let mode = match mode_word {
+            ModeWord::Threads => {
+                if let Some(odd) = &table.max_in_flight {
+                    let error = Diagnostic::new("`max-in-flight` belongs to mode = \"async\"").at(odd.place);
+                    self.errors.push(error.hint("an instance of threads is bounded by `workers`"));
+                }
+                Mode::Threads { workers: self.count(table.workers.as_ref(), "workers", 1).unwrap_or(cores) }
+            }
+            ModeWord::Async => {
+                if let Some(odd) = &table.workers {
+                    let error = Diagnostic::new("`workers` belongs to mode = \"threads\"").at(odd.place);
+                    self.errors.push(error.hint("an async instance is bounded by `max-in-flight`"));
+                }
+                let most = self.count(table.max_in_flight.as_ref(), "max-in-flight", 1);
+                Mode::Async { max_in_flight: most.unwrap_or(u32::MAX) }
+            }
+        };
+        let cpu = match (table.cpu, mode_word) {
+            (Some(CpuWord::Shared), _) | (None, ModeWord::Threads) => CpuSharing::Shared,
+            (Some(CpuWord::Fifo), _) | (None, ModeWord::Async) => CpuSharing::Fifo,
+        };
+        Instance {
+            cores,
+            cpu_request: table
+                .cpu_request
+                .map_or(f64::from(cores), |cpu| self.above_zero(cpu.value, "cpu-request", cpu.place)),
+            memory: table.memory.map_or(0, |memory| memory.value.0),
+            mode,
+            cpu,
+            queue: self.count(table.queue.as_ref(), "queue", 0).filter(|places| *places < u32::MAX),
+            full: match table.full {
+                Some(FullWord::Drop) => Full::Drop,
+                Some(FullWord::Reject) | None => Full::Reject,
+            },
+            order: match table.order {
+                Some(OrderWord::Lifo) => Order::Lifo,
+                Some(OrderWord::Priority) => Order::Priority,
+                Some(OrderWord::Fifo) | None => Order::Fifo,
+            },
+            queue_timeout: table.queue_timeout.as_ref().map(|law| self.law(law)),
+            pull: self.law_or_zero(table.pull.as_ref()),
+            start: self.law_or_zero(table.start.as_ref()),
+            warm_up: table.warm_up.as_ref().map(|warm_up| WarmUp {
+                lasts: warm_up.lasts,
+                slowdown: self.at_least(warm_up.slowdown.value, 1.0, "slowdown", warm_up.slowdown.place),
+            }),
+            grace: table.grace.unwrap_or(Duration::from_secs(30)),
+            slow_down: self.slow_down(&table.slow_down),
+        }
+    }
+
+    /// A count in 32 bits; unlimited is the largest one.
+    fn count(&mut self, count: Option<&Spanned<Count>>, name: &str, least: u32) -> Option<u32> {
+        let count = count?;
+        match count.value {
+            Count::Unlimited => Some(u32::MAX),
+            Count::Of(value) => {
+                self.at_least(value as f64, f64::from(least), name, count.place);
+                let most = u64::from(u32::MAX) - 1;
+                Some(self.at_most(value, most, name, count.place).min(most) as u32)
+            }
+        }
+    }
+
+    fn slow_down(&mut self, choice: &Policy<SlowDownChoice>) -> SlowDown {
+        match choice {
+            Policy::Inherited | Policy::Removed => SlowDown::None,
+            Policy::Set(SlowDownChoice::Usl(usl)) => SlowDown::Usl {
+                alpha: self.at_least(usl.alpha.value, 0.0, "alpha", usl.alpha.place),
+                beta: self.at_least(usl.beta.value, 0.0, "beta", usl.beta.place),
+            },
+            Policy::Set(SlowDownChoice::Table(table)) => {
+                if table.value.is_empty() {
+                    self.wrong("`table` needs at least one factor", table.place);
+                }
+                let factors = table.value.iter();
+                SlowDown::Table(
+                    factors.map(|factor| self.above_zero(factor.value, "factor", factor.place)).collect(),
+                )
+            }
+        }
+    }
+
+    fn metrics(&mut self, table: &MetricsTable) -> MetricsPipeline {
+        let secs = Duration::from_secs;
+        MetricsPipeline {
+            period: table.period.map_or(secs(15), |period| self.some_time(&period, "period")),
+            window: table.window.map_or(secs(30), |window| self.some_time(&window, "window")),
+            delay: table.delay.map_or(Duration::ZERO, |delay| delay.value),
+        }
+    }
+
+    fn cache(&mut self, table: &super::schema::CacheTable) -> Cache {
+        const MOST_KEYS: u64 = 1_000_000_000;
+        let keys = table.keys;
+        self.at_least(keys.value as f64, 1.0, "keys", keys.place);
+        let capacity = match table.capacity {
+            Some(Spanned { value: Count::Of(capacity), place }) => {
+                self.at_least(capacity as f64, 1.0, "capacity", place);
+                Some(capacity).filter(|capacity| *capacity < keys.value)
+            }
+            Some(Spanned { value: Count::Unlimited, .. }) | None => None,
+        };
+        Cache {
+            name: table.name.value.clone(),
+            keys: self.at_most(keys.value, MOST_KEYS, "keys", keys.place),
+            zipf: table.zipf.map_or(0.0, |zipf| self.at_least(zipf.value, 0.0, "zipf", zipf.place)),
+            capacity,
+            ttl: table.ttl.as_ref().map(|ttl| self.some_time(ttl, "ttl")),
+            local: table.scope != Some(ScopeWord::Service),
+            single_flight: table.single_flight.unwrap_or(false),
+        }
+    }
+
+    fn versions(&mut self, table: &ServiceTable) -> Vec<Version> {
+        let mut seen: Vec<&str> = Vec::new();
+        for version in &table.version {
+            self.well_formed("version", &version.name, true);
+            if seen.contains(&version.name.value.as_str()) {
+                self.wrong(
+                    format!("there are two versions named `{}`", version.name.value),
+                    version.name.place,
+                );
+            }
+            seen.push(&version.name.value);
+        }
+        if table.version.is_empty() {
+            return vec![Version { name: "v1".to_owned(), demand: 1.0, error_rate: 0.0 }];
+        }
+        let versions = table.version.iter();
+        versions
+            .map(|version| Version {
+                name: version.name.value.clone(),
+                demand: version
+                    .demand
+                    .map_or(1.0, |demand| self.above_zero(demand.value, "demand", demand.place)),
+                error_rate: version.error_rate.map_or(0.0, |share| share.0),
+            })
+            .collect()
+    }
+
+    /// `[limits]`, laid over the defaults.
+    pub(super) fn limits(&mut self, table: &LimitsTable) -> Limits {
+        let mut limits = Limits::default();
+        let mut set = |limit: &mut u64, written: Option<Spanned<u64>>, name: &str, most: u64| {
+            let Some(written) = written else { return };
+            self.at_least(written.value as f64, 1.0, name, written.place);
+            *limit = self.at_most(written.value, most, name, written.place);
+        };
+        set(&mut limits.pending_events, table.pending_events, "pending-events", 1 << 24);
+        set(&mut limits.in_flight, table.in_flight, "in-flight", 1 << 24);
+        set(&mut limits.instances, table.instances, "instances", u64::from(u32::MAX));
+        set(&mut limits.requests, table.requests, "requests", u64::from(u32::MAX));
+        set(&mut limits.events, table.events, "events", 1 << 36);
+        set(&mut limits.replications, table.replications, "replications", u64::from(u32::MAX));
+        if let Some(size) = table.file_size {
+            limits.file_size = size.value.0;
+        }
+        limits
+    }
+}
+
+/// Zones in order of mention: node pools first, then sources.
+fn zones(pools: &[NodePoolTable], sources: &[super::schema::SourceTable]) -> Vec<String> {
+    let mut zones: Vec<String> = Vec::new();
+    let mentioned = pools
+        .iter()
+        .flat_map(|pool| &pool.zones)
+        .chain(sources.iter().filter_map(|source| source.zone.as_ref()));
+    for zone in mentioned {
+        if !zones.contains(&zone.value) {
+            zones.push(zone.value.clone());
+        }
+    }
+    zones
+}

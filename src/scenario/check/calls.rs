@@ -1,0 +1,353 @@
+//! Steps, and the calling side of every call.
+
+use serde::Deserialize as _;
+
+use super::Check;
+use crate::policies::balancer::BalancerSettings;
+use crate::random::law::{Dimension, Law};
+use crate::scenario::de::{Named, Policy, Spanned};
+use crate::scenario::error::{Diagnostic, Place};
+use crate::scenario::model::{Cache, Call, Demand, Edge, EndpointRef, Pool, Sharing, Step};
+use crate::scenario::schema::{EdgeTable, SharingWord};
+use crate::scenario::step::{self, Form, Need, Part, StepError};
+use crate::time::Duration;
+use crate::units::{parse_duration, parse_share};
+
+/// Whose steps are read.
+#[derive(Clone, Copy)]
+pub(super) enum Owner<'a> {
+    /// An endpoint of a service with these caches and pools.
+    Service { caches: &'a [Cache], pools: &'a [Pool] },
+    /// A journey, which has neither a processor nor memory.
+    Source,
+}
+
+/// One step's text, for messages about its parts.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    text: &'a str,
+    place: Place,
+}
+
+/// More calls than this in one `parallel` are a slip of the keyboard.
+const WIDEST: u64 = 100_000;
+
+impl Check<'_> {
+    /// Reads steps; calls to a service for the first time open an edge.
+    pub(super) fn steps(
+        &mut self,
+        owner: Owner<'_>,
+        lines: &[Spanned<String>],
+        own: &Named<EdgeTable>,
+        edges: &mut Vec<Edge>,
+    ) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for written in lines {
+            let line = Line { text: &written.value, place: written.place };
+            match step::parse(line.text) {
+                Ok(form) => steps.extend(self.step(owner, form, line, own, edges)),
+                Err(error) => self.step_error(error, line),
+            }
+        }
+        self.order_of(&steps, lines);
+        steps
+    }
+
+    /// `cache` and `pool` say something about the next step, so there must be one that they can mean.
+    fn order_of(&mut self, steps: &[Step], lines: &[Spanned<String>]) {
+        if steps.len() != lines.len() {
+            return;
+        }
+        for (at, step) in steps.iter().enumerate() {
+            let word = match step {
+                Step::Cache(_) => "cache",
+                Step::Pool(_) => "pool",
+                _ => continue,
+            };
+            let next = steps.get(at + 1);
+            let works = !matches!(next, None | Some(Step::Cache(_) | Step::Pool(_)));
+            if !works {
+                let (what, hint) = match word {
+                    "cache" => ("skips on a hit", "a `call`, `wait` or `cpu` step comes after `cache`"),
+                    _ => ("holds a connection for", "a `call`, `wait` or `cpu` step comes after `pool`"),
+                };
+                let message = format!("after `{word}` there must be one step that it {what}");
+                self.errors.push(Diagnostic::new(message).at(lines[at].place).hint(hint));
+            }
+        }
+    }
+
+    fn step(
+        &mut self,
+        owner: Owner<'_>,
+        form: Form,
+        line: Line<'_>,
+        own: &Named<EdgeTable>,
+        edges: &mut Vec<Edge>,
+    ) -> Option<Step> {
+        match (form, owner) {
+            (Form::Cpu { .. } | Form::Cache(_) | Form::Pool(_), Owner::Source) => {
+                let error = Diagnostic::new("a source has no processor, cache or pool").at(line.place);
+                self.errors.push(error.hint("the steps of a source are call, choose, parallel and wait"));
+                None
+            }
+            (Form::Cpu { request, attempt }, Owner::Service { .. }) => {
+                Some(Step::Cpu(self.demand(&request, attempt.as_ref(), line)))
+            }
+            (Form::Wait { request, attempt }, _) => {
+                Some(Step::Wait(self.demand(&request, attempt.as_ref(), line)))
+            }
+            (Form::Call { to, timeout, probability }, _) => {
+                let timeout = timeout.and_then(|timeout| self.timeout(&timeout, line));
+                let probability = probability.map_or(Some(1.0), |share| self.share(&share, line));
+                let call = self.call(&to, timeout, line, own, edges)?;
+                Some(Step::Call(Call { probability: probability?, ..call }))
+            }
+            (Form::Choose { branches, timeout }, _) => {
+                self.choose(branches, timeout.as_ref(), line, own, edges)
+            }
+            (Form::Parallel { to, need, times, timeout }, _) => {
+                let timeout = timeout.and_then(|timeout| self.timeout(&timeout, line));
+                let times = times.map_or(Some(1), |times| self.whole_number(&times, "times", line));
+                let calls: Vec<Call> =
+                    to.iter().filter_map(|to| self.call(to, timeout, line, own, edges)).collect();
+                self.parallel(calls, to.len(), times?, &need, line)
+            }
+            (Form::Cache(name), Owner::Service { caches, .. }) => {
+                let known: Vec<&str> = caches.iter().map(|cache| cache.name.as_str()).collect();
+                self.part_named("cache", &name, &known, line).map(Step::Cache)
+            }
+            (Form::Pool(name), Owner::Service { pools, .. }) => {
+                let known: Vec<&str> = pools.iter().map(|pool| pool.name.as_str()).collect();
+                self.part_named("connection pool", &name, &known, line).map(Step::Pool)
+            }
+        }
+    }
+
+    fn choose(
+        &mut self,
+        branches: Vec<(Part, Part)>,
+        timeout: Option<&Part>,
+        line: Line<'_>,
+        own: &Named<EdgeTable>,
+        edges: &mut Vec<Edge>,
+    ) -> Option<Step> {
+        let timeout = timeout.and_then(|timeout| self.timeout(timeout, line));
+        let mut chosen = Vec::new();
+        for (share, to) in &branches {
+            let share = self.share(share, line);
+            let call = self.call(to, timeout, line, own, edges);
+            chosen.push((share?, call?));
+        }
+        let sum: f64 = chosen.iter().map(|(share, _)| share).sum();
+        if sum > 1.0 + 1e-9 {
+            self.wrong(format!("the shares sum to {}%", sum * 100.0), line.place);
+        }
+        Some(Step::Choose(chosen))
+    }
+
+    fn parallel(
+        &mut self,
+        calls: Vec<Call>,
+        named: usize,
+        times: u64,
+        need: &Need,
+        line: Line<'_>,
+    ) -> Option<Step> {
+        if calls.len() < named {
+            return None;
+        }
+        let width = times.saturating_mul(calls.len() as u64);
+        if width > WIDEST {
+            self.wrong(format!("{width} calls at once are more than {WIDEST}"), line.place);
+            return None;
+        }
+        let need = match need {
+            Need::All => width,
+            Need::Any => 1,
+            Need::Quorum(part) => {
+                let quorum = self.whole_number(part, "quorum", line)?;
+                if quorum > width {
+                    let place = self.files.inside(line.place, line.text, part.at.clone());
+                    self.wrong(format!("a quorum of {quorum} cannot come from {width} calls"), place);
+                }
+                quorum
+            }
+        };
+        let calls = std::iter::repeat_n(calls, times as usize).flatten().collect();
+        Some(Step::Parallel { calls, need: need as u32 })
+    }
+
+    fn demand(&mut self, request: &Part, attempt: Option<&Part>, line: Line<'_>) -> Demand {
+        let law = |check: &mut Self, part: &Part, dimension| -> Law {
+            check.law_in(part.at.clone(), line.text, line.place, dimension)
+        };
+        Demand {
+            request: law(self, request, Dimension::Duration),
+            attempt: attempt.map(|attempt| law(self, attempt, Dimension::Number)),
+        }
+    }
+
+    fn call(
+        &mut self,
+        to: &Part,
+        timeout: Option<Duration>,
+        line: Line<'_>,
+        own: &Named<EdgeTable>,
+        edges: &mut Vec<Edge>,
+    ) -> Option<Call> {
+        let to = self.endpoint(&to.text, self.files.inside(line.place, line.text, to.at.clone()))?;
+        let (edge, edge_timeout) = self.edge(to.service, own, edges);
+        Some(Call { to, edge, timeout: timeout.or(edge_timeout), probability: 1.0 })
+    }
+
+    /// `service.endpoint`
+    pub(super) fn endpoint(&mut self, text: &str, place: Place) -> Option<EndpointRef> {
+        let Some((service, endpoint)) = text.split_once('.') else {
+            let known = self.names.services.iter().position(|known| known == text);
+            let error =
+                Diagnostic::new(format!("`{}` is not an endpoint", crate::scenario::error::shortened(text)));
+            let hint = match known.and_then(|at| self.names.endpoints[at].first()) {
+                Some(first) => format!("write \"{text}.{}\"", first.value),
+                None => "write \"service.endpoint\"".to_owned(),
+            };
+            self.errors.push(error.at(place).hint(hint));
+            return None;
+        };
+        let services = self.names.services.clone();
+        let service = self.lookup("service", service, place, &services)?;
+        let known: Vec<String> =
+            self.names.endpoints[service].iter().map(|name| name.value.clone()).collect();
+        let what = format!("endpoint of `{}`", services[service]);
+        let endpoint = self.lookup(&what, endpoint, place, &known)?;
+        Some(EndpointRef { service, endpoint })
+    }
+
+    /// The caller's edge to a service and the time limit it gives.
+    fn edge(
+        &mut self,
+        to: usize,
+        own: &Named<EdgeTable>,
+        edges: &mut Vec<Edge>,
+    ) -> (usize, Option<Duration>) {
+        let callers = self.names.callers[to].clone();
+        let own = own.0.iter().find(|(name, _)| name.value == self.names.services[to]);
+        let own = own.map_or_else(EdgeTable::default, |(_, table)| table.clone());
+        let timeout = own.timeout.or(callers.timeout);
+        if let Some(timeout) = &timeout
+            && timeout.value == Duration::ZERO
+        {
+            self.wrong("`timeout` must be longer than zero", timeout.place);
+        }
+        let timeout = timeout.map(|timeout| timeout.value);
+        if let Some(known) = edges.iter().position(|edge| edge.to == to) {
+            return (known, timeout);
+        }
+        let balancer = set(&over(own.balancer, callers.balancer)).unwrap_or_else(default_balancer);
+        edges.push(Edge {
+            to,
+            cancel: own.cancel.or(callers.cancel).unwrap_or(false),
+            retry: set(&over(own.retry, callers.retry)),
+            retry_budget: set(&over(own.retry_budget, callers.retry_budget)),
+            breaker: set(&over(own.breaker, callers.breaker)),
+            limiter: set(&over(own.limiter, callers.limiter)),
+            balancer,
+            sharing: match own.sharing.or(callers.sharing) {
+                Some(SharingWord::Service) => Sharing::Service,
+                Some(SharingWord::Instance) | None => Sharing::Instance,
+            },
+        });
+        (edges.len() - 1, timeout)
+    }
+
+    /// `[service.call.X]` must name a service; one that no step calls is worth a warning.
+    pub(super) fn unused_edges(&mut self, what: &str, name: &str, own: &Named<EdgeTable>, edges: &[Edge]) {
+        for (callee, _) in &own.0 {
+            let Some(to) = self.service_named(callee) else { continue };
+            if !edges.iter().any(|edge| edge.to == to) {
+                let warning = format!(
+                    "{what}.{name}.call.{} has no effect: no step of `{name}` calls it",
+                    callee.value
+                );
+                self.warnings.push(warning);
+            }
+        }
+    }
+
+    fn part_named(&mut self, what: &str, part: &Part, known: &[&str], line: Line<'_>) -> Option<usize> {
+        let place = self.files.inside(line.place, line.text, part.at.clone());
+        self.lookup(what, &part.text, place, known)
+    }
+
+    fn timeout(&mut self, part: &Part, line: Line<'_>) -> Option<Duration> {
+        match parse_duration(&part.text) {
+            Ok(Duration::ZERO) => {
+                let place = self.files.inside(line.place, line.text, part.at.clone());
+                self.wrong("`timeout` must be longer than zero", place);
+                None
+            }
+            Ok(timeout) => Some(timeout),
+            Err(error) => {
+                self.unit_error(error.within(part.at.start, part.at.len()), line.place, line.text, 0);
+                None
+            }
+        }
+    }
+
+    fn share(&mut self, part: &Part, line: Line<'_>) -> Option<f64> {
+        match parse_share(&part.text) {
+            Ok(share) => Some(share),
+            Err(error) => {
+                self.unit_error(error.within(part.at.start, part.at.len()), line.place, line.text, 0);
+                None
+            }
+        }
+    }
+
+    /// A whole number from one up.
+    fn whole_number(&mut self, part: &Part, name: &str, line: Line<'_>) -> Option<u64> {
+        match part.text.replace('_', "").parse::<u64>() {
+            Ok(number) if number >= 1 => Some(number),
+            _ => {
+                let place = self.files.inside(line.place, line.text, part.at.clone());
+                self.wrong(format!("`{name}` is a whole number from 1 up"), place);
+                None
+            }
+        }
+    }
+
+    fn step_error(&mut self, error: StepError, line: Line<'_>) {
+        let place = self.files.inside(line.place, line.text, error.at);
+        let diagnostic = match error.unknown {
+            Some((what, found, known)) => Diagnostic::unknown(what, &found, known.iter().copied()),
+            None => Diagnostic::new(error.message),
+        };
+        let diagnostic = match error.hint {
+            Some(hint) => diagnostic.hint(hint),
+            None => diagnostic,
+        };
+        self.errors.push(diagnostic.at(place));
+    }
+}
+
+/// The edge's own policy, else the one that the called service wants of its callers.
+fn over<T>(own: Policy<T>, callers: Policy<T>) -> Policy<T> {
+    match own {
+        Policy::Inherited => callers,
+        set_or_removed => set_or_removed,
+    }
+}
+
+/// The settings of a policy that is set.
+pub(super) fn set<T: Clone>(policy: &Policy<T>) -> Option<T> {
+    match policy {
+        Policy::Set(settings) => Some(settings.clone()),
+        Policy::Inherited | Policy::Removed => None,
+    }
+}
+
+/// Round robin, by the name under which it stands in the registry.
+fn default_balancer() -> BalancerSettings {
+    let settings = serde_json::json!({ "round-robin": {} });
+    BalancerSettings::deserialize(settings).expect("round robin needs no settings")
+}

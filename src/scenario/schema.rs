@@ -1,0 +1,1146 @@
+//! What may be written in a scenario file: names, shapes and nothing else. `check` gives it a meaning.
+//!
+//! The doc comments here become the descriptions in `simlab schema`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
+
+use super::de::{Named, Policy, Spanned};
+use crate::policies::autoscaler::AutoscalerSettings;
+use crate::policies::balancer::BalancerSettings;
+use crate::policies::breaker::BreakerSettings;
+use crate::policies::limiter::LimiterSettings;
+use crate::policies::retry::{BudgetSettings, RetrySettings};
+use crate::policies::rollout::RolloutSettings;
+use crate::time::Duration;
+use crate::units::{Bytes, Price, Rate, Share};
+
+/// A simlab scenario.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ScenarioFile {
+    /// Another scenario file, relative to this one, that this one is laid over.
+    #[serde(rename = "extends")]
+    pub(super) _extends: Option<String>,
+    /// Values that stand wherever `"$name"` is written.
+    #[serde(rename = "vars")]
+    pub(super) _vars: Option<BTreeMap<String, Anything>>,
+    /// Name, length, seed and replications.
+    pub(super) scenario: Header,
+    /// The service level objective.
+    #[serde(default)]
+    pub(super) objective: ObjectiveTable,
+    /// How much the scenario may ask for.
+    #[serde(default)]
+    pub(super) limits: LimitsTable,
+    /// One-way delays.
+    #[serde(default)]
+    pub(super) network: NetworkTable,
+    /// Machines.
+    #[serde(default)]
+    pub(super) node_pool: Vec<NodePoolTable>,
+    /// Services.
+    #[serde(default)]
+    pub(super) service: Vec<ServiceTable>,
+    /// Where requests come from.
+    #[serde(default)]
+    pub(super) source: Vec<SourceTable>,
+    /// Troubles, scheduled or drawn.
+    #[serde(default)]
+    pub(super) fault: Vec<FaultTable>,
+    /// What operators do.
+    #[serde(default)]
+    pub(super) action: Vec<ActionTable>,
+    /// Version changes.
+    #[serde(default)]
+    pub(super) rollout: Vec<RolloutTable>,
+    /// What is compared; each lays its overrides on the scenario.
+    #[serde(rename = "strategy", default)]
+    pub(super) _strategy: Vec<StrategyTable>,
+    /// What must hold, per metric.
+    #[serde(default)]
+    pub(super) thresholds: Thresholds,
+}
+
+/// `[scenario]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Header {
+    /// Names the results folder: letters, digits, `-`, `_`, `.`.
+    pub(super) name: Spanned<String>,
+    /// One line for charts; the name if left out.
+    pub(super) title: Option<String>,
+    /// Text shown on every chart.
+    pub(super) note: Option<String>,
+    /// When sources stop; the counted part ends here.
+    pub(super) duration: Spanned<Duration>,
+    /// Start of the counted part (default 0s).
+    pub(super) warm_up: Option<Spanned<Duration>>,
+    /// Root of all randomness (default 1).
+    pub(super) seed: Option<u64>,
+    /// Runs per strategy with different seeds (default 5).
+    pub(super) replications: Option<Spanned<u64>>,
+    /// Width of one timeline window (default: about 300 windows).
+    pub(super) resolution: Option<Spanned<Duration>>,
+    /// The metric that decides between strategies (default `availability`).
+    pub(super) primary: Option<Spanned<String>>,
+    /// The strategy the others are compared with (default: the first).
+    pub(super) baseline: Option<Spanned<String>>,
+}
+
+/// `[objective]`
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ObjectiveTable {
+    /// Wanted share of good requests.
+    pub(super) availability: Option<Spanned<Share>>,
+    /// Wanted 99th percentile of latency.
+    pub(super) latency_p99: Option<Spanned<Duration>>,
+}
+
+/// `[limits]`
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct LimitsTable {
+    /// Events waiting at one moment.
+    pub(super) pending_events: Option<Spanned<u64>>,
+    /// Requests and calls in flight at one moment.
+    pub(super) in_flight: Option<Spanned<u64>>,
+    /// Instances over the life of a run.
+    pub(super) instances: Option<Spanned<u64>>,
+    /// Requests of one replication.
+    pub(super) requests: Option<Spanned<u64>>,
+    /// Events of one replication.
+    pub(super) events: Option<Spanned<u64>>,
+    /// Replications.
+    pub(super) replications: Option<Spanned<u64>>,
+    /// Size of a file that the scenario names.
+    pub(super) file_size: Option<Spanned<Bytes>>,
+}
+
+/// `[network]`
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct NetworkTable {
+    /// Inside a zone (default 0s).
+    pub(super) same_zone: Option<Spanned<LawText>>,
+    /// Between zones (default 1ms).
+    pub(super) cross_zone: Option<Spanned<LawText>>,
+    /// Between a source outside and any instance (default 0s).
+    pub(super) outside: Option<Spanned<LawText>>,
+    /// Delays between two particular zones.
+    #[serde(default)]
+    pub(super) link: Vec<LinkTable>,
+}
+
+/// `[[network.link]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct LinkTable {
+    /// The two zones.
+    pub(super) between: Spanned<[Spanned<String>; 2]>,
+    /// One-way delay.
+    pub(super) latency: Spanned<LawText>,
+}
+
+/// `[[node-pool]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct NodePoolTable {
+    /// Unique name.
+    pub(super) name: Spanned<String>,
+    /// Number of nodes, dealt over the zones in turn.
+    pub(super) nodes: Spanned<u32>,
+    /// Cores of one node.
+    pub(super) cores: Spanned<f64>,
+    /// Memory of one node.
+    pub(super) memory: Spanned<Bytes>,
+    /// Zones the nodes are dealt over.
+    #[serde(default)]
+    pub(super) zones: Vec<Spanned<String>>,
+    /// Price of one node.
+    pub(super) price: Option<Price>,
+}
+
+/// `[[service]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ServiceTable {
+    /// Unique name.
+    pub(super) name: Spanned<String>,
+    /// Instances at the start (default 1).
+    pub(super) replicas: Option<Spanned<u32>>,
+    /// `pool = "general"`: the node pool it runs on. `[[service.pool]]`: connection pools.
+    #[serde(default)]
+    pub(super) pool: PoolOrPools,
+    /// The node pool it runs on, for a service that has connection pools too.
+    pub(super) node_pool: Option<Spanned<String>>,
+    /// Price of one instance.
+    pub(super) price: Option<Price>,
+    /// Time until a client learns that an instance came or went (default 0s).
+    pub(super) discovery: Option<Spanned<LawText>>,
+    /// How the autoscaler's metrics reach it.
+    #[serde(default)]
+    pub(super) metrics: MetricsTable,
+    /// One running copy.
+    #[serde(default)]
+    pub(super) instance: InstanceTable,
+    /// The service's own limiter, in front of its queue.
+    #[serde(default)]
+    pub(super) limiter: Policy<LimiterSettings>,
+    /// Control loop over the number of replicas.
+    #[serde(default)]
+    pub(super) autoscaler: Policy<AutoscalerSettings>,
+    /// What it serves.
+    #[serde(default)]
+    pub(super) endpoint: Vec<EndpointTable>,
+    /// Caches that its steps look into.
+    #[serde(default)]
+    pub(super) cache: Vec<CacheTable>,
+    /// Versions; the first runs at the start.
+    #[serde(default)]
+    pub(super) version: Vec<VersionTable>,
+    /// Defaults for every edge into this service.
+    #[serde(default)]
+    pub(super) callers: EdgeTable,
+    /// Edges from this service to others, by name.
+    #[serde(default)]
+    pub(super) call: Named<EdgeTable>,
+}
+
+/// `metrics = { .. }`
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct MetricsTable {
+    /// Time between scrapes (default 15s).
+    pub(super) period: Option<Spanned<Duration>>,
+    /// Length of the averaging window (default 30s).
+    pub(super) window: Option<Spanned<Duration>>,
+    /// From the end of a window until control loops can read it (default 0s).
+    pub(super) delay: Option<Spanned<Duration>>,
+}
+
+/// `instance = { .. }`
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct InstanceTable {
+    /// Cores it may use (default 1).
+    pub(super) cores: Option<Spanned<u32>>,
+    /// CPU request in cores (default: cores).
+    pub(super) cpu_request: Option<Spanned<f64>>,
+    /// Memory (default 0B).
+    pub(super) memory: Option<Spanned<Bytes>>,
+    /// Whether waiting holds a worker (default threads).
+    pub(super) mode: Option<Spanned<ModeWord>>,
+    /// Workers of a threaded instance (default: cores).
+    pub(super) workers: Option<Spanned<Count>>,
+    /// Attempts inside an async instance at one moment (default unlimited).
+    pub(super) max_in_flight: Option<Spanned<Count>>,
+    /// Waiting places (default unlimited).
+    pub(super) queue: Option<Spanned<Count>>,
+    /// What happens at a full queue (default reject).
+    pub(super) full: Option<FullWord>,
+    /// Who starts next (default fifo).
+    pub(super) order: Option<OrderWord>,
+    /// Longest wait in the queue.
+    pub(super) queue_timeout: Option<Spanned<LawText>>,
+    /// How cpu steps share the cores (default shared for threads, fifo for async).
+    pub(super) cpu: Option<CpuWord>,
+    /// Time to fetch the image on a node without it (default 0s).
+    pub(super) pull: Option<Spanned<LawText>>,
+    /// From the end of the pull to readiness (default 0s).
+    pub(super) start: Option<Spanned<LawText>>,
+    /// Slow first minutes.
+    pub(super) warm_up: Option<WarmUpTable>,
+    /// Longest time to finish work after being asked to stop (default 30s).
+    pub(super) grace: Option<Duration>,
+    /// How speed falls with the number of attempts inside.
+    #[serde(default)]
+    pub(super) slow_down: Policy<SlowDownChoice>,
+}
+
+/// `mode`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ModeWord {
+    /// A worker is held through `wait` and `call`.
+    Threads,
+    /// Nothing is held while waiting.
+    Async,
+}
+
+/// `full`
+#[derive(Clone, Copy, Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum FullWord {
+    /// Answer at once with an error.
+    Reject,
+    /// Say nothing.
+    Drop,
+}
+
+/// `order`
+#[derive(Clone, Copy, Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OrderWord {
+    /// Oldest first.
+    Fifo,
+    /// Newest first.
+    Lifo,
+    /// Highest priority first.
+    Priority,
+}
+
+/// `cpu`
+#[derive(Clone, Copy, Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum CpuWord {
+    /// Processor sharing.
+    Shared,
+    /// Each step to its end on one core.
+    Fifo,
+}
+
+/// `sharing`
+#[derive(Clone, Copy, Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum SharingWord {
+    /// Each calling instance has its own state.
+    Instance,
+    /// One state for the calling service.
+    Service,
+}
+
+/// `scope`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ScopeWord {
+    /// One cache per instance.
+    Instance,
+    /// One cache for the service.
+    Service,
+}
+
+/// `warm-up = { for = "60s", slowdown = 4 }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct WarmUpTable {
+    /// How long.
+    #[serde(rename = "for")]
+    pub(super) lasts: Duration,
+    /// Factor at readiness, falling linearly to 1.
+    pub(super) slowdown: Spanned<f64>,
+}
+
+/// `slow-down = { .. }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum SlowDownChoice {
+    /// Universal scalability law.
+    Usl(UslTable),
+    /// Factor at 1, 2, 3 ... attempts inside; the last holds beyond.
+    Table(Spanned<Vec<Spanned<f64>>>),
+}
+
+/// `slow-down = { usl = { alpha = 0.02, beta = 0.0005 } }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct UslTable {
+    /// Contention.
+    pub(super) alpha: Spanned<f64>,
+    /// Coherency.
+    pub(super) beta: Spanned<f64>,
+}
+
+/// `[[service.endpoint]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct EndpointTable {
+    /// Unique within the service.
+    pub(super) name: Spanned<String>,
+    /// What serving it takes: `cpu`, `wait`, `call`, `choose`, `parallel`, `cache`, `pool`.
+    pub(super) steps: Vec<Spanned<String>>,
+}
+
+/// `[[service.cache]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct CacheTable {
+    /// Unique within the service.
+    pub(super) name: Spanned<String>,
+    /// Number of different keys.
+    pub(super) keys: Spanned<u64>,
+    /// Zipf exponent of their popularity (default 0, all alike).
+    pub(super) zipf: Option<Spanned<f64>>,
+    /// Entries it can hold (default: all keys).
+    pub(super) capacity: Option<Spanned<Count>>,
+    /// Life of an entry (default for ever).
+    pub(super) ttl: Option<Spanned<Duration>>,
+    /// Whose it is (default instance).
+    pub(super) scope: Option<ScopeWord>,
+    /// Concurrent misses of one key wait for the first one's answer (default false).
+    pub(super) single_flight: Option<bool>,
+}
+
+/// `[[service.pool]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct PoolTable {
+    /// Unique within the service.
+    pub(super) name: Spanned<String>,
+    /// Connections of each instance.
+    pub(super) size: Spanned<u32>,
+    /// Longest wait for one (default for ever).
+    pub(super) max_wait: Option<Duration>,
+}
+
+/// `[[service.version]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct VersionTable {
+    /// Unique within the service.
+    pub(super) name: Spanned<String>,
+    /// Multiplies every cpu step (default 1).
+    pub(super) demand: Option<Spanned<f64>>,
+    /// Share of attempts that fail after their work (default 0%).
+    pub(super) error_rate: Option<Share>,
+}
+
+/// `[service.call.X]`, `[source.call.X]`, `[service.callers]`
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct EdgeTable {
+    /// Time limit of one attempt.
+    pub(super) timeout: Option<Spanned<Duration>>,
+    /// Whether a timed-out attempt is cancelled at the callee (default false).
+    pub(super) cancel: Option<bool>,
+    /// Retries.
+    #[serde(default)]
+    pub(super) retry: Policy<RetrySettings>,
+    /// Bound on retries.
+    #[serde(default)]
+    pub(super) retry_budget: Policy<BudgetSettings>,
+    /// Circuit breaker.
+    #[serde(default)]
+    pub(super) breaker: Policy<BreakerSettings>,
+    /// Limiter on the calling side.
+    #[serde(default)]
+    pub(super) limiter: Policy<LimiterSettings>,
+    /// Balancer (default round-robin).
+    #[serde(default)]
+    pub(super) balancer: Policy<BalancerSettings>,
+    /// Who owns the policies' state (default instance).
+    pub(super) sharing: Option<SharingWord>,
+}
+
+/// `[[source]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct SourceTable {
+    /// Unique name.
+    pub(super) name: Spanned<String>,
+    /// The endpoint a request goes to.
+    pub(super) to: Option<Spanned<String>>,
+    /// Or a journey: `call`, `choose`, `parallel` and `wait` steps.
+    pub(super) steps: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Clients, each with its own policies (default 1).
+    pub(super) clients: Option<Spanned<u32>>,
+    /// Zone it sits in; without one it is outside.
+    pub(super) zone: Option<Spanned<String>>,
+    /// Time after which the user is gone.
+    pub(super) deadline: Option<Spanned<Duration>>,
+    /// Whether the deadline travels down the call tree (default false).
+    pub(super) propagate_deadline: Option<Spanned<bool>>,
+    /// Larger is more important (default 0).
+    pub(super) priority: Option<u8>,
+    /// When requests come.
+    pub(super) arrivals: Spanned<ArrivalsChoice>,
+    /// Edges from this source to services, by name.
+    #[serde(default)]
+    pub(super) call: Named<EdgeTable>,
+}
+
+/// `arrivals.*`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ArrivalsChoice {
+    /// A Poisson process.
+    Poisson(RateTable),
+    /// Equal gaps of the current rate.
+    Deterministic(RateTable),
+    /// Independent gaps with any law.
+    Renewal(RenewalTable),
+    /// Cycles through states of different rates.
+    Mmpp(MmppTable),
+    /// One request per row of a file.
+    Trace(TraceTable),
+    /// Closed loop.
+    Users(UsersTable),
+}
+
+/// `{ rate = ".." }`, `{ profile = "..", scale = 1.0 }` or `{ storm = { .. } }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct RateTable {
+    /// A constant rate.
+    pub(super) rate: Option<Spanned<Rate>>,
+    /// `constant(..)`, `ramp(..)`, `steps(..)`, `sine(..)` or `file(path:column)`.
+    pub(super) profile: Option<Spanned<String>>,
+    /// A rate that follows a storm's distance.
+    pub(super) storm: Option<Spanned<StormTable>>,
+    /// Multiplies the rate (default 1).
+    pub(super) scale: Option<Spanned<f64>>,
+}
+
+/// `storm = { .. }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct StormTable {
+    /// CSV with the columns `time_utc`, `lat_deg_n`, `lon_deg_e`.
+    pub(super) track: Spanned<String>,
+    /// Latitude north and longitude east of those who ask, in degrees.
+    pub(super) place: Spanned<[f64; 2]>,
+    /// How many times faster than the clock the storm moves (default 1).
+    pub(super) speed_up: Option<Spanned<f64>>,
+    /// Moment of the storm at which the run starts.
+    pub(super) start: Spanned<String>,
+    /// Rate far from the storm.
+    pub(super) calm: Spanned<Rate>,
+    /// Rate under the storm.
+    pub(super) peak: Spanned<Rate>,
+    /// Distance at which the excess has fallen to 1/e, such as "600km".
+    pub(super) reach: Spanned<String>,
+    /// Minute-to-minute shape, as `file(path:column)`; its values are divided by their mean.
+    pub(super) shape: Option<Spanned<String>>,
+    /// Divide the shape by its moving average over this long instead of by its mean.
+    pub(super) detrend: Option<Spanned<Duration>>,
+    /// Length of one piece of the profile (default 10s).
+    pub(super) every: Option<Spanned<Duration>>,
+}
+
+/// `arrivals.renewal = { gap = ".." }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct RenewalTable {
+    /// Law of the gaps.
+    pub(super) gap: Spanned<LawText>,
+}
+
+/// `arrivals.mmpp = { states = [..] }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct MmppTable {
+    /// Visited in turn.
+    pub(super) states: Spanned<Vec<MmppState>>,
+}
+
+/// `{ rate = "5/s", lasts = "100s" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct MmppState {
+    /// Rate of the state.
+    pub(super) rate: Rate,
+    /// Mean of its exponential length.
+    pub(super) lasts: Spanned<Duration>,
+}
+
+/// `arrivals.trace = { file = "x.csv", column = "t_s" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct TraceTable {
+    /// CSV with a header.
+    pub(super) file: Spanned<String>,
+    /// Column of the arrival times: seconds, unless its name ends in `_ms`, `_us`, `_ns` or `_min`.
+    pub(super) column: Spanned<String>,
+}
+
+/// `arrivals.users = { .. }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct UsersTable {
+    /// How many.
+    pub(super) count: Spanned<u32>,
+    /// Time between an answer and the next request.
+    pub(super) think: Spanned<LawText>,
+    /// Share of users who leave after a bad answer (default 0%).
+    pub(super) leave: Option<Share>,
+    /// How long they stay away (default 0s).
+    pub(super) away: Option<Spanned<LawText>>,
+}
+
+/// `[[fault]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct FaultTable {
+    /// Label on charts.
+    pub(super) name: Option<Spanned<String>>,
+    /// When it strikes.
+    pub(super) at: Option<Spanned<Duration>>,
+    /// Law of the up time, for faults that are drawn.
+    pub(super) mtbf: Option<Spanned<LawText>>,
+    /// Law of the down time.
+    pub(super) mttr: Option<Spanned<LawText>>,
+    /// How many can be under repair at one moment.
+    pub(super) crew: Option<Spanned<u32>>,
+    #[serde(rename = "$fault")]
+    #[schemars(flatten)]
+    pub(super) what: Spanned<FaultChoice>,
+}
+
+/// What a fault does.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum FaultChoice {
+    /// Instances die and are replaced.
+    Crash(CrashTable),
+    /// CPU work takes longer.
+    Slow(SlowTable),
+    /// Attempts fail after their work.
+    ErrorRate(ErrorRateTable),
+    /// Nothing moves inside.
+    Hang(HangTable),
+    /// Nodes die.
+    NodeLoss(NodeLossTable),
+    /// Every node of a zone dies.
+    ZoneLoss(ZoneLossTable),
+    /// No message passes between two zones.
+    Partition(PartitionTable),
+    /// Messages are lost.
+    PacketLoss(PacketLossTable),
+    /// Messages take longer.
+    AddedLatency(AddedLatencyTable),
+    /// Every attempt is refused.
+    Outage(OutageTable),
+}
+
+/// `crash = { service = "x", count = 1 }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct CrashTable {
+    /// Whose instances.
+    pub(super) service: Spanned<String>,
+    /// How many (default all).
+    pub(super) count: Option<Spanned<u32>>,
+}
+
+/// `slow = { service = "x", count = 1, factor = 5, for = "5min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct SlowTable {
+    /// Whose instances.
+    pub(super) service: Spanned<String>,
+    /// How many (default all).
+    pub(super) count: Option<Spanned<u32>>,
+    /// How many times as long.
+    pub(super) factor: Spanned<f64>,
+    /// How long (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `error-rate = { service = "x", rate = "20%", for = "5min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ErrorRateTable {
+    /// Whose instances.
+    pub(super) service: Spanned<String>,
+    /// How many (default all).
+    pub(super) count: Option<Spanned<u32>>,
+    /// Share of attempts.
+    pub(super) rate: Share,
+    /// How long (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `hang = { service = "x", count = 1, for = "5min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct HangTable {
+    /// Whose instances.
+    pub(super) service: Spanned<String>,
+    /// How many (default all).
+    pub(super) count: Option<Spanned<u32>>,
+    /// How long (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `node-loss = { pool = "general", count = 1, for = "20min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct NodeLossTable {
+    /// Which pool.
+    pub(super) pool: Spanned<String>,
+    /// How many nodes, in node order (default 1).
+    pub(super) count: Option<Spanned<u32>>,
+    /// How long (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `zone-loss = { zone = "a", for = "20min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ZoneLossTable {
+    /// Which zone.
+    pub(super) zone: Spanned<String>,
+    /// How long (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `partition = { between = ["a", "b"], for = "20min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct PartitionTable {
+    /// The two zones.
+    pub(super) between: Spanned<[Spanned<String>; 2]>,
+    /// How long (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `packet-loss = { between = ["a", "b"], rate = "5%", for = "20min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct PacketLossTable {
+    /// The two zones (default everywhere).
+    pub(super) between: Option<Spanned<[Spanned<String>; 2]>>,
+    /// Share of messages.
+    pub(super) rate: Share,
+    /// How long (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `added-latency = { between = ["a", "b"], latency = "50ms", for = "20min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct AddedLatencyTable {
+    /// The two zones (default everywhere).
+    pub(super) between: Option<Spanned<[Spanned<String>; 2]>>,
+    /// One-way addition.
+    pub(super) latency: Spanned<LawText>,
+    /// How long (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `outage = { service = "x", for = "20min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct OutageTable {
+    /// Which service.
+    pub(super) service: Spanned<String>,
+    /// How long (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `[[action]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ActionTable {
+    /// For strategies that change it.
+    #[serde(rename = "name")]
+    pub(super) _name: Option<String>,
+    /// When.
+    pub(super) at: Spanned<Duration>,
+    #[serde(rename = "$action")]
+    #[schemars(flatten)]
+    pub(super) what: Spanned<ActionChoice>,
+}
+
+/// What an operator does.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ActionChoice {
+    /// Sets the wanted replicas of a service.
+    Scale(ScaleTable),
+    /// Lets only a share of a source's requests in.
+    Throttle(ThrottleTable),
+    /// Refuses every attempt at an endpoint, or allows it again.
+    KillSwitch(KillSwitchTable),
+}
+
+/// `scale = { service = "x", replicas = 10 }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ScaleTable {
+    /// Which service.
+    pub(super) service: Spanned<String>,
+    /// Wanted replicas.
+    pub(super) replicas: Spanned<u32>,
+}
+
+/// `throttle = { source = "public", share = "50%" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ThrottleTable {
+    /// Which source.
+    pub(super) source: Spanned<String>,
+    /// Share of its requests that pass.
+    pub(super) share: Share,
+}
+
+/// `kill-switch = { endpoint = "a.x", on = true }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct KillSwitchTable {
+    /// `service.endpoint`
+    pub(super) endpoint: Spanned<String>,
+    /// Refuse (true, the default) or allow again.
+    pub(super) on: Option<bool>,
+}
+
+/// `[[rollout]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct RolloutTable {
+    /// For strategies that change it (default: the service).
+    #[serde(rename = "name")]
+    pub(super) _name: Option<String>,
+    /// When.
+    pub(super) at: Spanned<Duration>,
+    /// Which service.
+    pub(super) service: Spanned<String>,
+    /// The new version.
+    pub(super) to: Spanned<String>,
+    #[serde(rename = "$rollout")]
+    #[schemars(flatten)]
+    pub(super) how: Spanned<RolloutSettings>,
+}
+
+/// `[[strategy]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct StrategyTable {
+    /// Unique name.
+    pub(super) name: Spanned<String>,
+    /// One line on what it adds.
+    pub(super) title: Option<String>,
+    /// An earlier strategy whose overrides this one starts from.
+    pub(super) extends: Option<Spanned<String>>,
+    /// Overrides of the network.
+    #[serde(rename = "network")]
+    pub(super) _network: Option<Anything>,
+    /// Overrides by node pool name.
+    #[serde(rename = "node-pool")]
+    pub(super) _node_pool: Option<Anything>,
+    /// Overrides by service name.
+    #[serde(rename = "service")]
+    pub(super) _service: Option<Anything>,
+    /// Overrides by source name.
+    #[serde(rename = "source")]
+    pub(super) _source: Option<Anything>,
+    /// Overrides by fault name, or faults of its own.
+    #[serde(rename = "fault")]
+    pub(super) _fault: Option<Anything>,
+    /// Overrides by action name, or actions of its own.
+    #[serde(rename = "action")]
+    pub(super) _action: Option<Anything>,
+    /// Overrides by rollout name or service, or rollouts of its own.
+    #[serde(rename = "rollout")]
+    pub(super) _rollout: Option<Anything>,
+}
+
+/// `[thresholds]`
+#[derive(Debug, Default)]
+pub(super) struct Thresholds {
+    /// Whether an inconclusive threshold passes.
+    pub(super) allow_inconclusive: bool,
+    /// Conditions by metric.
+    pub(super) conditions: Vec<(Spanned<String>, Vec<Spanned<String>>)>,
+}
+
+/// A law as text; which dimension it has, the place tells.
+#[derive(Clone, Debug)]
+pub(super) struct LawText(pub(super) String);
+
+/// A count or `"unlimited"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Count {
+    /// That many.
+    Of(u64),
+    /// As many as come.
+    Unlimited,
+}
+
+/// The two meanings of `pool` in a service: a string names a node pool, a list holds connection pools.
+#[derive(Debug)]
+pub(super) enum PoolOrPools {
+    /// `pool = "general"`
+    NodePool(String, super::error::Place),
+    /// `[[service.pool]]`
+    Connections(Vec<PoolTable>),
+}
+
+impl Default for PoolOrPools {
+    fn default() -> Self {
+        Self::Connections(Vec::new())
+    }
+}
+
+/// Whatever is written; what becomes of it is read elsewhere.
+#[derive(Debug)]
+pub(super) struct Anything;
+
+/// The JSON Schema of a scenario file, draft 2020-12.
+pub fn json_schema() -> serde_json::Value {
+    let mut schema = schemars::generate::SchemaSettings::draft2020_12()
+        .into_generator()
+        .into_root_schema_for::<ScenarioFile>()
+        .to_value();
+    allow_variables(&mut schema);
+    schema
+}
+
+/// A number or a boolean may be a `"$variable"` instead.
+fn allow_variables(schema: &mut serde_json::Value) {
+    match schema {
+        serde_json::Value::Object(object) => {
+            let kind = object.get("type").and_then(serde_json::Value::as_str).unwrap_or_default();
+            if matches!(kind, "integer" | "number" | "boolean") {
+                object.insert("type".to_owned(), serde_json::json!([kind, "string"]));
+                object.insert("pattern".to_owned(), serde_json::json!("^\\$"));
+            }
+            object.values_mut().for_each(allow_variables);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(allow_variables),
+        _ => {}
+    }
+}
+
+impl<'de> Deserialize<'de> for Thresholds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        enum Entry {
+            Flag(bool),
+            Conditions(Vec<Spanned<String>>),
+        }
+
+        struct EntryVisitor;
+
+        impl<'de> Visitor<'de> for EntryVisitor {
+            type Value = Entry;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of conditions, such as [\"p(99) < 800ms\"]")
+            }
+
+            fn visit_bool<E>(self, flag: bool) -> Result<Entry, E> {
+                Ok(Entry::Flag(flag))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Entry, A::Error> {
+                let mut conditions = Vec::new();
+                while let Some(condition) = items.next_element()? {
+                    conditions.push(condition);
+                }
+                Ok(Entry::Conditions(conditions))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for Entry {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(EntryVisitor)
+            }
+        }
+
+        let entries: Named<Entry> = Named::deserialize(deserializer)?;
+        let mut this = Self::default();
+        for (key, entry) in entries.0 {
+            match (key.value.as_str(), entry) {
+                ("allow-inconclusive", Entry::Flag(flag)) => this.allow_inconclusive = flag,
+                (name, Entry::Flag(_)) => {
+                    let message =
+                        format!("`{name}` takes a list of conditions\nhint: write [\"mean > 99%\"]");
+                    return Err(de::Error::custom(message));
+                }
+                (_, Entry::Conditions(conditions)) => this.conditions.push((key, conditions)),
+            }
+        }
+        Ok(this)
+    }
+}
+
+impl<'de> Deserialize<'de> for LawText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+
+        impl TextVisitor {
+            fn bare<E: de::Error>(number: impl fmt::Display) -> E {
+                E::custom(format!(
+                    "{number} has no unit\nhint: write \"{number}ms\", or a law such as \"exp({number}ms)\""
+                ))
+            }
+        }
+
+        impl Visitor<'_> for TextVisitor {
+            type Value = LawText;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a time or a law, such as \"12ms\" or \"exp(12ms)\"")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<LawText, E> {
+                Ok(LawText(text.to_owned()))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<LawText, E> {
+                Err(Self::bare(number))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<LawText, E> {
+                Err(E::custom(format!("{number} has no unit, and a time is never negative")))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<LawText, E> {
+                Err(Self::bare(number))
+            }
+        }
+
+        deserializer.deserialize_any(TextVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CountVisitor;
+
+        impl Visitor<'_> for CountVisitor {
+            type Value = Count;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number or \"unlimited\"")
+            }
+
+            fn visit_u64<E>(self, count: u64) -> Result<Count, E> {
+                Ok(Count::Of(count))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Count, E> {
+                match text {
+                    "unlimited" => Ok(Count::Unlimited),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(CountVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for PoolOrPools {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        enum Either {
+            Name(String),
+            List(Vec<PoolTable>),
+        }
+
+        struct PoolVisitor;
+
+        impl<'de> Visitor<'de> for PoolVisitor {
+            type Value = Either;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a node pool, or connection pools written as [[service.pool]]")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Either, E> {
+                Ok(Either::Name(name.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Either, A::Error> {
+                let mut pools = Vec::new();
+                while let Some(pool) = items.next_element()? {
+                    pools.push(pool);
+                }
+                Ok(Either::List(pools))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for Either {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(PoolVisitor)
+            }
+        }
+
+        let either: Spanned<Either> = Spanned::deserialize(deserializer)?;
+        Ok(match either.value {
+            Either::Name(name) => Self::NodePool(name, either.place),
+            Either::List(pools) => Self::Connections(pools),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Anything {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+impl JsonSchema for Thresholds {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Thresholds".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "properties": { "allow-inconclusive": { "type": "boolean" } },
+            "additionalProperties": {
+                "type": "array",
+                "items": { "type": "string", "description": "`p(99) < 800ms`, `mean > 99.5%`" },
+            },
+        })
+    }
+}
+
+impl JsonSchema for LawText {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Law".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A quantity or a law",
+            "examples": ["12ms", "exp(12ms)", "lognormal(5ms, cv=1.5)", "file(data/x.csv:ms)"],
+        })
+    }
+}
+
+impl JsonSchema for Count {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Count".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "integer", "minimum": 0 }, { "const": "unlimited" }] })
+    }
+}
+
+impl JsonSchema for PoolOrPools {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ServicePool".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let pool = generator.subschema_for::<PoolTable>();
+        json_schema!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": pool }] })
+    }
+}
+
+impl JsonSchema for Anything {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Anything".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!(true)
+    }
+}
