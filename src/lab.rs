@@ -59,22 +59,24 @@ pub fn run(study: &Study, options: &RunOptions, progress: &Progress) -> Result<S
     let specs: Vec<_> =
         study.strategies.iter().map(|strategy| assemble::assemble(study, &strategy.scenario)).collect();
     // Replication by replication, so that an interrupted study has all strategies on the same seeds.
-    let jobs: Vec<(u32, usize)> =
-        (0..study.replications).flat_map(|index| (0..specs.len()).map(move |strategy| (index, strategy))).collect();
+    let jobs: Vec<(u32, usize)> = (0..study.replications)
+        .flat_map(|index| (0..specs.len()).map(move |strategy| (index, strategy)))
+        .collect();
     let results: Vec<Result<Option<Replication>, LabError>> = pool.install(|| {
         jobs.par_iter()
             .map(|&(index, strategy)| {
                 if progress.cancelled.load(Ordering::Relaxed) {
                     return Ok(None);
                 }
-                replicate::replicate(study, &specs[strategy], index, progress).or_else(|stop| match stop {
-                    Stop::Cancelled => Ok(None),
-                    stop => {
+                match replicate::replicate(study, &specs[strategy], index, progress) {
+                    Ok(replication) => Ok(Some(replication)),
+                    Err(Stop::Cancelled) => Ok(None),
+                    Err(stop) => {
                         progress.cancelled.store(true, Ordering::Relaxed);
                         let strategy = study.strategies[strategy].name.clone();
                         Err(LabError::Stopped { strategy, replication: index, stop })
                     }
-                })
+                }
             })
             .collect()
     });
@@ -92,4 +94,10 @@ pub fn run(study: &Study, options: &RunOptions, progress: &Progress) -> Result<S
         return Err(error);
     }
     Ok(conclude(study, by_strategy, partial))
+}
+
+/// From replications to a study's outcome.
+fn conclude(study: &Study, by_strategy: Vec<Vec<Replication>>, partial: bool) -> StudyOutcome {
+    let _ = (study, by_strategy, partial);
+    todo!()
 }

@@ -43,6 +43,7 @@ impl Check<'_> {
             clients: self.one_or_more(table.clients.as_ref(), "clients", 1),
             zone: table.zone.as_ref().and_then(|zone| self.zone_named(zone)),
             arrivals: self.arrivals(&table.arrivals),
+            requests: table.requests,
             deadline: table.deadline.as_ref().map(|deadline| self.some_time(deadline, "deadline")),
             priority: table.priority.unwrap_or(0),
             propagate_deadline: table.propagate_deadline.is_some_and(|propagate| propagate.value),
