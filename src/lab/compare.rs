@@ -5,7 +5,7 @@
 //! differences are descriptive. "Better" needs a corrected p value below 5 %, and then the interval excludes 0 as well.
 //!
 //! Where the primary metric is bistable, differences of means say nothing. What is compared then is how often a run ends in
-//! the bad cluster, by the exact sign test on the pairs that end differently (McNemar).
+//! the bad cluster, by the exact sign test on the pairs that end differently (`McNemar`).
 
 use std::collections::BTreeMap;
 

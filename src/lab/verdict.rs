@@ -15,8 +15,8 @@ pub fn sentence(
     primary: &str,
 ) -> String {
     let label = metric::label(primary);
-    let named = |name: &str| strategies.iter().find(|strategy| strategy.name == name);
-    let Some(base) = named(baseline).filter(|base| !base.replications.is_empty()) else {
+    let find = |name: &str| strategies.iter().find(|strategy| strategy.name == name);
+    let Some(base) = find(baseline).filter(|base| !base.replications.is_empty()) else {
         return "Nothing was finished, so nothing can be said.".into();
     };
     let Some(base_value) = base.metrics.get(primary) else {
@@ -47,11 +47,11 @@ pub fn sentence(
     }
     let by = |comparison: &ComparisonOutcome| by(comparison, strategies, base, primary, comparisons.len());
     if let Some(best) = ranked.iter().find(|comparison| comparison.finding == Finding::Better) {
-        let winner = named(&best.strategy);
+        let winner = find(&best.strategy);
         let rivals: Vec<&str> = ranked
             .iter()
             .filter(|other| other.finding == Finding::Better && other.strategy != best.strategy)
-            .filter(|other| match (winner, named(&other.strategy)) {
+            .filter(|other| match (winner, find(&other.strategy)) {
                 (Some(winner), Some(other)) => {
                     Test::of(other, winner, primary).p.is_none_or(|p| p >= SIGNIFICANT)
                 }
@@ -166,7 +166,7 @@ fn by_the_point(best: &ComparisonOutcome, base: &StrategyOutcome, value: &Estima
     }
 }
 
-/// `a`, `a` and `b`, `a`, `b` and `c`.
+/// Quoted, with commas and a last "and".
 fn list(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     match &quoted[..] {
