@@ -4,8 +4,13 @@
 //! so that the number of threads is invisible. What comes out is plain data ([`outcome`]).
 
 pub mod assemble;
+pub mod compare;
+pub mod gate;
+pub mod metric;
 pub mod outcome;
-mod replicate;
+pub mod replicate;
+pub mod summary;
+pub mod verdict;
 
 use rayon::prelude::*;
 
@@ -98,6 +103,38 @@ pub fn run(study: &Study, options: &RunOptions, progress: &Progress) -> Result<S
 
 /// From replications to a study's outcome.
 fn conclude(study: &Study, by_strategy: Vec<Vec<Replication>>, partial: bool) -> StudyOutcome {
-    let _ = (study, by_strategy, partial);
-    todo!()
+    let strategies: Vec<_> = study
+        .strategies
+        .iter()
+        .zip(by_strategy)
+        .map(|(strategy, runs)| summary::summarize(&strategy.name, &strategy.title, runs))
+        .collect();
+    let baseline = &strategies[study.baseline];
+    let others: Vec<_> = strategies.iter().filter(|strategy| strategy.name != baseline.name).collect();
+    let comparisons = compare::compare(baseline, &others, &study.primary);
+    let mut warnings = study.warnings.clone();
+    warnings.extend(verdict::warnings(verdict::Facts::of(study), &strategies));
+    StudyOutcome {
+        verdict: verdict::sentence(&strategies, &comparisons, &baseline.name, &study.primary),
+        thresholds: gate::judge(&study.thresholds, &strategies),
+        comparisons,
+        warnings,
+        manifest: Manifest {
+            simlab: env!("CARGO_PKG_VERSION").to_owned(),
+            scenario: study.name.clone(),
+            title: study.title.clone(),
+            note: study.note.clone(),
+            path: study.path.clone(),
+            text: study.text.clone(),
+            hash: study.hash,
+            seed: study.seed,
+            replications: study.replications,
+            warm_up_s: study.warm_up.as_secs_f64(),
+            duration_s: study.duration.as_secs_f64(),
+            primary: study.primary.clone(),
+            baseline: baseline.name.clone(),
+            partial,
+        },
+        strategies,
+    }
 }
