@@ -1,0 +1,103 @@
+//! What happened to the system, as spans and instants on an axis of time.
+
+use super::picture::Rgb;
+use crate::lab::outcome::{LogEvent, StudyOutcome};
+
+/// A span (or, without an end, an instant) with its label.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Mark {
+    /// Start, in seconds.
+    pub from: f64,
+    /// End, if it has one.
+    pub to: Option<f64>,
+    /// Short words.
+    pub label: String,
+    /// What it is.
+    pub kind: MarkKind,
+}
+
+/// Kinds of marks, each with its tint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MarkKind {
+    WarmUp,
+    Fault,
+    Rollout,
+    Action,
+}
+
+impl MarkKind {
+    /// Tint of the span.
+    pub(super) const fn shade(self) -> (Rgb, f64) {
+        match self {
+            Self::WarmUp => ((120, 120, 120), 0.10),
+            Self::Fault => ((190, 40, 40), 0.10),
+            Self::Rollout => ((40, 90, 200), 0.08),
+            Self::Action => ((120, 60, 140), 0.10),
+        }
+    }
+
+    /// Colour of the label.
+    pub(super) const fn ink(self) -> Rgb {
+        match self {
+            Self::WarmUp => (110, 110, 110),
+            Self::Fault => (160, 20, 20),
+            Self::Rollout => (20, 70, 170),
+            Self::Action => (100, 40, 120),
+        }
+    }
+}
+
+/// The warm-up, then what the log of the first replication of the first strategy tells, in order of time.
+///
+/// Scheduled faults are the same in every run; a rollout may take longer under another strategy, so its span ends with
+/// the slowest one. Faults drawn at random differ between replications, and the caption says whose they are.
+pub(super) fn marks(outcome: &StudyOutcome) -> Vec<Mark> {
+    let mut marks = Vec::new();
+    if outcome.manifest.warm_up_s > 0.0 {
+        let label = "warm-up, not counted".to_owned();
+        marks.push(Mark { from: 0.0, to: Some(outcome.manifest.warm_up_s), label, kind: MarkKind::WarmUp });
+    }
+    for (position, strategy) in outcome.strategies.iter().enumerate() {
+        let Some(first) = strategy.replications.first() else { continue };
+        for mark in spans(&first.events_log, outcome.manifest.duration_s) {
+            let same = |known: &&mut Mark| {
+                known.kind == mark.kind
+                    && known.label == mark.label
+                    && known.from.total_cmp(&mark.from).is_eq()
+            };
+            match marks.iter_mut().find(same) {
+                Some(known) => known.to = known.to.zip(mark.to).map(|(a, b)| a.max(b)),
+                None if position == 0 => marks.push(mark),
+                None => {}
+            }
+        }
+    }
+    marks.sort_by(|a, b| a.from.total_cmp(&b.from));
+    marks
+}
+
+/// Pairs each start with the next end of the same subject; what never ends reaches to `end_s`.
+fn spans(log: &[LogEvent], end_s: f64) -> Vec<Mark> {
+    let mut marks = Vec::new();
+    for (position, event) in log.iter().enumerate() {
+        let (kind, end_kind) = match event.kind {
+            "fault" => (MarkKind::Fault, "fault_end"),
+            "rollout" => (MarkKind::Rollout, "rollout_end"),
+            "action" => (MarkKind::Action, ""),
+            _ => continue,
+        };
+        let end =
+            log[position..].iter().find(|later| later.kind == end_kind && later.subject == event.subject);
+        let to = match kind {
+            MarkKind::Action => None,
+            _ => Some(end.map_or(end_s, |end| end.t_s)),
+        };
+        let label = match kind {
+            MarkKind::Rollout => format!("rollout of {}", event.subject),
+            MarkKind::Action => format!("{} {}", event.subject, event.detail),
+            _ => event.subject.clone(),
+        };
+        marks.push(Mark { from: event.t_s, to, label, kind });
+    }
+    marks
+}
