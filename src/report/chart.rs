@@ -14,7 +14,7 @@ mod percentiles;
 mod picture;
 mod replicas;
 
-use super::terminal;
+use super::{quantity, terminal};
 use crate::lab::outcome::StudyOutcome;
 use crate::report::curves::Bands;
 use palette::Style;
@@ -79,6 +79,11 @@ pub fn draw_all(outcome: &StudyOutcome) -> Vec<Chart> {
     CHARTS.iter().filter_map(drawn).collect()
 }
 
+/// The colour of the strategy at this position, for other parts of the report.
+pub(super) fn colour_of(position: usize) -> String {
+    format!("#{}", Style::of(position).hex())
+}
+
 /// The small print of every chart: what it stands on, and the scenario's note.
 fn caption(outcome: &StudyOutcome, reading: &str) -> String {
     let manifest = &outcome.manifest;
@@ -104,6 +109,12 @@ fn band_words(outcome: &StudyOutcome) -> &'static str {
     }
 }
 
+/// Length of one window, for subtitles.
+fn window(outcome: &StudyOutcome) -> String {
+    let first = outcome.strategies.iter().flat_map(|strategy| &strategy.replications).next();
+    quantity::span(first.and_then(|run| run.timeline.t_s.first().copied()).unwrap_or(0.0))
+}
+
 /// One legend line per strategy.
 fn strategy_legend(outcome: &StudyOutcome) -> Vec<LegendEntry> {
     let line = |(position, name): (usize, &String)| {
@@ -120,25 +131,38 @@ fn shortened(name: &str) -> String {
     name.chars().take(31).chain(['…']).collect()
 }
 
-/// Band (if there is more than one replication) and median line of one curve.
-fn curve_layers(bands: &Bands, replications: usize, style: Style, weight: Weight, layers: &mut CurveLayers) {
-    if replications > 1 {
-        let points = bands.points().map(|(t, band)| (t, band.min, band.max)).collect();
-        let opacity = if weight == Weight::Heavy { 0.16 } else { 0.09 };
-        layers.bands.push(Layer::Band { points, colour: style.rgb, opacity });
-    }
-    let points = bands.points().map(|(t, band)| (t, band.median)).collect();
-    layers.lines.push(Layer::Line { points, style, weight });
-}
-
 /// Bands lie under all lines.
-#[derive(Default)]
 struct CurveLayers {
     bands: Vec<Layer>,
     lines: Vec<Layer>,
+    opacity: f64,
 }
 
 impl CurveLayers {
+    /// Many bands on one another would become mud, so each is the paler the more strategies there are.
+    fn new(outcome: &StudyOutcome) -> Self {
+        let opacity = (0.26 / (outcome.strategies.len().max(1) as f64).sqrt()).max(0.05);
+        Self { bands: Vec::new(), lines: Vec::new(), opacity }
+    }
+
+    /// Band (if there is more than one replication) and median line of one curve.
+    fn push(&mut self, bands: &Bands, replications: usize, style: Style, weight: Weight) {
+        let points = || bands.points();
+        if replications > 1 {
+            self.band(points().map(|(t, band)| (t, band.min, band.max)).collect(), style, weight);
+        }
+        self.lines.push(Layer::Line {
+            points: points().map(|(t, band)| (t, band.median)).collect(),
+            style,
+            weight,
+        });
+    }
+
+    fn band(&mut self, points: Vec<(f64, f64, f64)>, style: Style, weight: Weight) {
+        let opacity = if weight == Weight::Heavy { self.opacity } else { self.opacity / 2.0 };
+        self.bands.push(Layer::Band { points, colour: style.rgb, opacity });
+    }
+
     fn stacked(self) -> Vec<Layer> {
         self.bands.into_iter().chain(self.lines).collect()
     }

@@ -125,6 +125,12 @@ pub fn clock(seconds: f64) -> String {
     if s == 0 { format!("{h}:{m:02}") } else { format!("{h}:{m:02}:{s:02}") }
 }
 
+/// A clock reading with seconds, for tables: `1:40:00`.
+pub fn clock_seconds(seconds: f64) -> String {
+    let whole = seconds.max(0.0).round() as u64;
+    format!("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60)
+}
+
 /// Count with thin grouping for tables: `1 234 567`.
 pub fn grouped(count: u64) -> String {
     let digits = count.to_string();

@@ -7,7 +7,7 @@ mod sample;
 use std::convert::Infallible;
 
 use simlab::lab::outcome::StudyOutcome;
-use simlab::report::{self, ResultFile, WallClock, chart, terminal};
+use simlab::report::{self, ResultFile, WallClock};
 
 const WALL: WallClock = WallClock { seconds: 41.5, threads: 2 };
 

@@ -2,7 +2,7 @@
 
 use super::axis::Axis;
 use super::picture::{Panel, Picture, Weight};
-use super::{CurveLayers, Style, band_words, caption, curve_layers, extent, marks, strategy_legend};
+use super::{CurveLayers, Style, band_words, caption, extent, marks, strategy_legend, window};
 use crate::lab::outcome::StudyOutcome;
 use crate::report::curves::Bands;
 
@@ -10,12 +10,12 @@ pub(super) const READING: &str = "Share of the requests of each window that got 
      and rollouts; a strategy that holds is flat through them, one that recovers comes back soon after their end.";
 
 pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
-    let mut layers = CurveLayers::default();
+    let mut layers = CurveLayers::new(outcome);
     let mut seen = Vec::new();
     for (position, strategy) in outcome.strategies.iter().enumerate() {
         let Some(bands) = Bands::of(strategy, "run", "", "availability") else { continue };
         seen.extend(bands.windows.iter().map(|band| band.min));
-        curve_layers(&bands, strategy.replications.len(), Style::of(position), Weight::Heavy, &mut layers);
+        layers.push(&bands, strategy.replications.len(), Style::of(position), Weight::Heavy);
     }
     if layers.is_empty() {
         return None;
@@ -24,7 +24,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
     let from = if lowest.is_finite() { lowest } else { 0.0 };
     Some(Picture {
         title: "Which share of the requests got a good answer, and when?".to_owned(),
-        subtitle: format!("{} · availability per window, per strategy", outcome.manifest.title),
+        subtitle: format!("{} · availability per window of {}", outcome.manifest.title, window(outcome)),
         caption: caption(outcome, band_words(outcome)),
         panels: vec![Panel {
             title: String::new(),

@@ -77,22 +77,25 @@ impl Axis {
         Self { title: title.to_owned(), scale: Scale::Linear, lo, hi, ticks, minor: Vec::new() }
     }
 
-    /// Latency in ms, logarithmic: 1-2-5 labels over few decades, decades over many.
+    /// Latency in ms, logarithmic: fine labels within one decade, 1-2-5 over a few, decades over many.
     pub(super) fn latency(title: &str, (from, to): (f64, f64)) -> Self {
         let (from, to) = if from > 0.0 && from <= to && to.is_finite() { (from, to) } else { (1.0, 10.0) };
-        let (from, to) = (from / 1.05, to * 1.05);
+        let (from, to) = (from / 1.02, to * 1.02);
+        let (first, last) =
+            (libm::floor(libm::log10(from)) as i32 - 1, libm::ceil(libm::log10(to)) as i32 + 1);
         let bounds = |digits: &'static [f64]| {
-            let first = libm::floor(libm::log10(from)) as i32 - 1;
-            let last = libm::ceil(libm::log10(to)) as i32 + 1;
-            (first..=last).flat_map(move |decade| {
-                digits.iter().map(move |digit| digit * libm::pow(10.0, f64::from(decade)))
-            })
+            let decade = move |power: i32| libm::pow(10.0, f64::from(power));
+            (first..=last).flat_map(move |power| digits.iter().map(move |digit| digit * decade(power)))
         };
-        let lo = bounds(&[1.0, 2.0, 5.0]).filter(|&v| v <= from).fold(f64::NAN, f64::max);
-        let hi = bounds(&[1.0, 2.0, 5.0]).filter(|&v| v >= to).fold(f64::NAN, f64::min);
+        let lo = bounds(FINE).filter(|&v| v <= from).fold(f64::NAN, f64::max);
+        let hi = bounds(FINE).filter(|&v| v >= to).fold(f64::NAN, f64::min);
         let decades = libm::log10(hi / lo);
         let inside = |v: &f64| *v >= lo * 0.999 && *v <= hi * 1.001;
-        let digits: &'static [f64] = if decades <= 4.1 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+        let digits: &'static [f64] = match decades {
+            d if d <= 1.0 => FINE,
+            d if d <= 4.1 => &[1.0, 2.0, 5.0],
+            _ => &[1.0],
+        };
         let ticks = bounds(digits).filter(inside).map(|v| (v, quantity::millis(v))).collect();
         let minor = bounds(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]).filter(inside).collect();
         Self { title: title.to_owned(), scale: Scale::Log, lo, hi, ticks, minor }
@@ -119,11 +122,6 @@ impl Axis {
     /// Grid lines without a label.
     pub(super) fn minor(&self) -> &[f64] {
         &self.minor
-    }
-
-    /// Lowest value.
-    pub(super) const fn lo(&self) -> f64 {
-        self.lo
     }
 
     /// Width of the widest label, in characters.
@@ -158,6 +156,9 @@ fn step(length: f64, count: usize) -> f64 {
         .unwrap_or(raw)
 }
 
+/// Where a logarithmic axis may begin and end, and its labels within one decade.
+const FINE: &[f64] = &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0];
+
 /// Steps of a time axis, in seconds.
 const TIME_STEPS: &[f64] = &[
     0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0,
@@ -181,8 +182,9 @@ mod tests {
         assert_eq!(labels(&Axis::time(60.0)), "0  5  10  15  20  25  30  35  40  45  50  55  60");
         assert_eq!(
             labels(&Axis::latency("", (4.0, 900.0))),
-            "2 ms  5 ms  10 ms  20 ms  50 ms  100 ms  200 ms  500 ms  1 s"
+            "5 ms  10 ms  20 ms  50 ms  100 ms  200 ms  500 ms  1 s"
         );
+        assert_eq!(labels(&Axis::latency("", (310.0, 900.0))), "300 ms  400 ms  500 ms  600 ms  800 ms  1 s");
         assert_eq!(labels(&Axis::latency("", (0.2, 90_000.0))), "1 ms  10 ms  100 ms  1 s  10 s  100 s");
         assert_eq!(
             labels(&Axis::linear("", (0.0, 834.0), 6, quantity::per_second)),

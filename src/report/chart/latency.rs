@@ -2,7 +2,7 @@
 
 use super::axis::Axis;
 use super::picture::{LegendEntry, Panel, Picture, Weight};
-use super::{CurveLayers, Style, band_words, caption, curve_layers, extent, marks, strategy_legend};
+use super::{CurveLayers, Style, band_words, caption, extent, marks, strategy_legend, window};
 use crate::lab::outcome::StudyOutcome;
 use crate::report::curves::Bands;
 
@@ -11,13 +11,13 @@ pub(super) const READING: &str = "Each strategy has one colour and dash: the str
      A gap is a window without a good answer.";
 
 pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
-    let mut layers = CurveLayers::default();
+    let mut layers = CurveLayers::new(outcome);
     let mut seen = Vec::new();
     for (metric, weight) in [("latency_p50_ms", Weight::Light), ("latency_p99_ms", Weight::Heavy)] {
         for (position, strategy) in outcome.strategies.iter().enumerate() {
             let Some(bands) = Bands::of(strategy, "run", "", metric) else { continue };
             seen.extend(bands.windows.iter().flat_map(|band| [band.min, band.max]).filter(|&ms| ms > 0.0));
-            curve_layers(&bands, strategy.replications.len(), Style::of(position), weight, &mut layers);
+            layers.push(&bands, strategy.replications.len(), Style::of(position), weight);
         }
     }
     if layers.is_empty() {
@@ -30,7 +30,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
     legend.push(LegendEntry::Line("p50".to_owned(), grey, Weight::Light));
     Some(Picture {
         title: "How long did good answers take, and when?".to_owned(),
-        subtitle: format!("{} · p99 and p50 of latency per window, per strategy", outcome.manifest.title),
+        subtitle: format!("{} · p99 and p50 per window of {}", outcome.manifest.title, window(outcome)),
         caption: caption(outcome, band_words(outcome)),
         panels: vec![Panel {
             title: String::new(),

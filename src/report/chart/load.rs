@@ -2,7 +2,7 @@
 
 use super::axis::Axis;
 use super::picture::{Layer, LegendEntry, Panel, Picture, Weight};
-use super::{CurveLayers, Style, band_words, caption, curve_layers, extent, marks, strategy_legend};
+use super::{CurveLayers, Style, band_words, caption, extent, marks, strategy_legend, window};
 use crate::lab::outcome::StudyOutcome;
 use crate::report::curves::Bands;
 use crate::report::quantity;
@@ -11,7 +11,7 @@ pub(super) const READING: &str = "Grey is what arrives, the lines are what gets 
      sources every strategy sees the same arrivals; where the users react to the system, offered load differs and is drawn thin per strategy.";
 
 pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
-    let mut layers = CurveLayers::default();
+    let mut layers = CurveLayers::new(outcome);
     let mut seen = vec![0.0];
     let offered: Vec<Option<Bands>> =
         outcome.strategies.iter().map(|strategy| Bands::of(strategy, "run", "", "offered_rps")).collect();
@@ -21,12 +21,12 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         if let Some(bands) = &offered[position] {
             seen.extend(bands.windows.iter().map(|band| band.max));
             if !shared {
-                curve_layers(bands, replications, Style::of(position), Weight::Light, &mut layers);
+                layers.push(bands, replications, Style::of(position), Weight::Light);
             }
         }
         let Some(goodput) = Bands::of(strategy, "run", "", "goodput_rps") else { continue };
         seen.extend(goodput.windows.iter().map(|band| band.max));
-        curve_layers(&goodput, replications, Style::of(position), Weight::Heavy, &mut layers);
+        layers.push(&goodput, replications, Style::of(position), Weight::Heavy);
     }
     if layers.is_empty() {
         return None;
@@ -46,7 +46,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
     stacked.extend(layers.stacked());
     Some(Picture {
         title: "How much of the offered load was served well?".to_owned(),
-        subtitle: format!("{} · requests per second, per strategy", outcome.manifest.title),
+        subtitle: format!("{} · mean rates per window of {}", outcome.manifest.title, window(outcome)),
         caption: caption(outcome, band_words(outcome)),
         panels: vec![Panel {
             title: String::new(),

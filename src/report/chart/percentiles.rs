@@ -10,7 +10,7 @@ pub(super) const READING: &str = "Read from the bottom up: at 99 % stands the la
      room, so the slowest answers are not squeezed into the edge. A curve ends where fewer than ten answers lie beyond.";
 
 pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
-    let mut layers = CurveLayers::default();
+    let mut layers = CurveLayers::new(outcome);
     let (mut seen, mut last) = (Vec::new(), 0.0f64);
     for (position, strategy) in outcome.strategies.iter().enumerate() {
         let curve = percentiles(strategy, "run", "");
@@ -23,7 +23,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         last = curve.iter().map(|&(p, _)| share(p)).fold(last, f64::max);
         if strategy.replications.len() > 1 {
             let points = curve.iter().map(|&(p, band)| (share(p), band.min, band.max)).collect();
-            layers.bands.push(Layer::Band { points, colour: style.rgb, opacity: 0.16 });
+            layers.band(points, style, Weight::Heavy);
         }
         let points = curve.iter().map(|&(p, band)| (share(p), band.median)).collect();
         layers.lines.push(Layer::Line { points, style, weight: Weight::Heavy });

@@ -118,6 +118,7 @@ impl Picture {
             for layer in &panel.layers {
                 draw_layer(root, frame, panel, layer);
             }
+            label_points(root, frame, panel);
             outline(root, frame);
         }
         if let Some((panel, frame)) = self.panels.first().zip(layout.frames.first()) {
@@ -169,7 +170,7 @@ struct Layout {
     height: i32,
 }
 
-/// The plotting area of a panel.
+/// The plotting area of a panel, or any other box.
 #[derive(Clone, Copy)]
 struct Frame {
     left: i32,
@@ -213,6 +214,24 @@ impl Layout {
 }
 
 impl Frame {
+    const fn around(left: i32, top: i32, width: i32, height: i32) -> Self {
+        Self { left, right: left + width, top, bottom: top + height }
+    }
+
+    const fn within(&self, outer: &Self) -> bool {
+        self.left >= outer.left
+            && self.right <= outer.right
+            && self.top >= outer.top
+            && self.bottom <= outer.bottom
+    }
+
+    const fn touches(&self, other: &Self) -> bool {
+        self.left < other.right
+            && other.left < self.right
+            && self.top < other.bottom
+            && other.top < self.bottom
+    }
+
     /// Drawn pixel of a value on the horizontal axis.
     fn x(&self, panel: &Panel, value: f64) -> i32 {
         let width = f64::from((self.right - self.left) * ZOOM);
@@ -347,30 +366,50 @@ fn draw_layer(root: &Area<'_>, frame: &Frame, panel: &Panel, layer: &Layer) {
                 path(root, line, weight.stroke(*style));
             }
         }
-        Layer::Point { at, x_interval, y_interval, style, label } => {
-            let thin = stroke(style.rgb, 0.8, ZOOM as u32 * 3 / 2);
+        Layer::Point { at, x_interval, y_interval, style, .. } => {
+            // Bars rather than lines: intervals are not dashed.
+            let (x, y) = frame.at(panel, *at);
             if let Some((lo, hi)) = x_interval {
-                path(root, vec![frame.at(panel, (*lo, at.1)), frame.at(panel, (*hi, at.1))], thin);
+                let (from, to) = ((frame.x(panel, *lo), y - 1), (frame.x(panel, *hi), y + 1));
+                rectangle(root, from, to, style.rgb, 0.8);
             }
             if let Some((lo, hi)) = y_interval {
-                path(root, vec![frame.at(panel, (at.0, *lo)), frame.at(panel, (at.0, *hi))], thin);
+                let (from, to) = ((x - 1, frame.y(&panel.y, *hi)), (x + 1, frame.y(&panel.y, *lo)));
+                rectangle(root, from, to, style.rgb, 0.8);
             }
-            let (x, y) = frame.at(panel, *at);
             marker(root, (x, y), *style, 6);
-            let near_edge = x / ZOOM + 12 + text_width(label, 12) > frame.right;
-            let (side, anchor) = if near_edge { (-12, HPos::Right) } else { (12, HPos::Left) };
-            write(
-                root,
-                (x / ZOOM + side, y / ZOOM - 14),
-                (anchor, VPos::Center),
-                Font { size: 12, ..INK },
-                label,
-            );
         }
         Layer::Dot { at, style } => {
             let dot = Circle::new(frame.at(panel, *at), 3 * ZOOM, rgb(style.rgb).mix(0.35).filled());
             root.draw(&dot).expect(IN_MEMORY);
         }
+    }
+}
+
+/// Names beside the points, each on the first side where it covers neither a marker nor another name. A name without
+/// such a side is left to the legend.
+fn label_points(root: &Area<'_>, frame: &Frame, panel: &Panel) {
+    let points = || {
+        panel.layers.iter().filter_map(|layer| match layer {
+            Layer::Point { at, label, .. } => {
+                let (x, y) = frame.at(panel, *at);
+                Some((x / ZOOM, y / ZOOM, label))
+            }
+            _ => None,
+        })
+    };
+    let mut taken: Vec<Frame> = points().map(|(x, y, _)| Frame::around(x - 7, y - 7, 14, 14)).collect();
+    for (x, y, label) in points() {
+        let width = text_width(label, 12);
+        let sides =
+            [(10, -16), (10, 4), (-10 - width, -16), (-10 - width, 4), (-width / 2, -26), (-width / 2, 12)];
+        let boxes = sides.map(|(dx, dy)| Frame::around(x + dx, y + dy, width, 14));
+        let free = boxes
+            .into_iter()
+            .find(|spot| spot.within(frame) && !taken.iter().any(|other| spot.touches(other)));
+        let Some(spot) = free else { continue };
+        write(root, (spot.left, spot.top), (HPos::Left, VPos::Top), Font { size: 12, ..INK }, label);
+        taken.push(spot);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::axis::Axis;
 use super::load::{LOAD, LOAD_OPACITY};
 use super::picture::{Layer, LegendEntry, Panel, Picture, Weight};
-use super::{CurveLayers, Style, caption, extent, marks, strategy_legend};
+use super::{CurveLayers, Style, caption, extent, marks, strategy_legend, window};
 use crate::lab::outcome::StudyOutcome;
 use crate::report::curves::Bands;
 use crate::report::quantity;
@@ -35,7 +35,11 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
     }
     Some(Picture {
         title: "Did capacity follow the load?".to_owned(),
-        subtitle: format!("{} · replicas per service, per strategy", outcome.manifest.title),
+        subtitle: format!(
+            "{} · replicas per service, windows of {}",
+            outcome.manifest.title,
+            window(outcome)
+        ),
         caption: caption(outcome, &words),
         panels: panels.collect(),
         legend,
@@ -44,7 +48,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
 }
 
 fn panel(outcome: &StudyOutcome, service: &str, load: Option<&Bands>) -> Panel {
-    let mut layers = CurveLayers::default();
+    let mut layers = CurveLayers::new(outcome);
     let mut seen = vec![0.0];
     for (metric, weight) in [("replicas_wanted", Weight::Light), ("replicas_ready", Weight::Heavy)] {
         for (position, strategy) in outcome.strategies.iter().enumerate() {

@@ -232,13 +232,13 @@ fn run(character: &Character, index: u32) -> Replication {
     let metrics = BTreeMap::from([
         ("availability".to_owned(), overall),
         ("latency_p50_ms".to_owned(), mean(&p50)),
-        ("latency_p99_ms".to_owned(), tail * 0.8),
+        ("latency_p99_ms".to_owned(), tail * (0.9 - 0.4 * character.sheds)),
         ("goodput_rps".to_owned(), mean(&goodput)),
         ("offered_rps".to_owned(), mean(&offered)),
         ("amplification".to_owned(), 1.0 + character.retries * 0.4),
         ("rejected_ratio".to_owned(), (1.0 - overall) * character.sheds),
         ("instance_hours".to_owned(), hours),
-        ("cost".to_owned(), hours * 0.19),
+        ("cost".to_owned(), hours * 0.19 * (1.0 + 0.1 * character.retries)),
         ("service.typhoon.utilization".to_owned(), mean(&offered) / (mean(&ready) * 60.0)),
         ("version_inconsistent_requests".to_owned(), f64::from(index + 3)),
     ]);
