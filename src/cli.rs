@@ -64,10 +64,10 @@ pub fn main() -> ExitCode {
 /// limiter, retry, balancing and rollout algorithms, and says which policy keeps latency and availability, at what cost,
 /// and how sure that is.
 #[derive(Parser)]
-#[command(name = "simlab", version, max_term_width = 100, disable_help_subcommand = true, after_help = EXIT_CODES)]
+#[command(name = "simlab", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
 struct Cli {
-    /// When to use colour; NO_COLOR and CLICOLOR_FORCE are honoured by `auto`
-    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Colour::Auto)]
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Colour::Auto, help = COLOUR_HELP)]
     color: Colour,
     #[command(subcommand)]
     command: Verb,
@@ -93,8 +93,16 @@ enum Verb {
     Man(man::Arguments),
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 ok; 1 internal or I/O error, or a failed conformance case; 2 wrong flags; \
-    3 something is wrong with an input file; 99 a threshold failed; 130 interrupted";
+const COLOUR_HELP: &str = "When to use colour; auto honours NO_COLOR and CLICOLOR_FORCE";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    ok
+  1    internal or I/O error, or a failed conformance case
+  2    wrong flags
+  3    something is wrong with an input file, missing included
+  99   a threshold failed
+  130  interrupted; what was finished is kept and marked partial";
 
 /// What the process ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

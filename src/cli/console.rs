@@ -8,7 +8,7 @@ use clap::ValueEnum;
 /// `--color`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Colour {
-    /// On a terminal, unless NO_COLOR is set
+    /// On a terminal, unless the environment says otherwise
     Auto,
     /// Even into files and pipes
     Always,

@@ -93,11 +93,13 @@ pub(super) fn run(arguments: &Arguments, console: &Console) -> Result<Exit, Fail
         return Err(Failure::new(Exit::INTERRUPTED, message));
     }
 
-    tell(arguments, console, &outcome)?;
+    // Files are written even if nobody could read the summary, and the summary is told even if they cannot be written.
+    let told = tell(arguments, console, &outcome);
     let threads =
         options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     report::render(&outcome, &WallClock { seconds, threads }, |file| store.add(&file))?;
     store.commit()?;
+    told?;
     if !arguments.quiet {
         let requests =
             outcome.strategies.iter().flat_map(|s| &s.replications).map(|run| run.requests).sum::<u64>()

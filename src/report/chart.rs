@@ -90,12 +90,12 @@ fn caption(outcome: &StudyOutcome, reading: &str) -> String {
     let mut text =
         format!("{} · {} · simlab {}.", manifest.scenario, terminal::basis(outcome), manifest.simlab);
     if let Some(note) = terminal::partial_note(outcome) {
-        text.push_str(&format!(" {note}."));
+        text += &format!(" {note}.");
     }
     text.push('\n');
     text.push_str(reading);
     if let Some(note) = &manifest.note {
-        text.push_str(&format!("\n{note}"));
+        text += &format!("\n{note}");
     }
     text
 }
@@ -125,10 +125,7 @@ fn strategy_legend(outcome: &StudyOutcome) -> Vec<LegendEntry> {
 
 /// A name that fits the legend.
 fn shortened(name: &str) -> String {
-    if name.chars().count() <= 32 {
-        return name.to_owned();
-    }
-    name.chars().take(31).chain(['…']).collect()
+    picture::cut(name, 32)
 }
 
 /// Bands lie under all lines.

@@ -89,7 +89,7 @@ fn comparisons(outcome: &StudyOutcome) -> Value {
             format!(
                 "{} {}",
                 quantity::difference(&comparison.primary, found),
-                Unit::of(&comparison.primary).sign()
+                Unit::of(&comparison.primary).difference_sign()
             )
         });
         context! {

@@ -47,6 +47,14 @@ impl Unit {
         }
     }
 
+    /// Sign of a difference: shares differ by points, not by percent.
+    pub const fn difference_sign(self) -> &'static str {
+        match self {
+            Self::Percent => "points",
+            _ => self.sign(),
+        }
+    }
+
     /// What a stored value is multiplied by to be shown with [`Unit::sign`].
     pub const fn factor(self) -> f64 {
         match self {

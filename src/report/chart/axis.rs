@@ -205,7 +205,7 @@ mod tests {
     fn odd_ranges_still_make_an_axis() {
         for (lo, hi) in [(0.0, 0.0), (f64::NAN, f64::NAN), (f64::INFINITY, f64::NEG_INFINITY), (5.0, 5.0)] {
             assert!(Axis::linear("", (lo, hi), 6, quantity::si).ticks().len() >= 2);
-            assert!(Axis::latency("", (lo, hi)).ticks().len() >= 1);
+            assert!(!Axis::latency("", (lo, hi)).ticks().is_empty());
         }
         assert!(Axis::time(0.0).ticks().len() >= 2);
         assert!(Axis::share("", 1.0).ticks().len() >= 2);

@@ -15,7 +15,8 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
     let mut seen = vec![0.0];
     let offered: Vec<Option<Bands>> =
         outcome.strategies.iter().map(|strategy| Bands::of(strategy, "run", "", "offered_rps")).collect();
-    let shared = offered.iter().all(|bands| same(bands.as_ref(), offered[0].as_ref()));
+    let first = offered.first().and_then(Option::as_ref);
+    let shared = offered.iter().all(|bands| same(bands.as_ref(), first));
     for (position, strategy) in outcome.strategies.iter().enumerate() {
         let replications = strategy.replications.len();
         if let Some(bands) = &offered[position] {
@@ -34,7 +35,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
     let mut legend = strategy_legend(outcome);
     legend.push(LegendEntry::Text(String::new()));
     let mut stacked = Vec::new();
-    if let Some(bands) = offered[0].as_ref().filter(|_| shared) {
+    if let Some(bands) = first.filter(|_| shared) {
         let points = bands.points().map(|(t, band)| (t, band.median)).collect();
         stacked.push(Layer::Backdrop { points, colour: LOAD, opacity: LOAD_OPACITY });
         legend.push(LegendEntry::Patch("offered load".to_owned(), LOAD, LOAD_OPACITY));

@@ -1,6 +1,6 @@
 //! What happened to the system, as spans and instants on an axis of time.
 
-use super::picture::Rgb;
+use super::picture::{Rgb, cut};
 use crate::lab::outcome::{LogEvent, StudyOutcome};
 
 /// A span (or, without an end, an instant) with its label.
@@ -97,7 +97,7 @@ fn spans(log: &[LogEvent], end_s: f64) -> Vec<Mark> {
             MarkKind::Action => format!("{} {}", event.subject, event.detail),
             _ => event.subject.clone(),
         };
-        marks.push(Mark { from: event.t_s, to, label, kind });
+        marks.push(Mark { from: event.t_s, to, label: cut(&label, 48), kind });
     }
     marks
 }

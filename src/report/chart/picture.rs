@@ -5,6 +5,8 @@
 //! whole pixels and curves would otherwise look stepped.
 
 use plotters::coord::Shift;
+use std::fmt::Write as _;
+
 use plotters::drawing::{DrawingArea, IntoDrawingArea};
 use plotters::element::{Circle, PathElement, Polygon, Rectangle, Text};
 use plotters::prelude::SVGBackend;
@@ -110,8 +112,14 @@ impl Picture {
 
     fn draw_on(&self, root: &Area<'_>, layout: &Layout) {
         let title = Font { size: 19, bold: true, ..INK };
-        write(root, (MARGIN, 14), (HPos::Left, VPos::Top), title, &self.title);
-        write(root, (MARGIN, 42), (HPos::Left, VPos::Top), Font { size: 13, ..PALE_INK }, &self.subtitle);
+        words(root, (MARGIN, 14), (HPos::Left, VPos::Top), title, &cut(&self.title, 100));
+        words(
+            root,
+            (MARGIN, 42),
+            (HPos::Left, VPos::Top),
+            Font { size: 13, ..PALE_INK },
+            &cut(&self.subtitle, 160),
+        );
         for (panel, frame) in self.panels.iter().zip(&layout.frames) {
             self.draw_marks(root, frame, panel);
             draw_grid(root, frame, panel, frame.bottom == layout.last_bottom());
@@ -126,8 +134,8 @@ impl Picture {
         }
         draw_legend(root, layout, &self.legend);
         for (number, line) in layout.caption.iter().enumerate() {
-            let y = layout.last_bottom() + 54 + 17 * number as i32;
-            write(root, (MARGIN, y), (HPos::Left, VPos::Top), Font { size: 12, ..PALE_INK }, line);
+            let y = layout.last_bottom() + 54 + 17 * pixels(number);
+            words(root, (MARGIN, y), (HPos::Left, VPos::Top), Font { size: 12, ..PALE_INK }, line);
         }
     }
 
@@ -150,11 +158,11 @@ impl Picture {
         for (mark, row) in self.marks.iter().zip(&layout.mark_rows) {
             let Some(row) = row else { continue };
             let x = frame.x(panel, mark.from) / ZOOM;
-            let y = frame.top - 24 - 15 * (layout.mark_row_count as i32 - 1 - *row as i32) - 4;
+            let y = frame.top - 24 - 15 * (pixels(layout.mark_row_count) - 1 - pixels(*row)) - 4;
             let font = Font { size: 11, colour: mark.kind.ink(), ..INK };
             let right = x + text_width(&mark.label, 11) > layout.right;
             let anchor = if right { HPos::Right } else { HPos::Left };
-            write(root, (x, y), (anchor, VPos::Top), font, &mark.label);
+            words(root, (x, y), (anchor, VPos::Top), font, &mark.label);
         }
     }
 }
@@ -188,14 +196,14 @@ impl Layout {
                 .filter_map(axis)
                 .map(Axis::label_chars)
                 .max()
-                .map_or(0, |chars| chars as i32 * 7 + 12)
+                .map_or(0, |chars| pixels(chars) * 7 + 12)
         };
         let left = MARGIN + chars(|panel| Some(&panel.y)).max(40);
         let legend_width = picture.legend.iter().map(LegendEntry::width).max().unwrap_or(0).clamp(0, 300);
         let legend_left = WIDTH - MARGIN - legend_width;
         let right = legend_left - 20 - chars(|panel| panel.right.as_ref());
         let (mark_rows, mark_row_count) = place_labels(picture, left, right);
-        let mut top = 66 + 15 * mark_row_count as i32 + 28;
+        let mut top = 66 + 15 * pixels(mark_row_count) + 28;
         let mut frames = Vec::new();
         for panel in &picture.panels {
             frames.push(Frame { left, right, top, bottom: top + panel.height });
@@ -203,8 +211,8 @@ impl Layout {
         }
         let caption = wrapped(&picture.caption, 170);
         let bottom = frames.last().map_or(top, |frame: &Frame| frame.bottom);
-        let legend_bottom = 94 + 20 * picture.legend.len() as i32;
-        let height = (bottom.max(legend_bottom)) + 54 + 17 * caption.len() as i32 + 12;
+        let legend_bottom = 94 + 20 * pixels(picture.legend.len());
+        let height = (bottom.max(legend_bottom)) + 54 + 17 * pixels(caption.len()) + 12;
         Self { frames, right, legend_left, mark_rows, mark_row_count, caption, height }
     }
 
@@ -281,7 +289,7 @@ fn draw_grid(root: &Area<'_>, frame: &Frame, panel: &Panel, lowest: bool) {
     for (value, label) in panel.y.ticks() {
         let y = frame.y(&panel.y, *value);
         path(root, vec![(left, y), (right, y)], stroke(GRID, 1.0, ZOOM as u32));
-        write(root, (frame.left - 7, y / ZOOM), (HPos::Right, VPos::Center), Font { size: 12, ..INK }, label);
+        words(root, (frame.left - 7, y / ZOOM), (HPos::Right, VPos::Center), Font { size: 12, ..INK }, label);
     }
     for (value, label) in panel.x.ticks() {
         let x = frame.x(panel, *value);
@@ -292,7 +300,7 @@ fn draw_grid(root: &Area<'_>, frame: &Frame, panel: &Panel, lowest: bool) {
             stroke(AXIS, 1.0, ZOOM as u32),
         );
         if lowest {
-            write(
+            words(
                 root,
                 (x / ZOOM, frame.bottom + 8),
                 (HPos::Center, VPos::Top),
@@ -304,7 +312,7 @@ fn draw_grid(root: &Area<'_>, frame: &Frame, panel: &Panel, lowest: bool) {
     if let Some(axis) = &panel.right {
         for (value, label) in axis.ticks() {
             let y = frame.y(axis, *value) / ZOOM;
-            write(
+            words(
                 root,
                 (frame.right + 7, y),
                 (HPos::Left, VPos::Center),
@@ -313,14 +321,14 @@ fn draw_grid(root: &Area<'_>, frame: &Frame, panel: &Panel, lowest: bool) {
             );
         }
         let head = Font { size: 12, ..PALE_INK };
-        write(root, (frame.right + 30, frame.top - 20), (HPos::Right, VPos::Top), head, &axis.title);
+        words(root, (frame.right + 30, frame.top - 20), (HPos::Right, VPos::Top), head, &axis.title);
     }
     let head = if panel.title.is_empty() {
         panel.y.title.clone()
     } else {
         format!("{}: {}", panel.title, panel.y.title)
     };
-    write(
+    words(
         root,
         (frame.left - 40, frame.top - 20),
         (HPos::Left, VPos::Top),
@@ -329,7 +337,7 @@ fn draw_grid(root: &Area<'_>, frame: &Frame, panel: &Panel, lowest: bool) {
     );
     if lowest {
         let middle = i32::midpoint(frame.left, frame.right);
-        write(
+        words(
             root,
             (middle, frame.bottom + 28),
             (HPos::Center, VPos::Top),
@@ -408,7 +416,7 @@ fn label_points(root: &Area<'_>, frame: &Frame, panel: &Panel) {
             .into_iter()
             .find(|spot| spot.within(frame) && !taken.iter().any(|other| spot.touches(other)));
         let Some(spot) = free else { continue };
-        write(root, (spot.left, spot.top), (HPos::Left, VPos::Top), Font { size: 12, ..INK }, label);
+        words(root, (spot.left, spot.top), (HPos::Left, VPos::Top), Font { size: 12, ..INK }, label);
         taken.push(spot);
     }
 }
@@ -417,9 +425,9 @@ fn draw_legend(root: &Area<'_>, layout: &Layout, legend: &[LegendEntry]) {
     let left = layout.legend_left;
     let Some(first) = layout.frames.first() else { return };
     for (number, entry) in legend.iter().enumerate() {
-        let y = first.top + 8 + 20 * number as i32;
+        let y = first.top + 8 + 20 * pixels(number);
         let text =
-            |x: i32, font: Font, words: &str| write(root, (x, y), (HPos::Left, VPos::Center), font, words);
+            |x: i32, font: Font, label: &str| words(root, (x, y), (HPos::Left, VPos::Center), font, label);
         let plain = Font { size: 13, ..INK };
         match entry {
             LegendEntry::Text(words) => text(left, Font { size: 12, ..PALE_INK }, words),
@@ -518,7 +526,9 @@ struct Font {
     colour: Rgb,
 }
 
-fn write(root: &Area<'_>, (x, y): (i32, i32), (h, v): (HPos, VPos), font: Font, text: &str) {
+fn words(root: &Area<'_>, (x, y): (i32, i32), (h, v): (HPos, VPos), font: Font, text: &str) {
+    // Control characters are legal in a scenario's strings but not in XML.
+    let text: String = text.chars().filter(|c| !c.is_control()).collect();
     if text.is_empty() {
         return;
     }
@@ -528,12 +538,25 @@ fn write(root: &Area<'_>, (x, y): (i32, i32), (h, v): (HPos, VPos), font: Font, 
     let colour = rgb(font.colour);
     let style =
         TextStyle::from((FontFamily::SansSerif, size, weight).into_font()).color(&colour).pos(Pos::new(h, v));
-    root.draw(&Text::new(text.to_owned(), (x * ZOOM, y * ZOOM), style)).expect(IN_MEMORY);
+    root.draw(&Text::new(text, (x * ZOOM, y * ZOOM), style)).expect(IN_MEMORY);
+}
+
+/// A count as a number of pixels; layouts never come near the end of the range.
+fn pixels(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX / 64)
 }
 
 /// Roughly how wide a text is; there are no font metrics here, and layout only needs a safe guess.
 fn text_width(text: &str, size: i32) -> i32 {
-    text.chars().count() as i32 * size * 58 / 100
+    pixels(text.chars().count()) * size * 58 / 100
+}
+
+/// At most `chars` characters.
+pub(super) fn cut(text: &str, chars: usize) -> String {
+    if text.chars().count() <= chars {
+        return text.to_owned();
+    }
+    text.chars().take(chars - 1).chain(['…']).collect()
 }
 
 /// Maximal stretches of points that are all there.
@@ -569,17 +592,19 @@ fn finish(svg: &str, title: &str, height: i32) -> String {
         if number == 0 {
             let (drawn_width, drawn_height) = (WIDTH * ZOOM, height * ZOOM);
             let title = title.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
-            text.push_str(&format!(
+            write!(
+                text,
                 "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
                  viewBox=\"0 0 {drawn_width} {drawn_height}\" role=\"img\" aria-label=\"{title}\" stroke-linejoin=\"round\">"
-            ));
+            )
+            .expect(IN_MEMORY);
         } else if let Some((before, after)) =
             line.starts_with("<polyline").then(|| line.split_once("stroke=\"#")).flatten()
         {
             let dash = after.get(..6).and_then(Style::dash_of).unwrap_or("");
             text.push_str(before);
             if !dash.is_empty() {
-                text.push_str(&format!("stroke-dasharray=\"{dash}\" "));
+                write!(text, "stroke-dasharray=\"{dash}\" ").expect(IN_MEMORY);
             }
             text.push_str("stroke=\"#");
             text.push_str(after.trim_end());

@@ -31,7 +31,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
     let left_out = services.len().saturating_sub(MOST_PANELS);
     let mut words = "Lines: median of the replications.".to_owned();
     if left_out > 0 {
-        words.push_str(&format!(" {left_out} more services, whose replicas move less, are in timeline.csv."));
+        words += &format!(" {left_out} more services, whose replicas move less, are in timeline.csv.");
     }
     Some(Picture {
         title: "Did capacity follow the load?".to_owned(),
@@ -82,7 +82,7 @@ fn panel(outcome: &StudyOutcome, service: &str, load: Option<&Bands>) -> Panel {
 fn services(outcome: &StudyOutcome) -> Vec<(String, f64)> {
     let mut services: Vec<(String, f64)> = Vec::new();
     for series in
-        outcome.strategies.iter().flat_map(|s| s.replications.first()).flat_map(|run| &run.timeline.series)
+        outcome.strategies.iter().filter_map(|s| s.replications.first()).flat_map(|run| &run.timeline.series)
     {
         if series.scope != "service" || series.metric != "replicas_ready" {
             continue;
