@@ -87,17 +87,15 @@ pub(super) fn colour_of(position: usize) -> String {
 /// The small print of every chart: what it stands on, and the scenario's note.
 fn caption(outcome: &StudyOutcome, reading: &str) -> String {
     let manifest = &outcome.manifest;
-    let mut text =
-        format!("{} · {} · simlab {}.", manifest.scenario, terminal::basis(outcome), manifest.simlab);
-    if let Some(note) = terminal::partial_note(outcome) {
-        text += &format!(" {note}.");
+    let mut lines = vec![
+        format!("{} · {} · simlab {}.", manifest.scenario, terminal::basis(outcome), manifest.simlab),
+        reading.to_owned(),
+    ];
+    if marks::drawn_at_random(outcome) {
+        lines.push("Faults are drawn at random; shown are those of the first replication.".to_owned());
     }
-    text.push('\n');
-    text.push_str(reading);
-    if let Some(note) = &manifest.note {
-        text += &format!("\n{note}");
-    }
-    text
+    lines.extend(terminal::partial_note(outcome).into_iter().chain(manifest.note.clone()));
+    lines.join("\n")
 }
 
 /// How curves over replications are drawn, in words.

@@ -169,7 +169,7 @@ fn decimals(number: f64, digits: i32, most: usize) -> usize {
     if number == 0.0 || !number.is_finite() {
         return 0;
     }
-    let magnitude = libm::floor(libm::log10(number.abs())) as i32;
+    let magnitude = libm::floor(libm::log10(number.abs()) + 1e-9) as i32;
     usize::try_from(digits - 1 - magnitude).unwrap_or(0).min(most)
 }
 

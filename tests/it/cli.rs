@@ -1,7 +1,7 @@
 //! The program as a user meets it: exit codes, streams, files.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command as Process, Stdio};
 use std::time::Duration;
@@ -245,9 +245,7 @@ fn colour_follows_the_flag_and_the_environment() {
     let desk = Desk::new();
     let coloured = |arguments: &[&str], variables: &[(&str, &str)]| {
         let mut command = desk.simlab(arguments);
-        variables.iter().for_each(|(name, value)| {
-            command.env(name, value);
-        });
+        command.envs(variables.iter().copied());
         String::from_utf8_lossy(&command.output().expect("starts").stderr).contains('\u{1b}')
     };
     let failing = ["explain", "no-such-policy"];
@@ -367,5 +365,4 @@ fn lists_and_pages_are_there() {
     let (code, page, _) = desk.run(&["man", "run"]);
     assert_eq!(code, 0);
     assert!(page.contains("simlab\\-run") || page.contains("simlab-run"));
-    std::io::stdout().flush().expect("flushes");
 }

@@ -1,7 +1,7 @@
 //! What happened to the system, as spans and instants on an axis of time.
 
 use super::picture::{Rgb, cut};
-use crate::lab::outcome::{LogEvent, StudyOutcome};
+use crate::lab::outcome::{LogEvent, Replication, StudyOutcome};
 
 /// A span (or, without an end, an instant) with its label.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +59,7 @@ pub(super) fn marks(outcome: &StudyOutcome) -> Vec<Mark> {
     }
     for (position, strategy) in outcome.strategies.iter().enumerate() {
         let Some(first) = strategy.replications.first() else { continue };
-        for mark in spans(&first.events_log, outcome.manifest.duration_s) {
+        for mark in spans(&first.events_log) {
             let same = |known: &&mut Mark| {
                 known.kind == mark.kind
                     && known.label == mark.label
@@ -76,8 +76,17 @@ pub(super) fn marks(outcome: &StudyOutcome) -> Vec<Mark> {
     marks
 }
 
-/// Pairs each start with the next end of the same subject; what never ends reaches to `end_s`.
-fn spans(log: &[LogEvent], end_s: f64) -> Vec<Mark> {
+/// Whether faults strike at different times in different replications, so that the marks are those of one run only.
+pub(super) fn drawn_at_random(outcome: &StudyOutcome) -> bool {
+    let times = |run: &Replication| -> Vec<u64> {
+        run.events_log.iter().filter(|event| event.kind == "fault").map(|event| event.t_s.to_bits()).collect()
+    };
+    let runs = outcome.strategies.first().map_or(&[][..], |strategy| &strategy.replications);
+    runs.iter().skip(1).any(|run| times(run) != times(&runs[0]))
+}
+
+/// Pairs each start with the next end of the same subject; what has no end (a crash, an action) is an instant.
+fn spans(log: &[LogEvent]) -> Vec<Mark> {
     let mut marks = Vec::new();
     for (position, event) in log.iter().enumerate() {
         let (kind, end_kind) = match event.kind {
@@ -88,10 +97,7 @@ fn spans(log: &[LogEvent], end_s: f64) -> Vec<Mark> {
         };
         let end =
             log[position..].iter().find(|later| later.kind == end_kind && later.subject == event.subject);
-        let to = match kind {
-            MarkKind::Action => None,
-            _ => Some(end.map_or(end_s, |end| end.t_s)),
-        };
+        let to = end.map(|end| end.t_s);
         let label = match kind {
             MarkKind::Rollout => format!("rollout of {}", event.subject),
             MarkKind::Action => format!("{} {}", event.subject, event.detail),

@@ -29,10 +29,12 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         legend.push(LegendEntry::Patch("offered load".to_owned(), LOAD, LOAD_OPACITY));
     }
     let left_out = services.len().saturating_sub(MOST_PANELS);
-    let mut words = "Lines: median of the replications.".to_owned();
-    if left_out > 0 {
-        words += &format!(" {left_out} more services, whose replicas move less, are in timeline.csv.");
-    }
+    let words = match left_out {
+        0 => "Lines: median of the replications.".to_owned(),
+        n => format!(
+            "Lines: median of the replications. {n} more services, which move less, are in timeline.csv."
+        ),
+    };
     Some(Picture {
         title: "Did capacity follow the load?".to_owned(),
         subtitle: format!(
