@@ -59,8 +59,9 @@ pub fn run(study: &Study, options: &RunOptions, progress: &Progress) -> Result<S
     let specs: Vec<_> =
         study.strategies.iter().map(|strategy| assemble::assemble(study, &strategy.scenario)).collect();
     // Replication by replication, so that an interrupted study has all strategies on the same seeds.
-    let jobs: Vec<(u32, usize)> =
-        (0..study.replications).flat_map(|index| (0..specs.len()).map(move |strategy| (index, strategy))).collect();
+    let jobs: Vec<(u32, usize)> = (0..study.replications)
+        .flat_map(|index| (0..specs.len()).map(move |strategy| (index, strategy)))
+        .collect();
     let results: Vec<Result<Option<Replication>, LabError>> = pool.install(|| {
         jobs.par_iter()
             .map(|&(index, strategy)| {

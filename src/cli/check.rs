@@ -7,7 +7,7 @@ use clap::Args;
 use super::console::Console;
 use super::run::OverrideArguments;
 use super::{Exit, Failure};
-use crate::scenario::Study;
+use crate::scenario::model::Study;
 
 /// Flags of `check`.
 #[derive(Args)]

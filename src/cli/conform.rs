@@ -24,12 +24,12 @@ pub(super) struct Arguments {
 
 /// Replays and counts.
 pub(super) fn conform(arguments: &Arguments, console: &Console) -> Result<Exit, Failure> {
-    let report = conform::run_path(&arguments.path).map_err(|error| Failure::new(Exit::INPUT, error))?;
+    let report = conform::run_path(&arguments.path, arguments.strict)
+        .map_err(|error| Failure::new(Exit::INPUT, error))?;
     if arguments.json {
         console.print(&format!("{:#}\n", report.json()))?;
     } else {
         console.print(&report.table())?;
     }
-    let failed = report.failed > 0 || (arguments.strict && report.skipped > 0);
-    Ok(if failed { Exit::INTERNAL } else { Exit::OK })
+    Ok(if report.is_ok() { Exit::OK } else { Exit::INTERNAL })
 }

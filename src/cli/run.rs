@@ -15,7 +15,8 @@ use super::{Exit, Failure};
 use crate::lab::outcome::StudyOutcome;
 use crate::lab::{self, Progress, RunOptions};
 use crate::report::{self, WallClock, quantity, summary, terminal};
-use crate::scenario::{Overrides, Study};
+use crate::scenario::Overrides;
+use crate::scenario::model::Study;
 
 /// Flags of `run`.
 #[derive(Args)]
@@ -46,8 +47,8 @@ pub(super) struct OverrideArguments {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Replications per strategy instead of the scenario's
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    replications: Option<u32>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    replications: Option<u64>,
     /// Run this strategy only; may be repeated
     #[arg(long = "strategy", value_name = "NAME")]
     strategies: Vec<String>,
@@ -59,7 +60,7 @@ pub(super) struct OverrideArguments {
 impl OverrideArguments {
     pub(super) fn overrides(&self) -> Overrides {
         Overrides {
-            set: self.set.clone(),
+            settings: self.set.clone(),
             seed: self.seed,
             replications: self.replications,
             strategies: self.strategies.clone(),

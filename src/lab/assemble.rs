@@ -5,9 +5,9 @@
 use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
-    Arrivals, CacheSpec, CallSpec, ConnectionPoolSpec, CpuMode, EdgeSpec, FaultSpec, Limits, NO_RING, ObjectiveSpec,
-    Op, Operation, Order, PoolSpec, Rate, RolloutSpec, ServiceSpec, SourceSpec, Spec, Target, Trouble, VersionSpec,
-    When,
+    Arrivals, CacheSpec, CallSpec, ConnectionPoolSpec, CpuMode, EdgeSpec, FaultSpec, Limits, NO_RING,
+    ObjectiveSpec, Op, Operation, Order, PoolSpec, Rate, RolloutSpec, ServiceSpec, SourceSpec, Spec, Target,
+    Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -56,7 +56,11 @@ impl<'a> Assembly<'a> {
             end,
             horizon: horizon(end, scenario),
             resolution: study.resolution,
-            zones: if scenario.zones.is_empty() { vec!["everywhere".to_owned()] } else { scenario.zones.clone() },
+            zones: if scenario.zones.is_empty() {
+                vec!["everywhere".to_owned()]
+            } else {
+                scenario.zones.clone()
+            },
             latency: latency(scenario),
             pools: scenario.node_pools.iter().map(pool).collect(),
             services,
@@ -65,7 +69,11 @@ impl<'a> Assembly<'a> {
             calls: self.calls,
             rings: self.rings,
             faults: scenario.faults.iter().map(fault).collect(),
-            actions: scenario.actions.iter().map(|action| (action.at, operation(action, &self.entries))).collect(),
+            actions: scenario
+                .actions
+                .iter()
+                .map(|action| (action.at, operation(action, &self.entries)))
+                .collect(),
             rollouts: scenario.rollouts.iter().map(rollout).collect(),
             objective: ObjectiveSpec {
                 availability: study.objective.availability,
@@ -86,7 +94,8 @@ impl<'a> Assembly<'a> {
         let service = &self.scenario.services[index];
         let instance = &service.instance;
         let endpoints = service.endpoints.iter().zip(self.entries[index].clone());
-        let endpoints: Vec<(String, u16)> = endpoints.map(|(endpoint, entry)| (endpoint.name.clone(), entry)).collect();
+        let endpoints: Vec<(String, u16)> =
+            endpoints.map(|(endpoint, entry)| (endpoint.name.clone(), entry)).collect();
         for (endpoint, (_, entry)) in service.endpoints.iter().zip(&endpoints) {
             assert_eq!(self.ops.len(), usize::from(*entry), "programs lie where their entries say");
             self.program(&endpoint.steps);
@@ -144,7 +153,9 @@ impl<'a> Assembly<'a> {
         let entry = self.ops.len() as u16;
         self.program(&source.steps);
         let direct = match &self.ops[usize::from(entry)..] {
-            [Op::Call(call), Op::End] if source.deadline.is_none() && self.calls[*call as usize].probability >= 1.0 => {
+            [Op::Call(call), Op::End]
+                if source.deadline.is_none() && self.calls[*call as usize].probability >= 1.0 =>
+            {
                 Some(*call)
             }
             _ => None,
@@ -274,7 +285,10 @@ fn latency(scenario: &written::Scenario) -> Vec<crate::random::law::Law> {
             None => &network.cross_zone,
         }
     };
-    (0..=zones).flat_map(|from| (0..=zones).map(move |to| (from, to))).map(|(from, to)| between(from, to).clone()).collect()
+    (0..=zones)
+        .flat_map(|from| (0..=zones).map(move |to| (from, to)))
+        .map(|(from, to)| between(from, to).clone())
+        .collect()
 }
 
 fn pool(pool: &written::NodePool) -> PoolSpec {
@@ -372,13 +386,17 @@ fn fault(fault: &written::Fault) -> FaultSpec {
             written::Trouble::Slow(at, factor) => Trouble::Slow(target(at), *factor),
             written::Trouble::ErrorRate(at, rate) => Trouble::ErrorRate(target(at), *rate),
             written::Trouble::Hang(at) => Trouble::Hang(target(at)),
-            written::Trouble::NodeLoss { pool, count } => Trouble::NodeLoss { pool: *pool as u32, count: *count },
+            written::Trouble::NodeLoss { pool, count } => {
+                Trouble::NodeLoss { pool: *pool as u32, count: *count }
+            }
             written::Trouble::ZoneLoss { zone } => Trouble::ZoneLoss(*zone as u32),
             written::Trouble::Partition { between } => {
                 let (a, b) = pair(between);
                 Trouble::Partition(a, b)
             }
-            written::Trouble::PacketLoss { between, rate } => Trouble::PacketLoss(between.as_ref().map(pair), *rate),
+            written::Trouble::PacketLoss { between, rate } => {
+                Trouble::PacketLoss(between.as_ref().map(pair), *rate)
+            }
             written::Trouble::AddedLatency { between, latency } => {
                 Trouble::AddedLatency(between.as_ref().map(pair), latency.clone())
             }

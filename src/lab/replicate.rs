@@ -15,7 +15,12 @@ use crate::world::{self, Decision, RunReport};
 use super::outcome::{LogEvent, PercentileCurve, Replication, Series, Timeline};
 
 /// Runs replication number `index` of one strategy.
-pub(super) fn replicate(study: &Study, spec: &Spec, index: u32, progress: &Handle) -> Result<Replication, Stop> {
+pub(super) fn replicate(
+    study: &Study,
+    spec: &Spec,
+    index: u32,
+    progress: &Handle,
+) -> Result<Replication, Stop> {
     let seed = seed_of(study.seed, index);
     let report = world::run(spec, seed, progress)?;
     // A run that ended early or drained longer still counts as one duration of progress.
@@ -82,6 +87,6 @@ fn decision(decision: Decision) -> Value {
 const MIN_EXCEEDANCES: u64 = 10;
 
 const PERCENTILES: [f64; 26] = [
-    1.0, 5.0, 10.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0, 70.0, 75.0, 80.0, 85.0, 90.0, 92.5, 95.0, 96.0, 97.0, 98.0, 99.0,
-    99.5, 99.8, 99.9, 99.95, 99.98, 99.99,
+    1.0, 5.0, 10.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0, 70.0, 75.0, 80.0, 85.0, 90.0, 92.5, 95.0, 96.0, 97.0,
+    98.0, 99.0, 99.5, 99.8, 99.9, 99.95, 99.98, 99.99,
 ];

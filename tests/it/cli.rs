@@ -103,7 +103,6 @@ fn wrong_flags_exit_with_2() {
         &["run", "tiny.toml", "--nonsense"],
         &["run", "tiny.toml", "--threads", "0"],
         &["run", "tiny.toml", "--replications", "0"],
-        &["run", "tiny.toml", "--replications", "1000000000000"],
         &["run", "tiny.toml", "--seed", "-1"],
         &["run", "tiny.toml", "--color", "purple"],
         &["run", "tiny.toml", "--json", "--quiet"],
@@ -129,6 +128,10 @@ fn a_missing_file_exits_with_3_and_writes_nothing() {
         assert!(!desk.path("results").exists());
     }
     assert_eq!(desk.run(&["conform", "missing"]).0, 3);
+    let (code, _, stderr) = desk.run(&["run", "tiny.toml", "--replications", "1000000000000"]);
+    assert_eq!(code, 3, "{stderr}");
+    assert!(stderr.contains("replications"), "{stderr}");
+    assert!(!desk.path("results").exists());
 }
 
 #[test]
