@@ -18,6 +18,7 @@ pub mod terminal;
 use crate::lab::outcome::StudyOutcome;
 
 pub use summary::WallClock;
+pub use tables::timeline_csv_within;
 
 /// One file of a results folder.
 #[derive(Clone, Debug)]

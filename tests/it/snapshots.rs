@@ -109,6 +109,22 @@ fn tables() {
 }
 
 #[test]
+fn a_huge_timeline_keeps_one_run_and_the_bands() {
+    let outcome = sample::outcome(3);
+    let whole = String::from_utf8(report::timeline_csv_within(&outcome, usize::MAX)).expect("text");
+    let thinned = String::from_utf8(report::timeline_csv_within(&outcome, 1000)).expect("text");
+    let count = |text: &str, replication: &str| {
+        text.lines().filter(|line| line.split(',').nth(1) == Some(replication)).count()
+    };
+    assert_eq!(count(&thinned, "0"), count(&whole, "0"));
+    assert_eq!(count(&thinned, "1"), 0);
+    for band in ["min", "median", "max"] {
+        assert_eq!(count(&thinned, band), count(&whole, "0"));
+        assert_eq!(count(&whole, band), 0);
+    }
+}
+
+#[test]
 fn json_documents() {
     let outcome = sample::outcome(2);
     let files = files(&outcome);
