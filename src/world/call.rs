@@ -72,7 +72,7 @@ const RETRY_SALT: u64 = 0x7265_7472_792d_736c;
 
 impl World<'_> {
     /// Makes call number `call` with the draws under `key`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn place(
         &mut self,
         now: Time,
@@ -94,6 +94,7 @@ impl World<'_> {
         }
     }
 
+    #[inline(never)]
     fn open_call(&mut self, now: Time, queue: &mut Queue, call: u32, key: u64, origin: Origin) -> Flow {
         if let Some(budget) = &mut self.outbounds[origin.outbound as usize].budget {
             budget.deposit(now);
@@ -190,7 +191,7 @@ impl World<'_> {
     }
 
     /// Picks an endpoint and sends one attempt; false if the client knows no endpoint.
-    #[inline]
+    #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "the hot path hands registers on, not a struct")]
     fn send(
         &mut self,
@@ -241,6 +242,7 @@ impl World<'_> {
         Ok(true)
     }
 
+    #[inline(never)]
     fn note_side(&mut self, frame: u32, origin: Origin, state: u32) {
         let mut side = Side { call: state, request: origin.request, tag: origin.tag, ..Side::EMPTY };
         if self.tracks_children && origin.parent != NIL {
@@ -265,7 +267,7 @@ impl World<'_> {
     }
 
     /// The caller of `frame` learns how it ended (answer, timeout); what follows is its business.
-    #[inline]
+    #[inline(always)]
     pub(super) fn hear(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
         let frame = &mut self.frames[slot];
         frame.flags &= !AWAITED;
@@ -395,7 +397,7 @@ impl World<'_> {
     }
 
     /// A call has come back to its caller with `class`: the parent goes on, or the request is over.
-    #[inline]
+    #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "the hot path hands registers on, not a struct")]
     fn settle(
         &mut self,
@@ -426,7 +428,7 @@ impl World<'_> {
                 return Ok(());
             }
             frame.pc += 1;
-            return self.advance(now, queue, parent);
+            return self.advance_any(now, queue, parent);
         }
         if frame.slack > 0 {
             frame.slack -= 1;
@@ -514,7 +516,7 @@ impl World<'_> {
     }
 
     /// Frees a frame that nothing refers to any more.
-    #[inline]
+    #[inline(always)]
     pub(super) fn release_if_loose(&mut self, slot: u32) {
         if self.frames[slot].is_loose() {
             if self.has_sides {

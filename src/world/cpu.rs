@@ -86,28 +86,32 @@ impl Shared {
 
 impl World<'_> {
     /// `slot` needs a core for `demand`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn run_on_cpu(&mut self, now: Time, queue: &mut Queue, slot: u32, demand: Duration) {
         if self.has_sides {
             self.sides[slot as usize].cpu += demand.0;
         }
         let frame = &mut self.frames[slot];
         frame.flags |= ON_CPU;
+        let instance = &mut self.instances[frame.instance as usize];
+        if !instance.dedicated || instance.hung {
+            return self.run_on_cpu_shared(now, queue, slot, demand);
+        }
+        instance.set_running(now, instance.running + 1);
+        frame.flags |= EVENT;
+        queue.push(now + demand, Payload::new(STEP, slot));
+    }
+
+    /// The same where cores are not always free.
+    #[inline(never)]
+    fn run_on_cpu_shared(&mut self, now: Time, queue: &mut Queue, slot: u32, demand: Duration) {
+        let frame = &mut self.frames[slot];
         let index = frame.instance;
         let instance = &mut self.instances[index as usize];
         let service = &self.services[instance.service as usize];
         match service.cpu {
-            CpuMode::Dedicated => {
-                instance.set_running(now, instance.running + 1);
-                if instance.hung {
-                    instance.more.held.push((slot, demand));
-                    return;
-                }
-                frame.flags |= EVENT;
-                queue.push(now + demand, Payload::new(STEP, slot));
-            }
-            CpuMode::Fifo => {
-                if instance.running < service.cores {
+            CpuMode::Dedicated | CpuMode::Fifo => {
+                if service.cpu == CpuMode::Dedicated || instance.running < service.cores {
                     instance.set_running(now, instance.running + 1);
                     if instance.hung {
                         instance.more.held.push((slot, demand));
@@ -144,16 +148,16 @@ impl World<'_> {
     }
 
     /// A core of `index` is free again (dedicated and first come, first served).
-    #[inline]
+    #[inline(always)]
     pub(super) fn core_free(&mut self, now: Time, queue: &mut Queue, index: u32) {
         let instance = &mut self.instances[index as usize];
         instance.set_running(now, instance.running - 1);
-        if instance.more.cpu_lane.head != NIL {
+        if !instance.dedicated {
             self.next_on_core(now, queue, index);
         }
     }
 
-    #[cold]
+    #[inline(never)]
     fn next_on_core(&mut self, now: Time, queue: &mut Queue, index: u32) {
         loop {
             let lane = &mut self.instances[index as usize].more.cpu_lane;
@@ -210,7 +214,7 @@ impl World<'_> {
                     let frame = &mut self.frames[slot];
                     frame.flags &= !ON_CPU;
                     frame.pc += 1;
-                    self.advance(now, queue, slot)?;
+                    self.advance_any(now, queue, slot)?;
                 }
                 _ => break,
             }

@@ -120,6 +120,7 @@ impl World<'_> {
         state.living.push(index);
         let outbounds = self.outbounds.len() as u32;
         let mut instance = Instance::new(service, ordinal, version, outbounds, now);
+        instance.dedicated = spec.cpu == CpuMode::Dedicated;
         instance.more.limiter = spec.limiter.as_ref().map(|settings| settings.build(now));
         instance.more.shared = (spec.cpu == CpuMode::Shared).then(|| Shared::new(spec.cores, now));
         instance.more.lanes = vec![Lane::EMPTY; self.spec.priorities.len().saturating_sub(1)];

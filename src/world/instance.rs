@@ -56,6 +56,8 @@ pub(super) struct Instance {
     pub(super) silent: bool,
     /// Demand is not multiplied by anything at present.
     pub(super) plain: bool,
+    /// There are never more runnable steps than cores.
+    pub(super) dedicated: bool,
     /// The queue is being worked on; nested departures leave it alone.
     dispatching: bool,
     pub(super) more: Box<More>,
@@ -120,6 +122,7 @@ impl Instance {
             hung: false,
             silent: false,
             plain: false,
+            dedicated: false,
             dispatching: false,
             more: Box::new(More {
                 node: NIL,
@@ -146,7 +149,7 @@ impl Instance {
     /// Changes the number of cores in use.
     #[inline]
     pub(super) fn set_running(&mut self, now: Time, running: u32) {
-        self.cpu_ns += u64::from(self.running) * (now - self.cpu_since).0;
+        self.cpu_ns += u64::from(self.running) * (now.0 - self.cpu_since.0);
         self.cpu_since = now;
         self.running = running;
     }
@@ -177,7 +180,7 @@ const PATIENCE_SALT: u64 = 0x7061_7469_656e_6365;
 
 impl World<'_> {
     /// The request of `slot` reaches its instance.
-    #[inline]
+    #[inline(always)]
     pub(super) fn arrive(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let frame = &mut self.frames[slot];
         frame.arrived = now;
@@ -275,6 +278,7 @@ impl World<'_> {
         Ok(())
     }
 
+    #[inline(always)]
     fn enqueue(&mut self, now: Time, queue: &mut Queue, slot: u32) {
         let frame = &mut self.frames[slot];
         frame.flags |= QUEUED;
@@ -305,6 +309,7 @@ impl World<'_> {
     }
 
     /// The next waiting attempt that still wants to be served.
+    #[inline(always)]
     fn dequeue(&mut self, index: u32) -> Option<u32> {
         loop {
             let instance = &mut self.instances[index as usize];
@@ -335,6 +340,7 @@ impl World<'_> {
     }
 
     /// Starts waiting attempts while there are free workers.
+    #[inline(always)]
     pub(super) fn dispatch(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
         let instance = &mut self.instances[index as usize];
         if instance.dispatching {
@@ -354,7 +360,7 @@ impl World<'_> {
     }
 
     /// A worker takes `slot`.
-    #[inline]
+    #[inline(always)]
     fn start(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let frame = &mut self.frames[slot];
         frame.flags |= STARTED;
@@ -369,6 +375,7 @@ impl World<'_> {
     }
 
     /// The request of `slot` meets the version of its instance.
+    #[inline(never)]
     fn note_version(&mut self, slot: u32) {
         let instance = &self.instances[self.frames[slot].instance as usize];
         let Some(at) = self.spec.services[instance.service as usize].version_slot else { return };
@@ -387,7 +394,7 @@ impl World<'_> {
 
     /// `slot` leaves its instance, whatever it was doing there: its worker, core, connections and place in the queue are
     /// free again.
-    #[inline]
+    #[inline(always)]
     pub(super) fn leave(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let frame = &mut self.frames[slot];
         let (index, flags) = (frame.instance, frame.flags);

@@ -98,11 +98,16 @@ const REPLY_SALT: u64 = 0x6e65_742d_7265_706c;
 
 impl World<'_> {
     /// Sends the request of `slot` to its instance.
-    #[inline]
+    #[inline(always)]
     pub(super) fn transmit(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         if self.network.quiet {
             return self.arrive(now, queue, slot);
         }
+        self.transmit_far(now, queue, slot)
+    }
+
+    #[inline(never)]
+    fn transmit_far(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         match self.message_delay(slot, REQUEST_SALT) {
             Some(Duration::ZERO) => self.arrive(now, queue, slot),
             delay => self.travel(now, queue, slot, TRANSMIT, delay),
@@ -110,11 +115,16 @@ impl World<'_> {
     }
 
     /// Sends the answer of `slot` to its caller.
-    #[inline]
+    #[inline(always)]
     pub(super) fn reply(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
         if self.network.quiet {
             return self.hear(now, queue, slot, class);
         }
+        self.reply_far(now, queue, slot, class)
+    }
+
+    #[inline(never)]
+    fn reply_far(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
         match self.message_delay(slot, REPLY_SALT) {
             Some(Duration::ZERO) => self.hear(now, queue, slot, class),
             delay => {

@@ -8,7 +8,7 @@ use crate::time::{Duration, Time};
 
 use super::call::Origin;
 use super::control::Control;
-use super::frame::{AWAITED, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, OWED};
+use super::frame::{AWAITED, ENDED, EVENT, Frame, INSIDE, LINKED, NIL, ON_CPU, OWED};
 use super::instance::Lane;
 use super::spec::{CpuMode, NO_RING, Op};
 use super::{Flow, STEP, World};
@@ -33,8 +33,26 @@ const CHOICE_SALT: u64 = 0x6368_6f69_6365_2d73;
 const ERROR_SALT: u64 = 0x6572_726f_722d_736c;
 
 impl World<'_> {
-    /// Runs the program of `slot` until it has to wait for something.
+    /// Runs the program of `slot` until it has to wait for something. The common first step, work on a free core, is
+    /// done in line; everything else is a call.
+    #[inline(always)]
     pub(super) fn advance(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        let spec = self.spec;
+        let Frame { pc, key, instance, .. } = self.frames[slot];
+        if let Op::Cpu(request, None) = &spec.ops[pc as usize]
+            && self.instances[instance as usize].plain
+        {
+            let demand = request.sample_duration(&mut Key(key ^ self.op_salts[pc as usize]).rng());
+            if demand > Duration::ZERO {
+                self.run_on_cpu(now, queue, slot, demand);
+                return Ok(());
+            }
+        }
+        self.advance_any(now, queue, slot)
+    }
+
+    /// [`Self::advance`] without the short cut.
+    pub(super) fn advance_any(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let spec = self.spec;
         loop {
             let frame = &mut self.frames[slot];
@@ -133,7 +151,6 @@ impl World<'_> {
     }
 
     /// Length of the present step: the request's part, the same for every attempt, times the attempt's own factor.
-    #[inline]
     fn draw(&self, slot: u32, key: u64, pc: u16, request: &Law, attempt: Option<&Law>) -> Duration {
         let key = Key(key ^ self.op_salts[pc as usize]);
         let Some(attempt) = attempt else {
@@ -171,17 +188,12 @@ impl World<'_> {
     }
 
     /// Work or waiting of `slot` ends.
-    #[inline]
+    #[inline(always)]
     pub(super) fn on_step(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let frame = &mut self.frames[slot];
         frame.flags &= !EVENT;
         if frame.has(ENDED) {
-            if frame.has(AWAITED) {
-                // Its machine went away without a word, and the caller has no timeout.
-                return self.broken(now, queue, slot);
-            }
-            self.release_if_loose(slot);
-            return Ok(());
+            return self.step_of_the_dead(now, queue, slot);
         }
         if frame.has(ON_CPU) {
             if frame.has(OWED) {
@@ -199,12 +211,32 @@ impl World<'_> {
             frame.flags &= !ON_CPU;
             self.core_free(now, queue, index as u32);
         }
-        self.frames[slot].pc += 1;
-        self.advance(now, queue, slot)
+        let frame = &mut self.frames[slot];
+        frame.pc += 1;
+        if matches!(self.spec.ops[frame.pc as usize], Op::End) {
+            return self.finish_here(now, queue, slot, Class::Success);
+        }
+        self.advance_any(now, queue, slot)
+    }
+
+    /// The event of a step that nobody is interested in any more.
+    #[cold]
+    fn step_of_the_dead(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        if self.frames[slot].has(AWAITED) {
+            // Its machine went away without a word, and the caller has no timeout.
+            return self.broken(now, queue, slot);
+        }
+        self.release_if_loose(slot);
+        Ok(())
     }
 
     /// The program of `slot` is over (or cannot go on): leave, answer.
     pub(super) fn finish(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
+        self.finish_here(now, queue, slot, class)
+    }
+
+    #[inline(always)]
+    fn finish_here(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
         let frame = &mut self.frames[slot];
         if frame.instance == NIL {
             return self.finish_root(now, queue, slot, class);
@@ -227,6 +259,7 @@ impl World<'_> {
     }
 
     /// A request at its client is over.
+    #[inline(never)]
     fn finish_root(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
         let frame = &mut self.frames[slot];
         frame.flags |= ENDED;
@@ -254,10 +287,16 @@ impl World<'_> {
     fn verdict(&self, slot: u32) -> Class {
         let frame = &self.frames[slot];
         let instance = &self.instances[frame.instance as usize];
-        let service = &self.services[instance.service as usize];
-        if !service.fallible {
+        if !self.services[instance.service as usize].fallible {
             return Class::Success;
         }
+        self.judged(slot)
+    }
+
+    #[cold]
+    fn judged(&self, slot: u32) -> Class {
+        let frame = &self.frames[slot];
+        let instance = &self.instances[frame.instance as usize];
         let version = &self.spec.services[instance.service as usize].versions[instance.version as usize];
         let good =
             instance.more.errors.iter().fold(1.0 - version.error_rate, |good, rate| good * (1.0 - rate));
@@ -365,7 +404,7 @@ impl World<'_> {
                 continue;
             }
             frame.pc += 1;
-            return self.advance(now, queue, next);
+            return self.advance_any(now, queue, next);
         }
     }
 

@@ -149,7 +149,7 @@ impl World<'_> {
     }
 
     /// Schedules the next arrival of a source, if there is one before the end.
-    #[inline]
+    #[inline(always)]
     fn schedule_arrival(&mut self, now: Time, queue: &mut Queue, index: usize) {
         let (spec, source) = (&self.spec.sources[index], &mut self.sources[index]);
         let next = if source.cursor.constant_gap > 0.0 && matches!(spec.arrivals, Arrivals::Poisson(_)) {
@@ -172,7 +172,7 @@ impl World<'_> {
     }
 
     /// A request of an open loop begins.
-    #[inline]
+    #[inline(always)]
     pub(super) fn on_arrival(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
         let number = self.sources[index as usize].arrivals;
         let key = self.sources[index as usize].key.with(number);
@@ -201,7 +201,7 @@ impl World<'_> {
         self.begin_request(now, queue, index, key, user)
     }
 
-    #[inline]
+    #[inline(always)]
     fn begin_request(&mut self, now: Time, queue: &mut Queue, index: usize, key: Key, user: u32) -> Flow {
         let (spec, source) = (&self.spec.sources[index], &mut self.sources[index]);
         source.arrivals += 1;
@@ -262,7 +262,7 @@ impl World<'_> {
         if spec.deadline != NO_RING {
             self.rings[spec.deadline as usize].arm(now, slot, queue);
         }
-        self.advance(now, queue, slot)
+        self.advance_any(now, queue, slot)
     }
 
     /// The source's own hold on the record ends; calls in flight keep it.
@@ -272,7 +272,7 @@ impl World<'_> {
     }
 
     /// A request is over for its user.
-    #[inline]
+    #[inline(always)]
     pub(super) fn root_done(
         &mut self,
         now: Time,
@@ -307,6 +307,7 @@ impl World<'_> {
     }
 
     /// Version bookkeeping, and the user thinks about the answer.
+    #[inline(never)]
     fn request_over(
         &mut self,
         now: Time,

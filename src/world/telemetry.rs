@@ -36,7 +36,7 @@ impl Integral {
 
     #[inline]
     fn advance(&mut self, now: Time) {
-        self.area += u128::from(self.level) * u128::from((now - self.since).0);
+        self.area += u128::from(self.level) * u128::from(now.0 - self.since.0);
         self.since = now;
     }
 
