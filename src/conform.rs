@@ -38,5 +38,11 @@ pub struct Adapter {
 }
 
 /// Every adapter, by family of policies.
-pub const ADAPTERS: &[&[Adapter]] =
-    &[autoscaler::ADAPTERS, balancer::ADAPTERS, breaker::ADAPTERS, limiter::ADAPTERS, retry::ADAPTERS, rollout::ADAPTERS];
+pub const ADAPTERS: &[&[Adapter]] = &[
+    autoscaler::ADAPTERS,
+    balancer::ADAPTERS,
+    breaker::ADAPTERS,
+    limiter::ADAPTERS,
+    retry::ADAPTERS,
+    rollout::ADAPTERS,
+];

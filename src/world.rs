@@ -160,7 +160,8 @@ impl Model for World<'_> {
 impl<'a> World<'a> {
     fn new(spec: &'a Spec, seed: u64) -> Self {
         let retries = |edges: &[spec::EdgeSpec]| edges.iter().any(|edge| edge.is_stateful() || edge.cancel);
-        let nested = spec.services.iter().any(|service| !service.edges.is_empty() || service.limiter.is_some());
+        let nested =
+            spec.services.iter().any(|service| !service.edges.is_empty() || service.limiter.is_some());
         let stateful = spec.services.iter().any(|service| retries(&service.edges))
             || spec.sources.iter().any(|source| retries(&source.edges));
         let users = spec.sources.iter().any(|source| matches!(source.arrivals, spec::Arrivals::Users { .. }));
@@ -212,7 +213,8 @@ impl<'a> World<'a> {
                 spec::Trouble::ErrorRate(target, _) => target.service as usize == index,
                 _ => false,
             };
-            let outage = |what: &spec::Trouble| matches!(what, spec::Trouble::Outage(at) if *at as usize == index);
+            let outage =
+                |what: &spec::Trouble| matches!(what, spec::Trouble::Outage(at) if *at as usize == index);
             let guarded =
                 kills || service.limiter.is_some() || spec.faults.iter().any(|fault| outage(&fault.what));
             let fallible = service.versions.iter().any(|version| version.error_rate > 0.0)

@@ -50,7 +50,12 @@ impl Ring {
     /// tells whether the owner still waits for a timer due at the given instant; others are dropped. Before `None` the
     /// ring is armed again for its oldest live timer.
     #[inline]
-    pub fn expire(&mut self, now: Time, queue: &mut Queue, mut live: impl FnMut(u32, Time) -> bool) -> Option<u32> {
+    pub fn expire(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        mut live: impl FnMut(u32, Time) -> bool,
+    ) -> Option<u32> {
         while let Some(&(due, stamp)) = self.entries.front() {
             let owner = (stamp & 0x00ff_ffff) as u32;
             if !live(owner, Time(due)) {

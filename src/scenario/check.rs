@@ -295,7 +295,10 @@ impl<'a> Check<'a> {
     fn law_in(&mut self, piece: Range<usize>, text: &str, place: Place, dimension: Dimension) -> Law {
         let whole = self.files.inside(place, text, piece.clone());
         let files = &mut *self.files;
-        let mut read = |path: &str| files.data(place.file, path).map(str::to_owned);
+        let mut read = |path: &str| match files.data(place.file, path) {
+            Ok(text) => Ok(text.as_bytes().to_vec()),
+            Err(reason) => Err(UnitError::new(reason)),
+        };
         match Law::parse(&text[piece.clone()], dimension, &mut read) {
             Ok(law) => law,
             Err(UnitError { at: None, message, hint }) => {
@@ -312,7 +315,7 @@ impl<'a> Check<'a> {
     /// A law of durations.
     fn law(&mut self, text: &Spanned<LawText>) -> Law {
         let LawText(law) = &text.value;
-        self.law_in(0..law.len(), law, text.place, Dimension::Duration)
+        self.law_in(0..law.len(), law, text.place, Dimension::Time)
     }
 
     fn law_or_zero(&mut self, text: Option<&Spanned<LawText>>) -> Law {

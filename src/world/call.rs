@@ -73,14 +73,25 @@ const RETRY_SALT: u64 = 0x7265_7472_792d_736c;
 impl World<'_> {
     /// Makes call number `call` with the draws under `key`.
     #[inline]
-    pub(super) fn place(&mut self, now: Time, queue: &mut Queue, call: u32, key: u64, origin: Origin) -> Flow {
+    pub(super) fn place(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        call: u32,
+        key: u64,
+        origin: Origin,
+    ) -> Flow {
         let outbound = &mut self.outbounds[origin.outbound as usize];
         outbound.firsts += 1;
         if outbound.stateful {
             return self.open_call(now, queue, call, key, origin);
         }
         let sent = self.send(now, queue, call, key, 0, origin, NIL)?;
-        if sent { Ok(()) } else { self.settle(now, queue, origin.parent, origin.parent_pc, origin, now, Class::Failure) }
+        if sent {
+            Ok(())
+        } else {
+            self.settle(now, queue, origin.parent, origin.parent_pc, origin, now, Class::Failure)
+        }
     }
 
     fn open_call(&mut self, now: Time, queue: &mut Queue, call: u32, key: u64, origin: Origin) -> Flow {
@@ -124,7 +135,12 @@ impl World<'_> {
                     Admit::Now(permit) | Admit::At(_, permit) => self.calls[slot].breaker = permit,
                     Admit::Reject { .. } => {
                         self.telemetry.breaker_rejections += 1;
-                        return self.attempt_failed(now, queue, slot, Outcome::new(Class::Rejected, Duration::ZERO));
+                        return self.attempt_failed(
+                            now,
+                            queue,
+                            slot,
+                            Outcome::new(Class::Rejected, Duration::ZERO),
+                        );
                     }
                 }
             }
@@ -326,7 +342,8 @@ impl World<'_> {
         if wanted && let Some(retry) = &self.outbounds[state.outbound as usize].retry {
             let tag = attempt_tag(state.tag, state.attempt);
             let mut rng = Key(state.key ^ RETRY_SALT ^ u64::from(tag)).rng();
-            if let Retry::After(delay) = retry.on_failure(now, state.attempt, state.delay, &outcome, &mut rng) {
+            if let Retry::After(delay) = retry.on_failure(now, state.attempt, state.delay, &outcome, &mut rng)
+            {
                 let budget = &mut self.outbounds[state.outbound as usize].budget;
                 if budget.as_mut().is_none_or(|budget| budget.withdraw(now)) {
                     let state = &mut self.calls[slot];
@@ -526,15 +543,10 @@ impl World<'_> {
     pub(super) fn event_over(&mut self, slot: u32) {
         self.frames[slot].flags &= !EVENT;
     }
-
 }
 
 /// Tag of an attempt below attempts tagged `tag`; first attempts of first attempts are 0.
 #[inline]
 const fn attempt_tag(tag: u32, attempt: u32) -> u32 {
-    if tag == 0 && attempt == 0 {
-        0
-    } else {
-        (Key(tag as u64).with(attempt as u64 + 1).0 >> 32) as u32 | 1
-    }
+    if tag == 0 && attempt == 0 { 0 } else { (Key(tag as u64).with(attempt as u64 + 1).0 >> 32) as u32 | 1 }
 }

@@ -58,7 +58,8 @@ pub(super) enum Control {
 impl World<'_> {
     /// Schedules a rare event.
     pub(super) fn schedule(&mut self, queue: &mut Queue, at: Time, control: Control) {
-        let slot = self.controls.insert(Some(control)).expect("2^24 rare events are never pending at one moment");
+        let slot =
+            self.controls.insert(Some(control)).expect("2^24 rare events are never pending at one moment");
         queue.push(at, Payload::new(CONTROL, slot));
     }
 
@@ -223,7 +224,12 @@ impl World<'_> {
             Operation::Throttle(source, share) => {
                 self.sources[source as usize].share = share;
                 let name = self.spec.sources[source as usize].name.clone();
-                self.telemetry.log(now, "action", name, format!("lets {:.0} % of the requests in", share * 100.0));
+                self.telemetry.log(
+                    now,
+                    "action",
+                    name,
+                    format!("lets {:.0} % of the requests in", share * 100.0),
+                );
                 Ok(())
             }
             Operation::KillSwitch(entry, on) => {
@@ -232,7 +238,12 @@ impl World<'_> {
                     self.killed.push(entry);
                 }
                 let name = self.endpoint_name(entry);
-                self.telemetry.log(now, "action", name, if on { "switched off" } else { "switched on" }.to_owned());
+                self.telemetry.log(
+                    now,
+                    "action",
+                    name,
+                    if on { "switched off" } else { "switched on" }.to_owned(),
+                );
                 Ok(())
             }
         }

@@ -178,7 +178,8 @@ impl World<'_> {
     }
 
     fn arm_shared(&mut self, queue: &mut Queue, index: u32) {
-        let shared = self.instances[index as usize].more.shared.as_mut().expect("a shared instance has its state");
+        let shared =
+            self.instances[index as usize].more.shared.as_mut().expect("a shared instance has its state");
         if let Some(due) = shared.due()
             && due < shared.armed
         {
@@ -280,7 +281,11 @@ impl World<'_> {
         let frame = &mut self.frames[slot];
         frame.flags &= !OWED;
         let more = &mut self.instances[frame.instance as usize].more;
-        let owed = more.owed.iter().filter(|(owner, _)| *owner == slot).fold(Duration::ZERO, |sum, (_, lost)| sum + *lost);
+        let owed = more
+            .owed
+            .iter()
+            .filter(|(owner, _)| *owner == slot)
+            .fold(Duration::ZERO, |sum, (_, lost)| sum + *lost);
         more.owed.retain(|(owner, _)| *owner != slot);
         if self.instances[frame.instance as usize].hung {
             let more = &mut self.instances[frame.instance as usize].more;

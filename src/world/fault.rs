@@ -54,7 +54,10 @@ impl World<'_> {
     /// How many things a drawn fault can strike on their own.
     fn target_count(&self, what: &Trouble) -> u32 {
         match what {
-            Trouble::Crash(target) | Trouble::Slow(target, _) | Trouble::ErrorRate(target, _) | Trouble::Hang(target) => {
+            Trouble::Crash(target)
+            | Trouble::Slow(target, _)
+            | Trouble::ErrorRate(target, _)
+            | Trouble::Hang(target) => {
                 target.count.unwrap_or(self.spec.services[target.service as usize].replicas)
             }
             Trouble::NodeLoss { count, .. } => *count,
@@ -113,7 +116,8 @@ impl World<'_> {
     pub(super) fn repaired(&mut self, now: Time, queue: &mut Queue, index: u32, target: u32) -> Flow {
         let fault = &self.spec.faults[index as usize];
         let When::Drawn { mtbf, .. } = &fault.when else { return Ok(()) };
-        let struck: Vec<u32> = self.faults[index as usize].victims[target as usize].take().into_iter().collect();
+        let struck: Vec<u32> =
+            self.faults[index as usize].victims[target as usize].take().into_iter().collect();
         self.apply(now, queue, &fault.what, &struck, false)?;
         let up = mtbf.sample_duration(&mut self.faults[index as usize].streams[target as usize]);
         if now < self.spec.end {
@@ -131,9 +135,10 @@ impl World<'_> {
     /// What a scheduled fault strikes: the oldest ready instances, the first nodes.
     fn targets(&self, what: &Trouble) -> Vec<u32> {
         match what {
-            Trouble::Crash(target) | Trouble::Slow(target, _) | Trouble::ErrorRate(target, _) | Trouble::Hang(target) => {
-                self.ready_instances(*target)
-            }
+            Trouble::Crash(target)
+            | Trouble::Slow(target, _)
+            | Trouble::ErrorRate(target, _)
+            | Trouble::Hang(target) => self.ready_instances(*target),
             Trouble::NodeLoss { pool, count } => {
                 let alive = |&node: &u32| {
                     let node = &self.nodes[node as usize];
@@ -142,7 +147,8 @@ impl World<'_> {
                 (0..self.nodes.len() as u32).filter(alive).take(*count as usize).collect()
             }
             Trouble::ZoneLoss(zone) => {
-                let inside = |&node: &u32| self.nodes[node as usize].zone == *zone && self.nodes[node as usize].alive;
+                let inside =
+                    |&node: &u32| self.nodes[node as usize].zone == *zone && self.nodes[node as usize].alive;
                 (0..self.nodes.len() as u32).filter(inside).collect()
             }
             _ => Vec::new(),
@@ -162,7 +168,8 @@ impl World<'_> {
                 self.ready_instances(Target { count: None, ..*of }).get(target as usize).copied()
             }
             Trouble::NodeLoss { pool, .. } => {
-                let mut nodes = (0..self.nodes.len() as u32).filter(|&node| self.nodes[node as usize].pool == *pool);
+                let mut nodes =
+                    (0..self.nodes.len() as u32).filter(|&node| self.nodes[node as usize].pool == *pool);
                 nodes.nth(target as usize)
             }
             _ => Some(0),

@@ -43,7 +43,8 @@ impl World<'_> {
     pub(super) fn build_nodes(&mut self) {
         for (pool, spec) in self.spec.pools.iter().enumerate() {
             for number in 0..spec.nodes {
-                let zone = if spec.zones.is_empty() { 0 } else { spec.zones[number as usize % spec.zones.len()] };
+                let zone =
+                    if spec.zones.is_empty() { 0 } else { spec.zones[number as usize % spec.zones.len()] };
                 self.nodes.push(Node {
                     pool: pool as u32,
                     zone,
@@ -78,7 +79,10 @@ impl World<'_> {
             // Not ready ones first, then the youngest.
             members.sort_by_key(|&index| {
                 let instance = &self.instances[index as usize];
-                (instance.state == State::Ready, std::cmp::Reverse((instance.more.launched, instance.ordinal)))
+                (
+                    instance.state == State::Ready,
+                    std::cmp::Reverse((instance.more.launched, instance.ordinal)),
+                )
             });
             for &index in &members[..surplus] {
                 self.shut_down(now, queue, index)?;
@@ -170,7 +174,10 @@ impl World<'_> {
             }
         }
         let fits = |node: &Node| {
-            node.alive && node.pool == pool && node.cores_free + 1e-9 >= spec.cpu_request && node.memory_free >= spec.memory
+            node.alive
+                && node.pool == pool
+                && node.cores_free + 1e-9 >= spec.cpu_request
+                && node.memory_free >= spec.memory
         };
         let candidates = self.nodes.iter().enumerate().filter(|(_, node)| fits(node));
         let (chosen, _) = candidates.min_by(|(a, left), (b, right)| {
@@ -191,7 +198,8 @@ impl World<'_> {
         instance.zone = zone;
         instance.more.node = node;
         instance.more.launched = now;
-        let (first, edges) = (instance.outbounds as usize, self.spec.services[instance.service as usize].edges.len());
+        let (first, edges) =
+            (instance.outbounds as usize, self.spec.services[instance.service as usize].edges.len());
         for outbound in &mut self.outbounds[first..first + edges] {
             outbound.zone = zone;
         }
@@ -250,10 +258,21 @@ impl World<'_> {
     }
 
     /// Tells every client of `service` that an endpoint came or went, each after its own propagation delay.
-    fn tell_clients(&mut self, now: Time, queue: &mut Queue, service: u32, slot: Slot, came: bool, after: Duration) {
+    fn tell_clients(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        service: u32,
+        slot: Slot,
+        came: bool,
+        after: Duration,
+    ) {
         let law = &self.spec.services[service as usize].discovery;
         let instant = law.constant() == Some(0.0) && after == Duration::ZERO;
-        let key = Key::new(self.seed).named("discovery").with(u64::from(service)).with(u64::from(slot.0) << 1 | u64::from(came));
+        let key = Key::new(self.seed)
+            .named("discovery")
+            .with(u64::from(service))
+            .with(u64::from(slot.0) << 1 | u64::from(came));
         for index in 0..self.outbounds.len() {
             let outbound = &mut self.outbounds[index];
             if outbound.service != service || !outbound.alive {
@@ -263,8 +282,11 @@ impl World<'_> {
                 if came { outbound.learn(now, slot) } else { outbound.forget(now, slot) }
             } else {
                 let delay = law.sample_duration(&mut key.with(index as u64).rng()) + after;
-                let control =
-                    if came { Control::Learn(index as u32, slot) } else { Control::Forget(index as u32, slot) };
+                let control = if came {
+                    Control::Learn(index as u32, slot)
+                } else {
+                    Control::Forget(index as u32, slot)
+                };
                 self.schedule(queue, now + delay, control);
             }
         }

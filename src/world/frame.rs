@@ -112,6 +112,8 @@ impl Frame {
     /// Whether nothing refers to the frame any more.
     #[inline]
     pub const fn is_loose(&self) -> bool {
-        self.flags & (AWAITED | EVENT | INSIDE | PATIENCE | LINKED) == 0 && self.pending == 0 && self.flags & ENDED != 0
+        self.flags & (AWAITED | EVENT | INSIDE | PATIENCE | LINKED) == 0
+            && self.pending == 0
+            && self.flags & ENDED != 0
     }
 }

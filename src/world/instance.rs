@@ -205,7 +205,11 @@ impl World<'_> {
             self.enqueue(now, queue, slot);
             return Ok(());
         }
-        if service.drop_when_full { self.drop_silently(now, queue, slot) } else { self.refuse(now, queue, slot, Class::Rejected) }
+        if service.drop_when_full {
+            self.drop_silently(now, queue, slot)
+        } else {
+            self.refuse(now, queue, slot, Class::Rejected)
+        }
     }
 
     /// Whether and how the attempt is turned away.

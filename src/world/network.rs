@@ -158,7 +158,14 @@ impl World<'_> {
     }
 
     /// Whether the message of `slot` has to be sent again: its delay, or that it is lost for good.
-    fn again(&mut self, now: Time, queue: &mut Queue, slot: u32, kind: u8, salt: u64) -> Result<bool, super::Full> {
+    fn again(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        slot: u32,
+        kind: u8,
+        salt: u64,
+    ) -> Result<bool, super::Full> {
         let frame = &self.frames[slot];
         if frame.slack == 0 || frame.need > MAX_TRIES {
             return Ok(false);

@@ -7,10 +7,10 @@ use crate::random::law::Law;
 use crate::time::{Duration, Time};
 
 use super::call::Origin;
+use super::control::Control;
 use super::frame::{AWAITED, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, OWED};
 use super::instance::Lane;
 use super::spec::{CpuMode, NO_RING, Op};
-use super::control::Control;
 use super::{Flow, STEP, World};
 
 /// Connections of one instance to something slow.
@@ -66,7 +66,9 @@ impl World<'_> {
                 }
                 Op::Call(call) => {
                     let probability = spec.calls[*call as usize].probability;
-                    if probability < 1.0 && Key(key ^ CHOICE_SALT ^ self.op_salts[pc as usize]).rng().unit() >= probability {
+                    if probability < 1.0
+                        && Key(key ^ CHOICE_SALT ^ self.op_salts[pc as usize]).rng().unit() >= probability
+                    {
                         self.frames[slot].pc += 1;
                         continue;
                     }
@@ -152,7 +154,8 @@ impl World<'_> {
     fn make_call(&mut self, now: Time, queue: &mut Queue, slot: u32, call: u32, position: u64) -> Flow {
         let frame = &mut self.frames[slot];
         frame.pending += 1;
-        let (pc, key, instance, outbound, priority) = (frame.pc, frame.key, frame.instance, frame.outbound, frame.priority);
+        let (pc, key, instance, outbound, priority) =
+            (frame.pc, frame.key, frame.instance, frame.outbound, frame.priority);
         let edge = u32::from(self.spec.calls[call as usize].edge);
         let first = if instance == NIL { outbound } else { self.instances[instance as usize].outbounds };
         let mut outbound = first + edge;
@@ -231,7 +234,10 @@ impl World<'_> {
         let (started, source) = (frame.started, self.outbounds[frame.outbound as usize].source);
         let request = if self.has_sides { self.sides[slot as usize].request } else { NIL };
         frame.pending += 1;
-        if frame.ring != NO_RING && self.spec.sources[source as usize].propagate_deadline && class == Class::Timeout {
+        if frame.ring != NO_RING
+            && self.spec.sources[source as usize].propagate_deadline
+            && class == Class::Timeout
+        {
             self.cancel_children(now, queue, slot)?;
         }
         if self.has_sides && class == Class::Success {
@@ -253,7 +259,8 @@ impl World<'_> {
             return Class::Success;
         }
         let version = &self.spec.services[instance.service as usize].versions[instance.version as usize];
-        let good = instance.more.errors.iter().fold(1.0 - version.error_rate, |good, rate| good * (1.0 - rate));
+        let good =
+            instance.more.errors.iter().fold(1.0 - version.error_rate, |good, rate| good * (1.0 - rate));
         let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
         if good < 1.0 && Key(frame.key ^ ERROR_SALT).with(u64::from(tag)).rng().unit() >= good {
             return Class::Failure;
@@ -330,7 +337,11 @@ impl World<'_> {
     pub(super) fn on_pool_wait(&mut self, now: Time, queue: &mut Queue, ticket: PoolTicket) -> Flow {
         let frame = &self.frames[ticket.frame];
         let waits = frame.has(LINKED | INSIDE) && frame.pc == ticket.pc && frame.started == ticket.started;
-        if waits && !frame.has(ENDED) { self.finish(now, queue, ticket.frame, Class::Failure) } else { Ok(()) }
+        if waits && !frame.has(ENDED) {
+            self.finish(now, queue, ticket.frame, Class::Failure)
+        } else {
+            Ok(())
+        }
     }
 
     /// Gives a connection back; the next waiting attempt goes on.

@@ -153,12 +153,28 @@ impl World<'_> {
             }
         }
         for (source, (open, waiting)) in self.sources.iter().zip(open) {
-            assert_eq!(source.arrivals, source.outcomes.all() + open, "INV-2: every request is accounted for");
-            assert_eq!(source.in_system.area(end), source.time_sum + waiting, "INV-4: Little's law, requests");
+            assert_eq!(
+                source.arrivals,
+                source.outcomes.all() + open,
+                "INV-2: every request is accounted for"
+            );
+            assert_eq!(
+                source.in_system.area(end),
+                source.time_sum + waiting,
+                "INV-4: Little's law, requests"
+            );
         }
         for (service, (inside, staying)) in self.services.iter().zip(inside) {
-            assert_eq!(service.arrivals, service.departures + inside, "INV-2: every attempt is accounted for");
-            assert_eq!(service.load.area(end), service.sojourn_sum + staying, "INV-4: Little's law, attempts");
+            assert_eq!(
+                service.arrivals,
+                service.departures + inside,
+                "INV-2: every attempt is accounted for"
+            );
+            assert_eq!(
+                service.load.area(end),
+                service.sojourn_sum + staying,
+                "INV-4: Little's law, attempts"
+            );
         }
     }
 
@@ -174,7 +190,12 @@ impl World<'_> {
                 inconsistent: source.inconsistent,
             };
             if self.sources.len() > 1 {
-                tally.write(metrics, &format!("source.{}.", self.spec.sources[index].name), started.at, ended.at);
+                tally.write(
+                    metrics,
+                    &format!("source.{}.", self.spec.sources[index].name),
+                    started.at,
+                    ended.at,
+                );
             }
             all.add(&tally);
         }
@@ -363,8 +384,12 @@ impl Tally {
         if let Some(mean) = self.latency.mean_ms() {
             put("latency_mean_ms", mean);
         }
-        let percentiles =
-            [("latency_p50_ms", 0.5), ("latency_p90_ms", 0.9), ("latency_p99_ms", 0.99), ("latency_p999_ms", 0.999)];
+        let percentiles = [
+            ("latency_p50_ms", 0.5),
+            ("latency_p90_ms", 0.9),
+            ("latency_p99_ms", 0.99),
+            ("latency_p999_ms", 0.999),
+        ];
         for (name, q) in percentiles {
             if let Some(ns) = self.histogram.quantile(q) {
                 put(name, ns / 1e6);

@@ -46,7 +46,8 @@ impl World<'_> {
 
     /// The rollout in progress on a service.
     pub(super) fn rollout_of(&self, service: u32) -> Option<u32> {
-        let found = self.rollouts.iter().position(|rollout| rollout.service == service && rollout.policy.is_some());
+        let found =
+            self.rollouts.iter().position(|rollout| rollout.service == service && rollout.policy.is_some());
         found.map(|at| at as u32)
     }
 
@@ -106,8 +107,10 @@ impl World<'_> {
         let sets = state.sets.iter().enumerate().map(|(at, set)| {
             let of_version = |index: &&u32| self.instances[**index as usize].version == set.version;
             let existing: Vec<&u32> = state.living.iter().filter(of_version).collect();
-            let available =
-                existing.iter().filter(|index| self.instances[***index as usize].state == State::Ready).count();
+            let available = existing
+                .iter()
+                .filter(|index| self.instances[***index as usize].state == State::Ready)
+                .count();
             ReplicaSet {
                 spec: set.spec,
                 available: available as u32,

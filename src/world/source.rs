@@ -183,8 +183,13 @@ impl World<'_> {
 
     /// A user of a closed loop makes the next request.
     pub(super) fn on_user(&mut self, now: Time, queue: &mut Queue, user: u32) -> Flow {
-        let index = self.sources.partition_point(|source| source.users <= user || source.user_count() == 0).max(1) - 1;
-        let index = (0..=index).rev().find(|&at| self.sources[at].user_count() > 0).expect("users belong to a source");
+        let index =
+            self.sources.partition_point(|source| source.users <= user || source.user_count() == 0).max(1)
+                - 1;
+        let index = (0..=index)
+            .rev()
+            .find(|&at| self.sources[at].user_count() > 0)
+            .expect("users belong to a source");
         if now >= self.spec.end || self.sources[index].arrivals >= self.spec.sources[index].requests {
             self.retire(index);
             return Ok(());
@@ -302,14 +307,24 @@ impl World<'_> {
     }
 
     /// Version bookkeeping, and the user thinks about the answer.
-    fn request_over(&mut self, now: Time, queue: &mut Queue, index: u32, request: u32, class: Class, counted: bool) {
+    fn request_over(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        index: u32,
+        request: u32,
+        class: Class,
+        counted: bool,
+    ) {
         let RequestRecord { user, inconsistent, .. } = self.requests[request];
         let source = &mut self.sources[index as usize];
         source.inconsistent += u64::from(inconsistent && counted);
         if user == NIL {
             return;
         }
-        let Arrivals::Users { think, leave, away, .. } = &self.spec.sources[index as usize].arrivals else { return };
+        let Arrivals::Users { think, leave, away, .. } = &self.spec.sources[index as usize].arrivals else {
+            return;
+        };
         let member = user - source.users;
         let key = Key(source.key.with(u64::from(member)).0 ^ THINK_SALT);
         let mut rng = key.with(u64::from(source.cycles[member as usize])).rng();
@@ -326,7 +341,15 @@ fn next_arrival(arrivals: &Arrivals, source: &mut Source, now: Time, end: Time) 
         Arrivals::Poisson(rate) => {
             let work = variate::exp1(&mut source.stream);
             if let Some((amplitude, period, phase)) = rate.sine {
-                return Some(thinned(rate.points[0].1, amplitude, period, phase, now, work, &mut source.stream));
+                return Some(thinned(
+                    rate.points[0].1,
+                    amplitude,
+                    period,
+                    phase,
+                    now,
+                    work,
+                    &mut source.stream,
+                ));
             }
             passed(rate, &mut source.cursor.segment, now, work)
         }
@@ -381,7 +404,15 @@ fn passed(rate: &Rate, segment: &mut usize, now: Time, mut work: f64) -> Option<
 }
 
 /// Lewis and Shedler's thinning, exact for a sinusoidal rate.
-fn thinned(base: f64, amplitude: f64, period: Duration, phase: f64, now: Time, first: f64, stream: &mut Stream) -> Time {
+fn thinned(
+    base: f64,
+    amplitude: f64,
+    period: Duration,
+    phase: f64,
+    now: Time,
+    first: f64,
+    stream: &mut Stream,
+) -> Time {
     let peak = base + amplitude;
     let (mut at, mut work) = (now, first);
     loop {

@@ -276,12 +276,17 @@ impl World<'_> {
             push("refused_rps", (new.refused - old.refused) as f64 / width);
             push("in_system", (new.load - old.load) as f64 / (width * 1e9));
             let capacity = (new.ready - old.ready) as f64 * f64::from(service.cores);
-            push("utilization", if capacity > 0.0 { (new.cpu - old.cpu) as f64 / capacity } else { f64::NAN });
+            push(
+                "utilization",
+                if capacity > 0.0 { (new.cpu - old.cpu) as f64 / capacity } else { f64::NAN },
+            );
             push("replicas_wanted", f64::from(service.wanted));
             push("replicas_ready", service.ready.level() as f64);
-            let queued = service.living.iter().map(|&at| u64::from(self.instances[at as usize].queued)).sum::<u64>();
+            let queued =
+                service.living.iter().map(|&at| u64::from(self.instances[at as usize].queued)).sum::<u64>();
             push("queue_length", queued as f64);
-            let guards = self.outbounds.iter().filter(|outbound| outbound.service as usize == index && outbound.alive);
+            let guards =
+                self.outbounds.iter().filter(|outbound| outbound.service as usize == index && outbound.alive);
             let breakers = guards.filter(|outbound| outbound.breaker.is_some());
             let (mut all, mut open) = (0u32, 0u32);
             for outbound in breakers {
@@ -318,7 +323,8 @@ impl World<'_> {
         // p99 meets the objective if at most one good answer in a hundred was slower.
         let quick = objective.latency_p99.is_none() || slow * 100 <= well;
         let met = ended > 0 && available && quick;
-        if recovery.recovered_at.is_some() || recovery.fault_end.is_none_or(|end| now - end < RECOVERY_WINDOW) {
+        if recovery.recovered_at.is_some() || recovery.fault_end.is_none_or(|end| now - end < RECOVERY_WINDOW)
+        {
             return;
         }
         recovery.run = if met { recovery.run + 1 } else { 0 };
@@ -347,7 +353,13 @@ impl World<'_> {
 
     /// A breaker changed its state.
     #[cold]
-    pub(super) fn breaker_changed(&mut self, now: Time, index: u32, before: BreakerState, after: BreakerState) {
+    pub(super) fn breaker_changed(
+        &mut self,
+        now: Time,
+        index: u32,
+        before: BreakerState,
+        after: BreakerState,
+    ) {
         if self.telemetry.decisions.len() >= MAX_LINES {
             return;
         }

@@ -183,7 +183,7 @@ impl Check<'_> {
             check.law_in(part.at.clone(), line.text, line.place, dimension)
         };
         Demand {
-            request: law(self, request, Dimension::Duration),
+            request: law(self, request, Dimension::Time),
             attempt: attempt.map(|attempt| law(self, attempt, Dimension::Number)),
         }
     }
