@@ -145,7 +145,7 @@ pub(super) fn condition(metric: &str, text: &str, services: &[String]) -> Result
             return Err(Diagnostic::new(format!("`{metric}` has no {aggregate}"))
                 .hint("p(50), p(90), p(99) and p(99.9) are kept"));
         }
-        (None, None) => return Err(unknown_metric(metric, services)),
+        (None, None) => return Err(unknown_metric(metric, services, &["latency", "latency_offered"])),
     };
     let value = number(value, unit).map_err(|error| {
         let diagnostic = Diagnostic::new(error.message);
@@ -177,20 +177,19 @@ fn number(text: &str, unit: Unit) -> Result<f64, UnitError> {
     }
 }
 
-/// Says which metrics there are: those of the service if one is named, else those of the scenario.
-pub(super) fn unknown_metric(metric: &str, services: &[String]) -> Diagnostic {
+/// Says which metrics there are: those of the service if one is named, else those of the scenario; and names that stand
+/// for several metrics where these are allowed.
+pub(super) fn unknown_metric(metric: &str, services: &[String], short: &[&str]) -> Diagnostic {
+    let names = |list: &'static [(&str, Unit)]| list.iter().map(|(name, _)| *name);
     let Some((service, name)) = metric.strip_prefix("service.").and_then(|rest| rest.split_once('.')) else {
-        let short = ["latency", "latency_offered"].into_iter();
-        return Diagnostic::unknown("metric", metric, short.chain(METRICS.iter().map(|(name, _)| *name)));
+        return Diagnostic::unknown("metric", metric, short.iter().copied().chain(names(METRICS)));
     };
     if !services.iter().any(|known| known == service) {
         return Diagnostic::unknown("service", service, services.iter().map(String::as_str));
     }
-    Diagnostic::unknown(
-        "metric of a service",
-        name,
-        ["wait", "sojourn"].into_iter().chain(SERVICE_METRICS.iter().map(|(name, _)| *name)),
-    )
+    let short: &[&str] = if short.is_empty() { &[] } else { &["wait", "sojourn"] };
+    let unknown = Diagnostic::new(format!("unknown metric `{}` of a service", super::error::shortened(name)));
+    unknown.among(name, short.iter().copied().chain(names(SERVICE_METRICS)))
 }
 
 #[cfg(test)]
@@ -235,7 +234,7 @@ mod tests {
         assert_eq!(error("service.typhon.utilization", "mean < 80%"), "unknown service `typhon`");
         assert_eq!(
             error("service.typhoon.utilisation", "mean < 80%"),
-            "unknown metric of a service `utilisation`"
+            "unknown metric `utilisation` of a service"
         );
         assert_eq!(error("latency", "p(95) < 1s"), "`latency` has no p(95)");
         assert_eq!(error("availability", "p(99) < 1s"), "`availability` has no percentiles");

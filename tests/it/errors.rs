@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use proptest::prelude::*;
 use simlab::scenario::Overrides;
 use simlab::scenario::model::Study;
 
@@ -44,6 +45,43 @@ fn every_shipped_scenario_loads() {
                 let loaded = Study::load(&path, &Overrides::default());
                 assert!(loaded.is_ok(), "{}", loaded.unwrap_err());
             }
+        }
+    }
+}
+
+/// A valid scenario with everything in it, whose data files are found from anywhere.
+fn typhoon() -> Vec<u8> {
+    let data = fs::canonicalize("scenarios/data").expect("the folder is part of the repository");
+    let text = fs::read_to_string("scenarios/typhoon.toml").expect("readable");
+    text.replace("data/", &format!("{}/", data.display())).into_bytes()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever happens to the bytes of a scenario, the answer is a study or a message, never a panic.
+    #[test]
+    fn damaged_files_never_panic(damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..6)) {
+        let mut bytes = typhoon();
+        for (at, byte, kind) in damage {
+            let at = at.index(bytes.len());
+            match kind {
+                0 => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                // Printable damage reaches the deeper layers.
+                2 => bytes[at] = b"0-\"=.[]{}(),%$ aeh9\n"[usize::from(byte) % 21],
+                _ => {
+                    let end = (at + 1 + usize::from(byte) % 40).min(bytes.len());
+                    bytes.drain(at..end);
+                }
+            }
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("damaged.toml");
+        fs::write(&path, &bytes).expect("written");
+        if let Err(error) = Study::load(&path.to_string_lossy(), &Overrides::default()) {
+            prop_assert!(error.render(true).contains("error"));
+            prop_assert!(!error.diagnostics().is_empty());
         }
     }
 }

@@ -6,7 +6,7 @@ use super::Check;
 use crate::policies::balancer::BalancerSettings;
 use crate::random::law::{Dimension, Law};
 use crate::scenario::de::{Named, Policy, Spanned};
-use crate::scenario::error::{Diagnostic, Place};
+use crate::scenario::error::{Diagnostic, Place, shortened};
 use crate::scenario::model::{Cache, Call, Demand, Edge, EndpointRef, Pool, Sharing, Step};
 use crate::scenario::schema::{EdgeTable, SharingWord};
 use crate::scenario::step::{self, Form, Need, Part, StepError};
@@ -141,7 +141,7 @@ impl Check<'_> {
         }
         let sum: f64 = chosen.iter().map(|(share, _)| share).sum();
         if sum > 1.0 + 1e-9 {
-            self.wrong(format!("the shares sum to {}%", sum * 100.0), line.place);
+            self.wrong(format!("the shares sum to {}%", (sum * 1e6).round() / 1e4), line.place);
         }
         Some(Step::Choose(chosen))
     }
@@ -205,8 +205,7 @@ impl Check<'_> {
     pub(super) fn endpoint(&mut self, text: &str, place: Place) -> Option<EndpointRef> {
         let Some((service, endpoint)) = text.split_once('.') else {
             let known = self.names.services.iter().position(|known| known == text);
-            let error =
-                Diagnostic::new(format!("`{}` is not an endpoint", crate::scenario::error::shortened(text)));
+            let error = Diagnostic::new(format!("`{}` is not an endpoint", shortened(text)));
             let hint = match known.and_then(|at| self.names.endpoints[at].first()) {
                 Some(first) => format!("write \"{text}.{}\"", first.value),
                 None => "write \"service.endpoint\"".to_owned(),
@@ -214,12 +213,14 @@ impl Check<'_> {
             self.errors.push(error.at(place).hint(hint));
             return None;
         };
+        let dot = service.len();
+        let at_service = self.files.inside(place, text, 0..dot);
+        let at_endpoint = self.files.inside(place, text, dot + 1..text.len());
         let services = self.names.services.clone();
-        let service = self.lookup("service", service, place, &services)?;
-        let known: Vec<String> =
-            self.names.endpoints[service].iter().map(|name| name.value.clone()).collect();
-        let what = format!("endpoint of `{}`", services[service]);
-        let endpoint = self.lookup(&what, endpoint, place, &known)?;
+        let service = self.lookup("service", service, at_service, &services)?;
+        let known = self.names.endpoints[service].clone();
+        let known: Vec<&str> = known.iter().map(|name| name.value.as_str()).collect();
+        let endpoint = self.lookup_in(&services[service], "endpoint", endpoint, at_endpoint, &known)?;
         Some(EndpointRef { service, endpoint })
     }
 
