@@ -1,6 +1,12 @@
 //! Conformance: replays recorded cases through the very functions the policies call.
 //!
-//! One adapter per vector family, in the file of its policy family; [`ADAPTERS`] lists them all.
+//! One adapter per vector family, in the file of its policy family; [`ADAPTERS`] lists them all. [`run_path`] replays a
+//! file or all files below a folder and gives a [`Report`]: what was replayed, from which upstream, how the cases were
+//! obtained, and how many agree.
+//!
+//! A case that simlab declines because of its *configuration* is **refused** (the reason cites upstream and stands under
+//! *Deliberate differences* of the policy); one whose policy or form simlab does not have is **skipped**. A case that
+//! misses a field fails: a vector that cannot be read proves nothing.
 
 pub mod autoscaler;
 pub mod balancer;
@@ -9,7 +15,12 @@ pub mod limiter;
 pub mod retry;
 pub mod rollout;
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use serde_json::{Value, json};
 
 /// Result of one case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,3 +57,580 @@ pub const ADAPTERS: &[&[Adapter]] = &[
     retry::ADAPTERS,
     rollout::ADAPTERS,
 ];
+
+/// Schema of breaker and limiter vectors: steps in columns.
+pub const SCHEMA_STEPS: &str = "simlab-conformance/1";
+/// Schema of balancer and rollout vectors: `in` and `out` per case.
+pub const SCHEMA_IN_OUT: &str = "simlab.vectors/1";
+/// Schema of autoscaler vectors: inputs and `expected` per case.
+pub const SCHEMA_AUTOSCALER: &str = "simlab-autoscaler-vectors/1";
+
+/// Failures kept per file; the rest is only counted.
+const FAILURES_SHOWN: usize = 3;
+
+/// Why a replay could not even begin. All of these are faults of the input (exit code 3).
+#[derive(Debug, thiserror::Error)]
+pub enum ConformError {
+    /// The path or something below it cannot be read.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Read {
+        /// What was to be read.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not JSON.
+    #[error("`{}` is not a JSON file: {source}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// JSON, but not one of the known kinds of vectors.
+    #[error(
+        "`{}` has {found}; known are `{SCHEMA_STEPS}`, `{SCHEMA_IN_OUT}` and `{SCHEMA_AUTOSCALER}`",
+        path.display()
+    )]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// What it says of itself.
+        found: String,
+    },
+    /// A known schema, but the file lacks something that every file of it has.
+    #[error("`{}` has no {missing}", path.display())]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// What it lacks.
+        missing: &'static str,
+    },
+    /// A file of neither kind.
+    #[error("`{}` is neither a conformance file (*.json) nor a queueing table (*.csv)", path.display())]
+    Kind {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A folder without anything to replay.
+    #[error("there is nothing to replay below `{}`", path.display())]
+    Empty {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+/// Numbers of cases by result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Every expected value agreed.
+    pub passed: u64,
+    /// Something disagreed.
+    pub failed: u64,
+    /// Declined because of the configuration.
+    pub refused: u64,
+    /// No such policy or form yet.
+    pub skipped: u64,
+}
+
+/// The replay of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The file, as it was reached.
+    pub path: PathBuf,
+    /// Family of its cases.
+    pub family: String,
+    /// The algorithm they check, as in a scenario; `None` if simlab has none yet.
+    pub algorithm: Option<&'static str>,
+    /// Upstream and version, as the file says.
+    pub upstream: String,
+    /// How the cases were obtained (`ran`, `port`, `definition` ...), in the file's words.
+    pub obtained: String,
+    /// Results.
+    pub counts: Counts,
+    /// Case and message of the first failures.
+    pub failures: Vec<(String, String)>,
+    /// How many cases were refused or skipped for each reason that an adapter gave.
+    pub reasons: BTreeMap<&'static str, u64>,
+}
+
+/// All that was replayed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Whether skipped cases count against the result.
+    pub strict: bool,
+    /// One row per file, by algorithm; files without an algorithm come last.
+    pub rows: Vec<Row>,
+}
+
+/// Replays the conformance file at `path`, or every one below it. With `strict`, skipped cases spoil the result.
+pub fn run_path(path: &Path, strict: bool) -> Result<Report, ConformError> {
+    let metadata = fs::metadata(path).map_err(|source| read_error(path, source))?;
+    let mut rows = Vec::new();
+    if metadata.is_dir() {
+        let mut files = Vec::new();
+        find_files(path, &mut files)?;
+        if files.is_empty() {
+            return Err(ConformError::Empty { path: path.to_owned() });
+        }
+        for file in &files {
+            rows.push(replay_file(file)?);
+        }
+    } else {
+        rows.push(replay_file(path)?);
+    }
+    rows.sort_by(|a, b| {
+        let key = |row: &Row| (row.algorithm.is_none(), row.algorithm, row.family.clone(), row.path.clone());
+        key(a).cmp(&key(b))
+    });
+    Ok(Report { strict, rows })
+}
+
+/// Every file below `folder` that can be replayed, in the order of their names.
+fn find_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), ConformError> {
+    let entries = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let mut paths: Vec<_> =
+        entries.map_err(|source| read_error(folder, source))?.iter().map(fs::DirEntry::path).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            find_files(&path, files)?;
+        } else if kind_of(&path) == Some(Kind::Vectors) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// What a file holds, by its extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Recorded cases of policies.
+    Vectors,
+}
+
+fn kind_of(path: &Path) -> Option<Kind> {
+    match path.extension()?.to_str()? {
+        "json" => Some(Kind::Vectors),
+        // Queueing tables (*.csv) join here: a kind of their own, replayed by the scenario engine in `replay_file`.
+        _ => None,
+    }
+}
+
+fn replay_file(path: &Path) -> Result<Row, ConformError> {
+    match kind_of(path) {
+        Some(Kind::Vectors) => replay_vectors(path),
+        None => Err(ConformError::Kind { path: path.to_owned() }),
+    }
+}
+
+fn read_error(path: &Path, source: io::Error) -> ConformError {
+    ConformError::Read { path: path.to_owned(), source }
+}
+
+/// Replays one file of recorded cases.
+fn replay_vectors(path: &Path) -> Result<Row, ConformError> {
+    let text = fs::read(path).map_err(|source| read_error(path, source))?;
+    let mut file: Value = serde_json::from_slice(&text)
+        .map_err(|source| ConformError::Json { path: path.to_owned(), source })?;
+    let missing = |missing| ConformError::Shape { path: path.to_owned(), missing };
+
+    let schema = match file.get("schema").and_then(Value::as_str) {
+        Some(schema) => schema.to_owned(),
+        None => return Err(ConformError::Schema { path: path.to_owned(), found: "no schema".to_owned() }),
+    };
+    let (family_key, upstream, obtained) = match schema.as_str() {
+        SCHEMA_STEPS => {
+            ("policy", text_at(&file, "/provenance/implementation"), text_at(&file, "/provenance/kind"))
+        }
+        SCHEMA_IN_OUT => {
+            let (project, revision) = (text_at(&file, "/source/project"), text_at(&file, "/source/revision"));
+            let upstream =
+                if revision.contains(&project) { revision } else { format!("{project} {revision}") };
+            ("family", upstream, text_at(&file, "/source/how"))
+        }
+        SCHEMA_AUTOSCALER => ("family", text_at(&file, "/upstream"), sources(&file)),
+        _ => {
+            let found = format!("the unknown schema `{schema}`");
+            return Err(ConformError::Schema { path: path.to_owned(), found });
+        }
+    };
+    let family = file.get(family_key).and_then(Value::as_str).ok_or_else(|| missing("family"))?.to_owned();
+    let cases = match file.get_mut("cases").map(Value::take) {
+        Some(Value::Array(cases)) if !cases.is_empty() => cases,
+        _ => return Err(missing("cases")),
+    };
+
+    let adapter = ADAPTERS
+        .iter()
+        .flat_map(|family| family.iter())
+        .find(|adapter| adapter.schema == schema && adapter.family == family);
+    let mut row = Row {
+        path: path.to_owned(),
+        family,
+        algorithm: adapter.map(|adapter| adapter.algorithm),
+        upstream,
+        obtained,
+        counts: Counts::default(),
+        failures: Vec::new(),
+        reasons: BTreeMap::new(),
+    };
+    for (number, case) in cases.iter().enumerate() {
+        let Some(adapter) = adapter else {
+            row.counts.skipped += 1;
+            continue;
+        };
+        match (adapter.run)(&file, case) {
+            Check::Passed => row.counts.passed += 1,
+            Check::Failed(message) => {
+                row.counts.failed += 1;
+                if row.failures.len() < FAILURES_SHOWN {
+                    row.failures.push((case_id(case, number), message));
+                }
+            }
+            Check::Refused(reason) => {
+                row.counts.refused += 1;
+                *row.reasons.entry(reason).or_default() += 1;
+            }
+            Check::Skipped(reason) => {
+                row.counts.skipped += 1;
+                *row.reasons.entry(reason).or_default() += 1;
+            }
+        }
+    }
+    Ok(row)
+}
+
+fn text_at(file: &Value, pointer: &str) -> String {
+    file.pointer(pointer).and_then(Value::as_str).unwrap_or("?").to_owned()
+}
+
+/// How the cases of an autoscaler file were obtained; there each case says so for itself.
+fn sources(file: &Value) -> String {
+    let default = file.pointer("/defaults/src").and_then(Value::as_str);
+    let mut sources: Vec<&str> = Vec::new();
+    for case in file.get("cases").and_then(Value::as_array).into_iter().flatten() {
+        let source = match case.get("src").and_then(Value::as_str).or(default) {
+            // Generated inputs went through the real upstream function.
+            Some("generated") => "ran",
+            source => source.unwrap_or("?"),
+        };
+        if !sources.contains(&source) {
+            sources.push(source);
+        }
+    }
+    sources.sort_unstable();
+    sources.join(" + ")
+}
+
+/// The name of a case, or its position.
+fn case_id(case: &Value, number: usize) -> String {
+    let id = case.get("id").or_else(|| case.get("name")).and_then(Value::as_str);
+    id.map_or_else(|| format!("#{number}"), str::to_owned)
+}
+
+impl Report {
+    /// Sums over all files.
+    pub fn totals(&self) -> Counts {
+        self.rows.iter().fold(Counts::default(), |sum, Row { counts, .. }| Counts {
+            passed: sum.passed + counts.passed,
+            failed: sum.failed + counts.failed,
+            refused: sum.refused + counts.refused,
+            skipped: sum.skipped + counts.skipped,
+        })
+    }
+
+    /// Whether nothing failed, and with `strict` nothing was skipped either.
+    pub fn is_ok(&self) -> bool {
+        let totals = self.totals();
+        totals.failed == 0 && !(self.strict && totals.skipped > 0)
+    }
+
+    /// The last line: `N passed, M failed, R refused, S skipped`.
+    pub fn summary(&self) -> String {
+        let Counts { passed, failed, refused, skipped } = self.totals();
+        format!("{passed} passed, {failed} failed, {refused} refused, {skipped} skipped")
+    }
+
+    /// A table for people: one line per file, then the first failures and the reasons of what was left out, then
+    /// [`Self::summary`]. Ends with a newline.
+    pub fn table(&self) -> String {
+        let mut lines = vec![
+            ["algorithm", "cases of", "upstream", "obtained", "passed", "failed", "refused", "skipped"]
+                .map(str::to_owned),
+        ];
+        lines.extend(self.rows.iter().map(|row| {
+            let Counts { passed, failed, refused, skipped } = row.counts;
+            [
+                row.algorithm.unwrap_or("-").to_owned(),
+                row.family.clone(),
+                shortened(&row.upstream, 64),
+                shortened(row.obtained.split(':').next().unwrap_or_default(), 24),
+                passed.to_string(),
+                failed.to_string(),
+                refused.to_string(),
+                skipped.to_string(),
+            ]
+        }));
+        let mut widths = [0; 8];
+        for line in &lines {
+            for (width, cell) in widths.iter_mut().zip(line) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        let mut table = String::new();
+        for line in &lines {
+            let mut text = String::new();
+            for (column, (cell, width)) in line.iter().zip(widths).enumerate() {
+                // Words to the left, numbers to the right.
+                let _ = match column {
+                    0..4 => write!(text, "{cell:<width$}  "),
+                    _ => write!(text, "{cell:>width$}  "),
+                };
+            }
+            table.push_str(text.trim_end());
+            table.push('\n');
+        }
+        for row in &self.rows {
+            let name = row.algorithm.unwrap_or(&row.family);
+            for (case, message) in &row.failures {
+                let _ = writeln!(table, "\nfailed: {name}, case {case}: {message}");
+            }
+            let more = row.counts.failed - row.failures.len() as u64;
+            if more > 0 {
+                let _ = writeln!(table, "        and {more} more in {}", row.path.display());
+            }
+        }
+        let mut noted = false;
+        for row in &self.rows {
+            for (reason, count) in &row.reasons {
+                if !std::mem::replace(&mut noted, true) {
+                    table.push('\n');
+                }
+                let name = row.algorithm.unwrap_or(&row.family);
+                let _ = writeln!(table, "left out: {name} ({}), {count} cases: {reason}", row.family);
+            }
+        }
+        let _ = writeln!(table, "\n{}", self.summary());
+        table
+    }
+
+    /// The same for machines, with the texts in full.
+    pub fn json(&self) -> Value {
+        let counts = |Counts { passed, failed, refused, skipped }: Counts| json!({ "passed": passed, "failed": failed, "refused": refused, "skipped": skipped });
+        let rows: Vec<Value> = self
+            .rows
+            .iter()
+            .map(|row| {
+                let failures: Vec<Value> = row
+                    .failures
+                    .iter()
+                    .map(|(case, message)| json!({ "case": case, "message": message }))
+                    .collect();
+                json!({
+                    "algorithm": row.algorithm,
+                    "family": row.family,
+                    "file": row.path.to_string_lossy(),
+                    "upstream": row.upstream,
+                    "obtained": row.obtained,
+                    "counts": counts(row.counts),
+                    "failures": failures,
+                    "reasons": row.reasons,
+                })
+            })
+            .collect();
+        json!({ "strict": self.strict, "ok": self.is_ok(), "totals": counts(self.totals()), "rows": rows })
+    }
+}
+
+/// The first clause of `text` (up to a comma or semicolon outside parentheses), at most `width` characters long.
+fn shortened(text: &str, width: usize) -> String {
+    let mut depth = 0_u32;
+    let end = text.find(|c| {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && matches!(c, ',' | ';')
+    });
+    let clause = text[..end.unwrap_or(text.len())].trim();
+    if clause.chars().count() <= width {
+        return clause.to_owned();
+    }
+    clause.chars().take(width - 3).chain("...".chars()).collect()
+}
+
+// What adapters read cases with. Errors are in words, and become the message of a failed case.
+
+/// An adapter's answer: what cannot be read or does not agree has failed.
+fn verdict(replayed: Result<Check, String>) -> Check {
+    replayed.unwrap_or_else(Check::Failed)
+}
+
+/// The field `key` of `object`.
+fn field<'a>(object: &'a Value, key: &str) -> Result<&'a Value, String> {
+    object.get(key).ok_or_else(|| format!("the case has no `{key}`"))
+}
+
+/// A whole number that is not negative.
+fn integer(value: &Value) -> Result<u64, String> {
+    value.as_u64().ok_or_else(|| format!("`{value}` is not a whole number"))
+}
+
+/// Any number.
+fn number(value: &Value) -> Result<f64, String> {
+    value.as_f64().ok_or_else(|| format!("`{value}` is not a number"))
+}
+
+/// A text.
+fn text(value: &Value) -> Result<&str, String> {
+    value.as_str().ok_or_else(|| format!("`{value}` is not a text"))
+}
+
+/// A list.
+fn list(value: &Value) -> Result<&[Value], String> {
+    value.as_array().map(Vec::as_slice).ok_or_else(|| format!("`{value}` is not a list"))
+}
+
+/// Says where two values differ.
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, expected: &T, got: &T) -> Result<(), String> {
+    if expected == got { Ok(()) } else { Err(format!("{what}: expected {expected:?}, got {got:?}")) }
+}
+
+/// Says where two numbers differ by more than the relative tolerance.
+fn close(what: &str, expected: f64, got: f64, relative: f64) -> Result<(), String> {
+    if (expected - got).abs() <= relative * expected.abs().max(got.abs()) {
+        Ok(())
+    } else {
+        Err(format!("{what}: expected {expected}, got {got}"))
+    }
+}
+
+/// One step of a case of [`SCHEMA_STEPS`], by column name.
+#[derive(Clone, Copy)]
+struct Step<'a> {
+    columns: &'a [Value],
+    cells: &'a [Value],
+    /// Position in the case, for messages.
+    number: usize,
+}
+
+/// The steps of a case of [`SCHEMA_STEPS`].
+fn steps<'a>(file: &'a Value, case: &'a Value) -> Result<impl Iterator<Item = Step<'a>>, String> {
+    let columns = list(field(file, "columns")?)?;
+    let rows = list(field(case, "steps")?)?;
+    if rows.is_empty() {
+        return Err("the case has no steps".to_owned());
+    }
+    Ok(rows.iter().enumerate().map(move |(number, row)| Step {
+        columns,
+        cells: row.as_array().map_or(&[][..], Vec::as_slice),
+        number,
+    }))
+}
+
+impl<'a> Step<'a> {
+    /// The cell in column `name`.
+    fn cell(self, name: &str) -> Result<&'a Value, String> {
+        let column = self.columns.iter().position(|column| column.as_str() == Some(name));
+        let cell = column.and_then(|column| self.cells.get(column));
+        cell.ok_or_else(|| self.at(&format!("there is no column `{name}`")))
+    }
+
+    /// A whole number.
+    fn integer(self, name: &str) -> Result<u64, String> {
+        integer(self.cell(name)?).map_err(|message| self.at(&message))
+    }
+
+    /// Any number.
+    fn number(self, name: &str) -> Result<f64, String> {
+        number(self.cell(name)?).map_err(|message| self.at(&message))
+    }
+
+    /// A text.
+    fn text(self, name: &str) -> Result<&'a str, String> {
+        text(self.cell(name)?).map_err(|message| self.at(&message))
+    }
+
+    /// Compares a whole number; `null` in the file stands for nothing to compare.
+    fn expect(self, name: &str, got: u64) -> Result<(), String> {
+        match self.cell(name)? {
+            Value::Null => Ok(()),
+            expected => same(name, &integer(expected)?, &got).map_err(|message| self.at(&message)),
+        }
+    }
+
+    /// `message` with the place of this step.
+    fn at(self, message: &str) -> String {
+        format!("step {}: {message}", self.number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clauses_are_cut_outside_parentheses() {
+        assert_eq!(shortened("tree (snapshot a, edits), functions", 64), "tree (snapshot a, edits)");
+        assert_eq!(shortened("abcdefgh", 6), "abc...");
+        assert_eq!(shortened("v2.4.0", 6), "v2.4.0");
+    }
+
+    #[test]
+    fn what_is_no_vector_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = |name: &str, content: &[u8]| {
+            let path = folder.path().join(name);
+            fs::write(&path, content).unwrap();
+            run_path(&path, false).unwrap_err().to_string()
+        };
+        assert!(
+            run_path(&folder.path().join("none.json"), false)
+                .unwrap_err()
+                .to_string()
+                .contains("cannot read")
+        );
+        assert!(run_path(folder.path(), false).unwrap_err().to_string().contains("nothing to replay"));
+        assert!(run("a.json", b"\x00\xff").contains("is not a JSON file"));
+        assert!(run("b.json", b"[]").contains("has no schema"));
+        assert!(run("c.json", br#"{"schema": "x/9"}"#).contains("the unknown schema `x/9`; known are"));
+        assert!(run("d.json", br#"{"schema": "simlab.vectors/1"}"#).contains("has no family"));
+        assert!(run("e.json", br#"{"schema": "simlab.vectors/1", "family": "f"}"#).contains("has no cases"));
+        assert!(run("f.txt", b"").contains("neither a conformance file"));
+    }
+
+    #[test]
+    fn a_case_that_cannot_be_read_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("seed.json");
+        let file = json!({
+            "schema": SCHEMA_STEPS, "policy": "seed", "columns": ["t", "op"],
+            "cases": [{ "name": "broken", "config": {} }],
+        });
+        fs::write(&path, file.to_string()).unwrap();
+        let report = run_path(&path, false).unwrap();
+        assert_eq!(report.totals(), Counts { failed: 1, ..Counts::default() });
+        assert!(!report.is_ok());
+        assert!(report.table().contains("case broken: the case has no"), "{}", report.table());
+        assert!(report.table().ends_with("\n0 passed, 1 failed, 0 refused, 0 skipped\n"));
+    }
+
+    #[test]
+    fn strict_minds_what_is_skipped() {
+        let row = Row {
+            path: PathBuf::new(),
+            family: "f".to_owned(),
+            algorithm: None,
+            upstream: String::new(),
+            obtained: String::new(),
+            counts: Counts { skipped: 1, ..Counts::default() },
+            failures: Vec::new(),
+            reasons: BTreeMap::new(),
+        };
+        let report = |strict| Report { strict, rows: vec![row.clone()] };
+        assert!(report(false).is_ok());
+        assert!(!report(true).is_ok());
+    }
+}

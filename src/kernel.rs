@@ -23,6 +23,9 @@ pub trait Model {
     /// Asked every few thousand events: whether the run may end before its horizon.
     fn finished(&self) -> bool;
 
+    /// Root requests so far, for progress.
+    fn requests(&self) -> u64;
+
     /// Largest number of pending events.
     fn pending_limit(&self) -> u64;
 }
@@ -58,6 +61,10 @@ pub struct Handle {
     pub cancelled: AtomicBool,
     /// Simulated nanoseconds finished, over all runs.
     pub done_ns: AtomicU64,
+    /// Simulated nanoseconds to do, over all runs.
+    pub total_ns: AtomicU64,
+    /// Root requests simulated, over all runs.
+    pub requests: AtomicU64,
 }
 
 /// Runs `model` until the queue is empty, `horizon` is passed, or the model has finished. Returns the time of the last
@@ -71,39 +78,41 @@ pub fn run<M: Model>(
     handle: &Handle,
 ) -> Result<Time, Stop> {
     let mut now = Time::ZERO;
-    let mut reported = 0;
+    let mut reported = Time::ZERO;
+    let mut requests = 0;
     let mut idle_checks = 0;
     loop {
+        let mut over = false;
         for _ in 0..CHECK_EVERY {
-            let Some((time, payload)) = queue.pop() else {
-                return Ok(now);
+            let Some((time, payload)) = queue.pop().filter(|(time, _)| *time <= horizon) else {
+                over = true;
+                break;
             };
             assert!(time >= now, "INV-1: time never goes back");
-            if time > horizon {
-                return Ok(now);
-            }
             now = time;
             journal.record(time, payload);
             model.handle(time, payload, queue)?;
         }
-        idle_checks = if now.0 == reported { idle_checks + 1 } else { 0 };
+        idle_checks = if now == reported { idle_checks + 1 } else { 0 };
         if idle_checks > MAX_IDLE_CHECKS {
             return Err(Stop::Stuck { at: now });
         }
-        handle.done_ns.fetch_add(now.0 - reported, Ordering::Relaxed);
-        reported = now.0;
-        if queue.len() as u64 > model.pending_limit() {
-            let limit = model.pending_limit();
-            return Err(Stop::Limit { name: "pending-events", what: "events waiting at one moment", limit });
+        handle.done_ns.fetch_add((now - reported).0, Ordering::Relaxed);
+        handle.requests.fetch_add(model.requests() - requests, Ordering::Relaxed);
+        reported = now;
+        requests = model.requests();
+        if over || model.finished() {
+            return Ok(now);
         }
         if handle.cancelled.load(Ordering::Relaxed) {
             return Err(Stop::Cancelled);
         }
+        if queue.len() as u64 > model.pending_limit() {
+            let limit = model.pending_limit();
+            return Err(Stop::Limit { name: "pending-events", what: "events waiting at one moment", limit });
+        }
         if journal.events() > max_events {
             return Err(Stop::Limit { name: "events", what: "events in one replication", limit: max_events });
-        }
-        if model.finished() {
-            return Ok(now);
         }
     }
 }

@@ -8,7 +8,6 @@
 //! One folder per family; the file beside it holds the family's trait and its registry. Adding an algorithm is one new
 //! file, its `mod` line and one registry line.
 
-// First, because the families below use its macro.
 #[macro_use]
 mod registry;
 

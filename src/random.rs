@@ -53,7 +53,7 @@ impl Key {
     }
 }
 
-/// The generator that keyed draws and policies use: SplitMix64 over a key, or a list of recorded draws.
+/// The generator that keyed draws and policies use: `SplitMix64` over a key, or a list of recorded draws.
 #[derive(Clone, Debug)]
 pub struct Rng {
     state: u64,
@@ -184,7 +184,7 @@ impl TryRng for Stream {
     }
 }
 
-/// The SplitMix64 finaliser (Steele, Lea and Flood 2014; constants of Stafford's variant 13).
+/// The `SplitMix64` finaliser (Steele, Lea and Flood 2014; constants of Stafford's variant 13).
 #[inline]
 pub const fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -192,7 +192,7 @@ pub const fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// 2^64 divided by the golden ratio, the increment of SplitMix64.
+/// 2^64 divided by the golden ratio, the increment of `SplitMix64`.
 pub const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ mod source;
 pub mod spec;
 mod telemetry;
 
-pub use report::{LogEntry, RunReport, WindowSeries};
+pub use report::{Decision, LogEntry, RunReport, WindowSeries};
 
 use crate::kernel::arena::Arena;
 use crate::kernel::journal::Journal;
@@ -58,8 +58,6 @@ use telemetry::Telemetry;
 /// The state of one run.
 pub struct World<'a> {
     spec: &'a Spec,
-    /// Root of all keyed draws.
-    key: Key,
     seed: u64,
     /// Salt of each op: hash of its owner's name and its position there, so that strategies that change one service do
     /// not shift the draws of another.
@@ -152,6 +150,10 @@ impl Model for World<'_> {
         self.live_sources == 0 && self.open_roots == 0
     }
 
+    fn requests(&self) -> u64 {
+        self.telemetry.requests
+    }
+
     fn pending_limit(&self) -> u64 {
         self.spec.limits.pending_events
     }
@@ -174,7 +176,6 @@ impl<'a> World<'a> {
         };
         let mut world = Self {
             spec,
-            key: Key::new(seed),
             seed,
             op_salts: op_salts(spec),
             frames: Arena::new(spec.limits.in_flight),
@@ -188,7 +189,7 @@ impl<'a> World<'a> {
             sources: Vec::new(),
             nodes: Vec::new(),
             network: Network::new(spec),
-            controls: Arena::new(crate::kernel::queue::MAX_INDEX),
+            controls: Arena::new(kernel::queue::MAX_INDEX),
             rollouts: spec.rollouts.iter().map(|plan| rollout::Progress::new(plan.service)).collect(),
             faults: Vec::new(),
             killed: Vec::new(),

@@ -7,10 +7,10 @@
 //! oracle in the tests below instead.
 //!
 //! **The ziggurat** (Marsaglia and Tsang 2000, doi 10.18637/jss.v005.i08). The area under a falling density f is covered
-//! by 256 layers of equal area v: 255 rectangles, and a base strip that includes the tail beyond r. With x_1 = r, each next edge
-//! follows from f(x_{i+1}) = f(x_i) + v / x_i; x_0 = v / f(r) is the width a rectangle as large as the base strip would have. Eight random
-//! bits choose a layer and 53 others a point across it; 98.9 % of the time it lies within the next edge and is accepted after one
-//! multiplication and one comparison.
+//! by 256 layers of equal area v: 255 rectangles, and a base strip that includes the tail beyond r. With `x[1] = r`, each
+//! next edge follows from `f(x[i + 1]) = f(x[i]) + v / x[i]`; `x[0] = v / f(r)` is the width of a rectangle as large as the
+//! base strip. Eight random bits choose a layer and 53 others a point across it; 98.9 % of the time it lies within the next
+//! edge and is accepted after one multiplication and one comparison.
 
 use rand::Rng;
 
@@ -209,9 +209,9 @@ fn below(bits: u64, n: u64) -> u64 {
 }
 
 /// Where the tail of the exponential begins; the value that makes the top layer close at height 1.
-const EXP1_R: f64 = 7.697_117_470_131_050;
+const EXP1_R: f64 = 7.697_117_470_131_05;
 /// Area of one of its layers.
-const EXP1_V: f64 = 0.003_949_659_822_581_557_2;
+const EXP1_V: f64 = 0.003_949_659_822_581_557;
 /// The same for the normal density without its factor 1 / sqrt(2 pi).
 const NORMAL_R: f64 = 3.654_152_885_361_009;
 const NORMAL_V: f64 = 0.004_928_673_233_974_655;
@@ -345,9 +345,9 @@ pub(crate) mod tests {
         let (mut i, mut j, mut gap) = (0, 0, 0.0_f64);
         while i < ours.len() && j < theirs.len() {
             if ours[i] <= theirs[j] {
-                i += 1
+                i += 1;
             } else {
-                j += 1
+                j += 1;
             }
             gap = gap.max((i as f64 / ours.len() as f64 - j as f64 / theirs.len() as f64).abs());
         }
@@ -380,10 +380,10 @@ pub(crate) mod tests {
 
     #[test]
     fn exponential_and_normal() {
-        let exponential = sorted(1, |rng| exp1(rng));
+        let exponential = sorted(1, exp1);
         follows("exp1", &exponential, |x| -libm::expm1(-x));
         agree("exp1", &exponential, &sorted(2, |rng| rand_distr::Exp1.sample(rng)));
-        let bell = sorted(3, |rng| normal(rng));
+        let bell = sorted(3, normal);
         let exact = statrs::distribution::Normal::standard();
         follows("normal", &bell, |x| exact.cdf(x));
         agree("normal", &bell, &sorted(4, |rng| rand_distr::StandardNormal.sample(rng)));
@@ -475,8 +475,8 @@ pub(crate) mod tests {
         };
         let (gamma, zipf) = (Gamma::new(0.5), Zipf::new(1000, 0.9));
         let bits = [
-            fold(Box::new(|rng| exp1(rng))),
-            fold(Box::new(|rng| normal(rng))),
+            fold(Box::new(exp1)),
+            fold(Box::new(normal)),
             fold(Box::new(move |rng| gamma.sample(rng))),
             fold(Box::new(move |rng| zipf.sample(rng) as f64)),
         ];

@@ -34,6 +34,8 @@ pub(super) struct Check<'a> {
     pub(super) limits: Limits,
     /// End of the run, for what is computed ahead.
     pub(super) duration: Duration,
+    /// What the source at hand sends at most.
+    most_requests: Option<u64>,
     /// Names by which things are referred to.
     names: Names,
 }
@@ -52,7 +54,15 @@ struct Names {
 
 impl<'a> Check<'a> {
     pub(super) fn new(files: &'a mut Files, limits: Limits, duration: Duration) -> Self {
-        Self { files, errors: Vec::new(), warnings: Vec::new(), limits, duration, names: Names::default() }
+        Self {
+            files,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+            limits,
+            duration,
+            most_requests: None,
+            names: Names::default(),
+        }
     }
 
     /// The scenario of one strategy.

@@ -497,6 +497,8 @@ pub struct Source {
     pub zone: Option<usize>,
     /// When requests come.
     pub arrivals: Arrivals,
+    /// At most so many requests, then the source stops (`requests = 1_000_000`); `None` = until the end of the run.
+    pub requests: Option<u64>,
     /// Time after which the user is gone; a later answer is not good.
     pub deadline: Option<Duration>,
     /// Priority of its requests, inherited by every call below; larger is more important. Default 0.

@@ -458,6 +458,8 @@ pub(super) struct SourceTable {
     pub(super) priority: Option<u8>,
     /// When requests come.
     pub(super) arrivals: Spanned<ArrivalsChoice>,
+    /// At most so many requests, then the source stops.
+    pub(super) requests: Option<u64>,
     /// Edges from this source to services, by name.
     #[serde(default)]
     pub(super) call: Named<EdgeTable>,

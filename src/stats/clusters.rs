@@ -6,7 +6,8 @@
 //! The split is the one with the smallest spread inside the two parts (exact in one dimension). It counts as two clusters
 //! under either of two rules, both meant to err on the side of one:
 //!
-//! 1. *The figures show it*: the split explains more of the variance than [`critical`] allows, and both parts hold at least two values.
+//! 1. *The figures show it*: the split explains more of the variance than [`critical`] allows, both parts hold at least two values,
+//!    and the gap is wide enough for anybody to notice.
 //!    Critical values are such that samples from a normal, a uniform or an exponential law pass in about 1 of 1000 cases or fewer
 //!    (found by simulation). With 5 values that takes 99.9 %, with 20 still 94 %.
 //! 2. *The matter shows it*: for metrics where a jump of a known size is an event by itself (30 percentage points of
@@ -24,9 +25,9 @@ pub struct Clusters {
     pub split: f64,
 }
 
-/// The two clusters of `values`, if there are two. `material` is the size of a jump that is an event by itself, for rule
-/// 2. Values that are not finite make one cluster.
-pub fn two_clusters(values: &[f64], material: Option<f64>) -> Option<Clusters> {
+/// The two clusters of `values`, if there are two. `noticeable` is the smallest gap that rule 1 looks at; `material` is the
+/// size of a jump that is an event by itself, for rule 2. Values that are not finite make one cluster.
+pub fn two_clusters(values: &[f64], noticeable: f64, material: Option<f64>) -> Option<Clusters> {
     if values.len() < 3 || values.iter().any(|value| !value.is_finite()) {
         return None;
     }
@@ -46,7 +47,7 @@ pub fn two_clusters(values: &[f64], material: Option<f64>) -> Option<Clusters> {
     let (lower, upper) = sorted.split_at(k);
     let gap = upper[0] - lower[k - 1];
     let widest = (lower[k - 1] - lower[0]).max(upper[n - k - 1] - upper[0]);
-    let by_figures = k >= 2 && n - k >= 2 && 1.0 - inside(k) / total > critical(n);
+    let by_figures = k >= 2 && n - k >= 2 && gap >= noticeable && 1.0 - inside(k) / total > critical(n);
     let by_matter = material.is_some_and(|jump| gap >= jump && gap > widest);
     (by_figures || by_matter).then(|| Clusters {
         counts: (k as u32, (n - k) as u32),
@@ -80,24 +81,25 @@ mod tests {
 
     #[test]
     fn collapses_are_seen() {
-        let found = two_clusters(&[0.999, 0.41, 0.998, 0.52, 0.999], Some(0.3)).unwrap();
+        let found = two_clusters(&[0.999, 0.41, 0.998, 0.52, 0.999], 0.0, Some(0.3)).unwrap();
         assert_eq!(found.counts, (2, 3));
         assert!((found.centres.0 - 0.465).abs() < 1e-12 && (found.split - 0.759).abs() < 1e-12);
         // One of five, by the matter alone.
-        assert_eq!(two_clusters(&[0.999, 0.997, 0.998, 0.2, 0.999], Some(0.3)).unwrap().counts, (1, 4));
-        assert_eq!(two_clusters(&[0.999, 0.997, 0.998, 0.2, 0.999], None), None);
+        assert_eq!(two_clusters(&[0.999, 0.997, 0.998, 0.2, 0.999], 0.0, Some(0.3)).unwrap().counts, (1, 4));
+        assert_eq!(two_clusters(&[0.999, 0.997, 0.998, 0.2, 0.999], 0.0, None), None);
         // By the figures alone.
         let tight = [10.0, 10.1, 9.9, 50.0, 50.2, 49.9];
-        assert_eq!(two_clusters(&tight, None).unwrap().counts, (3, 3));
+        assert_eq!(two_clusters(&tight, 0.0, None).unwrap().counts, (3, 3));
+        assert_eq!(two_clusters(&tight, 50.0, None), None);
     }
 
     #[test]
     fn one_cluster_stays_one() {
-        assert_eq!(two_clusters(&[0.1, 0.9], Some(0.3)), None);
-        assert_eq!(two_clusters(&[0.5; 8], Some(0.3)), None);
-        assert_eq!(two_clusters(&[0.99, 0.97, 0.985, 0.96, 0.9], Some(0.3)), None);
-        assert_eq!(two_clusters(&[0.2, 0.5, 0.9, 0.6, 0.3], Some(0.3)), None);
-        assert_eq!(two_clusters(&[1.0, f64::NAN, 2.0], Some(0.3)), None);
+        assert_eq!(two_clusters(&[0.1, 0.9], 0.0, Some(0.3)), None);
+        assert_eq!(two_clusters(&[0.5; 8], 0.0, Some(0.3)), None);
+        assert_eq!(two_clusters(&[0.99, 0.97, 0.985, 0.96, 0.9], 0.0, Some(0.3)), None);
+        assert_eq!(two_clusters(&[0.2, 0.5, 0.9, 0.6, 0.3], 0.0, Some(0.3)), None);
+        assert_eq!(two_clusters(&[1.0, f64::NAN, 2.0], 0.0, Some(0.3)), None);
     }
 
     #[test]
@@ -114,7 +116,8 @@ mod tests {
                 let trials = 4000;
                 let alarms = (0..trials)
                     .filter(|_| {
-                        two_clusters(&(0..n).map(|_| law(&mut rng)).collect::<Vec<f64>>(), None).is_some()
+                        two_clusters(&(0..n).map(|_| law(&mut rng)).collect::<Vec<f64>>(), 0.0, None)
+                            .is_some()
                     })
                     .count();
                 // Up to 0.1 %, and what chance adds to 4 of 4000 (mean + 3.5 standard deviations).

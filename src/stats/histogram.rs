@@ -4,7 +4,7 @@
 //! for 7 bits, 3.1 % for 5. Values below 2^(`BITS` + 1) have bins of their own. Quantiles are interpolated linearly inside a bin, which for a smooth
 //! density is far better than the width. All 64-bit values fit; memory grows with the largest value seen.
 //!
-//! Recording is a shift, an addition and an increment. The structure follows HdrHistogram (Tene); the index is the
+//! Recording is a shift, an addition and an increment. The structure follows `HdrHistogram` (Tene); the index is the
 //! piecewise linear approximation of a logarithm that floating-point formats use too.
 
 /// What a bin counts with: `u64` for totals, `u32` for the many small histograms of time windows.
@@ -294,7 +294,9 @@ mod tests {
             mut values in prop::collection::vec(0_u64..u64::MAX >> 8, 1..200), q in 0.0..=1.0_f64,
         ) {
             let mut histogram = Totals::new();
-            values.iter().for_each(|value| histogram.record(*value));
+            for value in &values {
+                histogram.record(*value);
+            }
             values.sort_unstable();
             let rank = ((q * values.len() as f64).ceil() as usize).clamp(1, values.len());
             let exact = values[rank - 1] as f64;
@@ -307,18 +309,27 @@ mod tests {
         fn merging_is_recording(
             left in prop::collection::vec(0_u64..1 << 40, 0..50), right in prop::collection::vec(0_u64..1 << 40, 0..50),
         ) {
+            let total = (left.len() + right.len()) as u64;
             let (mut a, mut b, mut all) = (Totals::new(), Histogram::<u32, 7>::new(), Totals::new());
-            left.iter().for_each(|value| { a.record(*value); all.record(*value) });
-            right.iter().for_each(|value| { b.record(*value); all.record(*value) });
+            for value in left {
+                a.record(value);
+                all.record(value);
+            }
+            for value in right {
+                b.record(value);
+                all.record(value);
+            }
             a.merge(&b);
-            prop_assert_eq!(a.count(), (left.len() + right.len()) as u64);
+            prop_assert_eq!(a.count(), total);
             prop_assert_eq!(a, all);
         }
 
         #[test]
         fn quantiles_never_fall(values in prop::collection::vec(0_u64..1 << 50, 1..50)) {
             let mut histogram = Window::new();
-            values.iter().for_each(|value| histogram.record(*value));
+            for value in &values {
+                histogram.record(*value);
+            }
             let quantiles: Vec<f64> = (0..=100).map(|q| histogram.quantile(f64::from(q) / 100.0).unwrap()).collect();
             prop_assert!(quantiles.is_sorted());
         }

@@ -121,7 +121,7 @@ mod tests {
         fn clopper_pearson_covers_at_least_what_it_says(p in 0.01..0.99_f64, n in 1_u32..40) {
             // Probability of all outcomes whose interval holds p.
             let mut covered = 0.0;
-            let mut chance = (1.0 - p).powi(n as i32);
+            let mut chance = (1.0 - p).powf(f64::from(n));
             for k in 0..=n {
                 let (lo, hi) = of_probability(k, n, LEVEL);
                 if lo <= p && p <= hi {

@@ -1,4 +1,4 @@
-//! Mean and variance in one pass (Welford 1962; merging after Chan, Golub and LeVeque 1983).
+//! Mean and variance in one pass (Welford 1962; merging after Chan, Golub and `LeVeque` 1983).
 
 /// Count, mean and sum of squared deviations of what was pushed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

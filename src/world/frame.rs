@@ -7,66 +7,66 @@ use crate::policies::view::Permit;
 use crate::time::Time;
 
 /// "None" for links between slots.
-pub const NIL: u32 = u32::MAX;
+pub(super) const NIL: u32 = u32::MAX;
 
 /// What every attempt carries; 56 bytes, the only thing the common case touches.
 #[derive(Clone, Copy, Debug)]
-pub struct Frame {
+pub(super) struct Frame {
     /// When its caller sent it. Together with `ring` it tells live timers from stale ones.
-    pub started: Time,
+    pub(super) started: Time,
     /// When it reached its instance.
-    pub arrived: Time,
+    pub(super) arrived: Time,
     /// Key of all draws of this call: request number and call path, without attempts.
-    pub key: u64,
+    pub(super) key: u64,
     /// Link in the queue, for a core, or for a connection.
-    pub next: u32,
+    pub(super) next: u32,
     /// Frame that made the call; `NIL` if it came straight from a source.
-    pub parent: u32,
+    pub(super) parent: u32,
     /// Where it runs; `NIL` for a request at its client.
-    pub instance: u32,
+    pub(super) instance: u32,
     /// Calling side that sent it. For a request at its client: the first outbound of that client.
-    pub outbound: u32,
+    pub(super) outbound: u32,
     /// Next operation.
-    pub pc: u16,
+    pub(super) pc: u16,
     /// Operation of the parent that waits for it; another one there means that the answer comes too late.
-    pub parent_pc: u16,
+    pub(super) parent_pc: u16,
     /// Calls that have not come back.
-    pub pending: u16,
+    pub(super) pending: u16,
     /// Successes its present operation still needs.
-    pub need: u16,
+    pub(super) need: u16,
     /// Failures its present operation can still bear.
-    pub slack: u16,
+    pub(super) slack: u16,
     /// See the constants.
-    pub flags: u16,
+    pub(super) flags: u16,
     /// Ring of the timeout that its caller set, or of its deadline.
-    pub ring: u8,
+    pub(super) ring: u8,
     /// Position in `Spec::priorities`.
-    pub priority: u8,
+    pub(super) priority: u8,
 }
 
 /// What only some attempts need; kept beside the frames when the scenario has retries, breakers, limiters, rollouts,
 /// closed loops or cancellation.
 #[derive(Clone, Copy, Debug)]
-pub struct Side {
+pub(super) struct Side {
     /// Call record, if the edge is stateful.
-    pub call: u32,
+    pub(super) call: u32,
     /// Request record.
-    pub request: u32,
+    pub(super) request: u32,
     /// Hash of the attempt numbers on the path; 0 while all are first attempts.
-    pub tag: u32,
+    pub(super) tag: u32,
     /// First of the attempts this frame waits for (only kept for cancellation).
-    pub child: u32,
+    pub(super) child: u32,
     /// Next attempt of the same parent.
-    pub sibling: u32,
+    pub(super) sibling: u32,
     /// Ticket of the callee's limiter.
-    pub permit: Permit,
+    pub(super) permit: Permit,
     /// Core time of this attempt and of the useful attempts below it, ns.
-    pub cpu: u64,
+    pub(super) cpu: u64,
 }
 
 impl Side {
     /// Nothing.
-    pub const EMPTY: Self = Self {
+    pub(super) const EMPTY: Self = Self {
         call: NIL,
         request: NIL,
         tag: 0,
@@ -78,40 +78,40 @@ impl Side {
 }
 
 /// Its caller still waits for it.
-pub const AWAITED: u16 = 1;
+pub(super) const AWAITED: u16 = 1;
 /// An event of its own stands in the queue.
-pub const EVENT: u16 = 1 << 1;
+pub(super) const EVENT: u16 = 1 << 1;
 /// It is at an instance (queued or started).
-pub const INSIDE: u16 = 1 << 2;
+pub(super) const INSIDE: u16 = 1 << 2;
 /// It holds a worker.
-pub const STARTED: u16 = 1 << 3;
+pub(super) const STARTED: u16 = 1 << 3;
 /// It stands in the instance's queue.
-pub const QUEUED: u16 = 1 << 4;
+pub(super) const QUEUED: u16 = 1 << 4;
 /// It runs on (or waits for) a core.
-pub const ON_CPU: u16 = 1 << 5;
+pub(super) const ON_CPU: u16 = 1 << 5;
 /// It has ended: answered, failed, cancelled or died.
-pub const ENDED: u16 = 1 << 6;
+pub(super) const ENDED: u16 = 1 << 6;
 /// A patience event stands in the queue.
-pub const PATIENCE: u16 = 1 << 7;
+pub(super) const PATIENCE: u16 = 1 << 7;
 /// It is still linked in some list, which will skip and release it.
-pub const LINKED: u16 = 1 << 8;
+pub(super) const LINKED: u16 = 1 << 8;
 /// It holds a permit of the callee's limiter.
-pub const PERMIT: u16 = 1 << 9;
+pub(super) const PERMIT: u16 = 1 << 9;
 /// Its step has to go on for longer, because its instance hung meanwhile.
-pub const OWED: u16 = 1 << 10;
+pub(super) const OWED: u16 = 1 << 10;
 /// Where the class of its answer is kept while the answer travels (3 bits).
-pub const CLASS_SHIFT: u16 = 12;
+pub(super) const CLASS_SHIFT: u16 = 12;
 
 impl Frame {
     /// Whether all of `flags` are set.
     #[inline]
-    pub const fn has(&self, flags: u16) -> bool {
+    pub(super) const fn has(&self, flags: u16) -> bool {
         self.flags & flags == flags
     }
 
     /// Whether nothing refers to the frame any more.
     #[inline]
-    pub const fn is_loose(&self) -> bool {
+    pub(super) const fn is_loose(&self) -> bool {
         self.flags & (AWAITED | EVENT | INSIDE | PATIENCE | LINKED) == 0
             && self.pending == 0
             && self.flags & ENDED != 0

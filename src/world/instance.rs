@@ -11,7 +11,7 @@ use super::frame::{
     AWAITED, CLASS_SHIFT, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, PATIENCE, PERMIT, QUEUED, STARTED,
 };
 use super::program::PoolState;
-use super::spec::{CpuMode, Order};
+use super::spec::Order;
 use super::{Flow, PATIENCE as PATIENCE_EVENT, TRANSMIT, World};
 
 /// Where an instance is in its life.
@@ -445,11 +445,6 @@ impl World<'_> {
         let service = self.instances[frame.instance as usize].service;
         self.services[service as usize].gave_up(now, arrived);
         self.finish(now, queue, slot, Class::Rejected)
-    }
-
-    /// Whether `cpu` steps of this service share cores.
-    pub(super) fn cpu_mode(&self, index: u32) -> CpuMode {
-        self.spec.services[self.instances[index as usize].service as usize].cpu
     }
 }
 

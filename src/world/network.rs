@@ -9,7 +9,7 @@ use crate::policies::view::Class;
 use crate::random::{Key, law::Law};
 use crate::time::{Duration, Time};
 
-use super::frame::{AWAITED, CLASS_SHIFT, ENDED, EVENT, NIL};
+use super::frame::{AWAITED, CLASS_SHIFT, ENDED, EVENT};
 use super::spec::{Spec, Trouble};
 use super::{Flow, REPLY, TRANSMIT, World};
 
@@ -217,16 +217,6 @@ impl World<'_> {
         }
         self.release_if_loose(slot);
         Ok(())
-    }
-
-    /// Zone index of the outside.
-    pub(super) fn outside(&self) -> u32 {
-        self.spec.zones.len() as u32
-    }
-
-    /// Zone of an instance on `node`.
-    pub(super) fn zone_of(&self, node: u32) -> u32 {
-        if node == NIL { 0 } else { self.nodes[node as usize].zone }
     }
 }
 

@@ -1,1 +1,371 @@
-//! To be written.
+//! The program as a user meets it: exit codes, streams, files.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command as Process, Stdio};
+use std::time::Duration;
+
+use assert_cmd::Command;
+use tempfile::TempDir;
+
+const TINY: &str = r#"
+[scenario]
+name = "tiny"
+title = "One small service"
+duration = "20s"
+replications = 2
+
+[[service]]
+name = "api"
+[[service.endpoint]]
+name = "get"
+steps = ["cpu exp(10ms)"]
+
+[[source]]
+name = "users"
+to = "api.get"
+arrivals.poisson = { rate = "50/s" }
+"#;
+
+/// A folder of its own with `tiny.toml` (and what is added to it), and the program started there.
+struct Desk(TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        Self::with("")
+    }
+
+    fn with(more: &str) -> Self {
+        let desk = Self(tempfile::tempdir().expect("a temporary folder"));
+        fs::write(desk.path("tiny.toml"), format!("{TINY}{more}")).expect("writes");
+        desk
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn simlab(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_simlab"));
+        command.current_dir(self.0.path()).args(arguments);
+        for variable in ["NO_COLOR", "CLICOLOR_FORCE"] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    /// (exit code, stdout, stderr).
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = self.simlab(arguments).output().expect("starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        (output.status.code().expect("an exit code"), text(output.stdout), text(output.stderr))
+    }
+
+    /// Every file below `folder` with its content, in order of path.
+    fn files(&self, folder: &str) -> Vec<(String, Vec<u8>)> {
+        fn walk(root: &Path, folder: &Path, files: &mut Vec<(String, Vec<u8>)>) {
+            for entry in fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    walk(root, &path, files);
+                } else {
+                    let name =
+                        path.strip_prefix(root).expect("below the root").to_string_lossy().into_owned();
+                    files.push((name, fs::read(&path).expect("readable")));
+                }
+            }
+        }
+        let mut files = Vec::new();
+        walk(&self.path(folder), &self.path(folder), &mut files);
+        files.sort();
+        files
+    }
+}
+
+#[test]
+fn help_is_pinned() {
+    let desk = Desk::new();
+    for verb in ["", "run", "check", "conform", "list"] {
+        let arguments: Vec<&str> = [verb, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
+        let (code, stdout, stderr) = desk.run(&arguments);
+        assert_eq!((code, stderr.as_str()), (0, ""));
+        insta::assert_snapshot!(format!("help_{}", if verb.is_empty() { "simlab" } else { verb }), stdout);
+    }
+}
+
+#[test]
+fn wrong_flags_exit_with_2() {
+    let desk = Desk::new();
+    for arguments in [
+        &["run"][..],
+        &["frobnicate"],
+        &["run", "tiny.toml", "--nonsense"],
+        &["run", "tiny.toml", "--threads", "0"],
+        &["run", "tiny.toml", "--replications", "0"],
+        &["run", "tiny.toml", "--seed", "-1"],
+        &["run", "tiny.toml", "--color", "purple"],
+        &["run", "tiny.toml", "--json", "--quiet"],
+        &["explain", "no-such-policy"],
+        &["man", "no-such-verb"],
+        &["completions", "no-such-shell"],
+    ] {
+        let (code, stdout, stderr) = desk.run(arguments);
+        assert_eq!(code, 2, "{arguments:?}: {stderr}");
+        assert_eq!(stdout, "", "{arguments:?}");
+        assert!(stderr.starts_with("error: ") || arguments == ["run"], "{arguments:?}: {stderr}");
+        assert!(!desk.path("results").exists());
+    }
+}
+
+#[test]
+fn a_missing_file_exits_with_3_and_writes_nothing() {
+    let desk = Desk::new();
+    for verb in ["run", "check"] {
+        let (code, stdout, stderr) = desk.run(&[verb, "missing.toml"]);
+        assert_eq!((code, stdout.as_str()), (3, ""));
+        assert!(stderr.contains("missing.toml"), "{stderr}");
+        assert!(!desk.path("results").exists());
+    }
+    assert_eq!(desk.run(&["conform", "missing"]).0, 3);
+    let (code, _, stderr) = desk.run(&["run", "tiny.toml", "--replications", "1000000000000"]);
+    assert_eq!(code, 3, "{stderr}");
+    assert!(stderr.contains("replications"), "{stderr}");
+    assert!(!desk.path("results").exists());
+}
+
+#[test]
+fn a_run_writes_everything_and_ends_with_the_verdict() {
+    let desk = Desk::new();
+    let (code, stdout, stderr) = desk.run(&["run", "tiny.toml"]);
+    assert_eq!(code, 0, "{stderr}");
+    let files: Vec<String> = desk.files("results/tiny").into_iter().map(|(name, _)| name).collect();
+    for name in [
+        "run.json",
+        "summary.json",
+        "summary.csv",
+        "replications.csv",
+        "timeline.csv",
+        "latency.csv",
+        "events.csv",
+    ] {
+        assert!(files.iter().any(|file| file == name), "{name} is missing: {files:?}");
+    }
+    assert!(
+        files.iter().any(|file| file == "report.html") && files.iter().any(|file| file == "decisions.jsonl")
+    );
+    assert!(files.iter().all(|file| !file.starts_with('.')), "leftovers: {files:?}");
+    assert!(!stdout.contains("results"), "stdout never names the folder");
+    assert!(stderr.contains("results/tiny") && stderr.contains("requests in"));
+    let (_, quiet, silence) = desk.run(&["run", "tiny.toml", "--quiet"]);
+    assert_eq!(quiet.lines().count(), 1);
+    assert!(stdout.ends_with(&quiet), "the verdict is the last line");
+    assert_eq!(silence, "");
+}
+
+#[test]
+fn threads_and_folders_do_not_show() {
+    let desk = Desk::new();
+    let (code, one, _) = desk.run(&["run", "tiny.toml", "--threads", "1", "--out", "a"]);
+    assert_eq!(code, 0);
+    let (_, two, _) = desk.run(&["run", "tiny.toml", "--threads", "2", "--out", "b"]);
+    assert_eq!(one, two);
+    let without_clock = |folder: &str| -> Vec<(String, Vec<u8>)> {
+        let mut files = desk.files(folder);
+        for (_, bytes) in files.iter_mut().filter(|(name, _)| name == "run.json") {
+            let mut run: serde_json::Value = serde_json::from_slice(bytes).expect("JSON");
+            run.as_object_mut()
+                .expect("an object")
+                .remove("wall_clock")
+                .expect("the only place of wall-clock figures");
+            *bytes = run.to_string().into_bytes();
+        }
+        files
+    };
+    assert_eq!(without_clock("a"), without_clock("b"));
+}
+
+#[test]
+fn json_is_one_document() {
+    let desk = Desk::new();
+    let (code, stdout, _) = desk.run(&["run", "tiny.toml", "--json", "--seed", "7", "--replications", "3"]);
+    assert_eq!(code, 0);
+    let document: serde_json::Value = serde_json::from_str(&stdout).expect("one JSON document");
+    assert_eq!(document["scenario"], "tiny");
+    assert_eq!(document["strategies"][0]["metrics"]["availability"]["n"], 3);
+    let file: serde_json::Value =
+        serde_json::from_slice(&fs::read(desk.path("results/tiny/summary.json")).expect("written"))
+            .expect("JSON");
+    assert_eq!(document, file);
+    let run: serde_json::Value =
+        serde_json::from_slice(&fs::read(desk.path("results/tiny/run.json")).expect("written"))
+            .expect("JSON");
+    assert_eq!(run["seed"], 7);
+}
+
+#[test]
+fn a_failed_threshold_exits_with_99() {
+    let desk = Desk::with("[thresholds]\n\"latency\" = [\"p(50) < 1us\"]\n");
+    let (code, stdout, stderr) = desk.run(&["run", "tiny.toml"]);
+    assert_eq!(code, 99, "{stderr}");
+    assert!(stdout.contains("✗ latency: p(50) < 1us"), "{stdout}");
+    let desk = Desk::with("[thresholds]\n\"latency\" = [\"p(50) < 1h\"]\n");
+    let (code, stdout, _) = desk.run(&["run", "tiny.toml"]);
+    assert_eq!(code, 0);
+    assert!(stdout.contains("✓ latency: p(50) < 1h"), "{stdout}");
+}
+
+#[test]
+fn a_scenario_may_come_through_a_pipe() {
+    let desk = Desk::new();
+    let output = desk.simlab(&["check", "-"]).write_stdin(TINY).output().expect("starts");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("-: ok: 1 strategy x 2 replications of 20s"));
+}
+
+#[test]
+fn one_bad_file_does_not_hide_the_others() {
+    let desk = Desk::new();
+    fs::write(desk.path("bad.toml"), "[scenario\n").expect("writes");
+    let (code, stdout, stderr) = desk.run(&["check", "bad.toml", "tiny.toml"]);
+    assert_eq!(code, 3);
+    assert!(stdout.contains("tiny.toml: ok"), "{stdout}");
+    assert!(stderr.contains("bad.toml"), "{stderr}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_exits_with_1() {
+    let desk = Desk::new();
+    fs::write(desk.path("occupied"), "a file").expect("writes");
+    let (code, stdout, stderr) = desk.run(&["run", "tiny.toml", "--out", "occupied/deep"]);
+    assert_eq!((code, stdout.as_str()), (1, ""), "known before the run, not after it");
+    assert!(stderr.starts_with("error: cannot make the results folder `occupied/deep`"), "{stderr}");
+    assert_eq!(fs::read(desk.path("occupied")).expect("still there"), b"a file");
+}
+
+#[test]
+fn colour_follows_the_flag_and_the_environment() {
+    let desk = Desk::new();
+    let coloured = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = desk.simlab(arguments);
+        command.envs(variables.iter().copied());
+        String::from_utf8_lossy(&command.output().expect("starts").stderr).contains('\u{1b}')
+    };
+    let failing = ["explain", "no-such-policy"];
+    assert!(!coloured(&failing, &[]), "a pipe is no terminal");
+    assert!(
+        coloured(&[&failing[..], &["--color", "always"]].concat(), &[("NO_COLOR", "1")]),
+        "the flag wins"
+    );
+    assert!(coloured(&failing, &[("CLICOLOR_FORCE", "1")]));
+    assert!(!coloured(&failing, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let desk = Desk::new();
+    for arguments in [&["schema"][..], &["completions", "bash"], &["man"], &["list"], &["run", "tiny.toml"]] {
+        let mut child = Process::new(env!("CARGO_BIN_EXE_simlab"))
+            .args(arguments)
+            .current_dir(desk.0.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        drop(child.stdout.take());
+        let mut stderr = String::new();
+        child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("UTF-8");
+        assert_eq!(child.wait().expect("ends").code(), Some(0), "{arguments:?}: {stderr}");
+        assert!(!stderr.contains("panicked") && !stderr.contains("error"), "{arguments:?}: {stderr}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_an_error() {
+    let desk = Desk::new();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let mut child = Process::new(env!("CARGO_BIN_EXE_simlab"))
+        .arg("schema")
+        .current_dir(desk.0.path())
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut stderr = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("UTF-8");
+    assert_eq!(child.wait().expect("ends").code(), Some(1));
+    assert!(stderr.starts_with("error: cannot write to standard output"), "{stderr}");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_what_is_finished() {
+    let desk = Desk::new();
+    let mut child = Process::new(env!("CARGO_BIN_EXE_simlab"))
+        .args([
+            "run",
+            "tiny.toml",
+            "--replications",
+            "9000",
+            "--set",
+            "scenario.duration=10min",
+            "--out",
+            "out",
+        ])
+        .current_dir(desk.0.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(Process::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill").success());
+    let (mut stdout, mut stderr) = (String::new(), String::new());
+    child.stdout.take().expect("piped").read_to_string(&mut stdout).expect("UTF-8");
+    child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("UTF-8");
+    assert_eq!(child.wait().expect("ends").code(), Some(130), "{stderr}");
+    assert!(stderr.contains("stopping; what is finished is kept"), "{stderr}");
+    if desk.path("out").exists() {
+        assert!(stdout.contains("PARTIAL: interrupted"), "{stdout}");
+        let run = fs::read_to_string(desk.path("out/run.json")).expect("written whole");
+        assert!(run.contains("\"partial\": true"));
+        assert!(desk.files("out").iter().all(|(name, _)| !name.starts_with('.')), "leftovers");
+    } else {
+        assert!(stderr.contains("nothing was written"), "{stderr}");
+    }
+}
+
+#[test]
+fn lists_and_pages_are_there() {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("scenarios")).expect("makes");
+    fs::write(desk.path("scenarios/one.toml"), TINY).expect("writes");
+    let (code, stdout, _) = desk.run(&["list"]);
+    assert_eq!(code, 0);
+    for needed in [
+        "limiter.bulkhead",
+        "breaker.seed",
+        "lognormal(5ms, cv=1.5)",
+        "node-loss",
+        "poisson",
+        "scale",
+        "One small service",
+    ] {
+        assert!(stdout.contains(needed), "list must name {needed}:\n{stdout}");
+    }
+    let (_, laws, _) = desk.run(&["list", "laws"]);
+    assert!(laws.contains("exp(12ms)") && !laws.contains("node-loss"));
+    let (code, page, _) = desk.run(&["explain", "bulkhead"]);
+    assert_eq!(code, 0);
+    for heading in ["limiter.bulkhead", "WHAT IT DOES", "HOW IT FAILS", "SETTINGS", "ORIGIN"] {
+        assert!(page.contains(heading), "explain must have {heading}:\n{page}");
+    }
+    let (_, _, hint) = desk.run(&["explain", "bulkhed"]);
+    assert!(hint.contains("did you mean `limiter.bulkhead`"), "{hint}");
+    let (code, schema, _) = desk.run(&["schema"]);
+    assert_eq!(code, 0);
+    serde_json::from_str::<serde_json::Value>(&schema).expect("JSON");
+    let (code, page, _) = desk.run(&["man", "run"]);
+    assert_eq!(code, 0);
+    assert!(page.contains("simlab\\-run") || page.contains("simlab-run"));
+}

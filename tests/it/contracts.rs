@@ -1,1 +1,413 @@
-//! To be written.
+//! What every registered algorithm promises, tested over the registries: an algorithm added later is tested as it is.
+//!
+//! The drivers play random histories of at least [`STEPS`] steps against each algorithm and each of its settings in
+//! [`VARIANTS`], twice: the second run must give the same answers.
+
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use simlab::policies::Kind;
+use simlab::policies::balancer::{AnyBalancer, Balancer, BalancerSettings};
+use simlab::policies::breaker::{Breaker, BreakerSettings, BreakerState};
+use simlab::policies::limiter::{Limiter, LimiterSettings};
+use simlab::policies::retry::{Budget, BudgetSettings, Retry, RetryPolicy, RetrySettings};
+use simlab::policies::view::{Admit, Class, Endpoints, Outcome, Permit, RequestHead, Slot};
+use simlab::random::{Key, Rng, mix};
+use simlab::time::{Duration, Time};
+
+/// Steps of one run.
+const STEPS: u32 = 100_000;
+
+/// Settings to test beside the defaults; the only ones for an algorithm with a required setting.
+const VARIANTS: &[(&str, &str, &str)] = &[
+    ("balancer", "smooth-weighted-round-robin", r#"{"max-fails": 0}"#),
+    ("balancer", "smooth-weighted-round-robin", r#"{"max-fails": 3, "fail-timeout": "2s", "max-conns": 4}"#),
+    ("balancer", "least-request", r#"{"selection-method": "full-scan", "active-request-bias": 0.5}"#),
+    ("balancer", "least-request", r#"{"choice-count": 5, "active-request-bias": 0}"#),
+    ("breaker", "seed", r#"{"error-threshold": 1, "open": "10s"}"#),
+    ("breaker", "seed", r#"{"error-threshold": 3, "window": "900ms", "count-unit": "100ms", "open": "0s"}"#),
+    ("limiter", "seed-token-bucket", r#"{"capacity": 5, "fill-rate": "3/s"}"#),
+    ("limiter", "seed-token-bucket", r#"{"capacity": 9, "fill-rate": "12.3456789/s"}"#),
+    ("limiter", "seed-token-bucket", r#"{"capacity": 3, "fill-rate": "100/min"}"#),
+    ("limiter", "seed-token-bucket-naive", r#"{"capacity": 5, "fill-rate": "3/s"}"#),
+    ("limiter", "seed-token-bucket-naive", r#"{"capacity": 9, "fill-rate": "12.3456789/s"}"#),
+    ("limiter", "bulkhead", r#"{"max-concurrent": 4}"#),
+    ("retry", "seed", r#"{"attempts": 7, "backoff": 3, "increase": "50%"}"#),
+    ("retry", "fixed", r#"{"attempts": 1}"#),
+    ("retry", "exponential", r#"{"attempts": 40, "base": "1s", "max-delay": "1min"}"#),
+    ("retry-budget", "tower", r#"{"ttl": "1s", "min-per-sec": 0, "retry-percent": "50%"}"#),
+    ("retry-budget", "tower", r#"{"ttl": "60s", "min-per-sec": 2, "retry-percent": "0%"}"#),
+];
+
+/// All settings of one algorithm to test, with a name for messages.
+fn variants<S: DeserializeOwned>(kind: &Kind) -> Vec<(String, S)> {
+    let Kind { family, name, .. } = kind;
+    let mut found: Vec<(String, S)> = Vec::new();
+    if let Ok(defaults) = serde_json::from_value(json!({ *name: {} })) {
+        found.push((format!("{family}.{name} = {{}}"), defaults));
+    }
+    for (_, _, text) in VARIANTS.iter().filter(|(f, n, _)| f == family && n == name) {
+        let settings = serde_json::from_str(&format!("{{\"{name}\": {text}}}"))
+            .unwrap_or_else(|error| panic!("{family}.{name} = {text}: {error}"));
+        found.push((format!("{family}.{name} = {text}"), settings));
+    }
+    assert!(!found.is_empty(), "{family}.{name} has required settings: add some to VARIANTS");
+    found
+}
+
+/// Runs `driver` twice for each algorithm and setting and compares the digests of its answers.
+fn for_each<S: DeserializeOwned>(kinds: &[Kind], driver: impl Fn(&Kind, &str, &S) -> u64) {
+    for kind in kinds {
+        for (text, settings) in variants::<S>(kind) {
+            let first = driver(kind, &text, &settings);
+            assert_eq!(first, driver(kind, &text, &settings), "{text}: a replay answers otherwise");
+        }
+    }
+}
+
+/// Folds an answer into a digest.
+fn fold(digest: &mut u64, answer: u64) {
+    *digest = mix(digest.wrapping_mul(31) ^ answer);
+}
+
+/// How far time moves between two steps: often not at all, seldom very far.
+fn pause(rng: &mut Rng) -> Duration {
+    match rng.index(100) {
+        0..40 => Duration::ZERO,
+        40..80 => Duration(u64::from(rng.index(10_000_000))),
+        80..99 => Duration(u64::from(rng.index(1_000_000_000))),
+        _ => Duration(u64::from(rng.index(60_000)) * 1_000_000),
+    }
+}
+
+/// A random ending; mostly good in good times.
+fn ending(rng: &mut Rng, good_times: bool) -> Outcome {
+    let bad = [Class::Failure, Class::Timeout, Class::Rejected, Class::Abandoned];
+    let class = if rng.index(10) < if good_times { 9 } else { 3 } {
+        Class::Success
+    } else {
+        bad[rng.index(4) as usize]
+    };
+    let latency = Duration(u64::from(rng.index(1_000_000_000)));
+    Outcome { ignored: rng.index(20) == 0, ..Outcome::new(class, latency) }
+}
+
+/// The instant at which to check a promise: exactly at `until`, or somewhere before it, where it must not hold yet.
+fn check_at(rng: &mut Rng, now: Time, until: Time, text: &str) -> (Time, bool) {
+    assert!(until > now, "{text}: refused at {now:?}, but promised for {until:?}");
+    let ahead = (until - now).0;
+    match rng.index(2) {
+        0 => (until, true),
+        _ if ahead == 1 => (now, false),
+        // Just before, or anywhere before.
+        _ if rng.index(2) == 0 => (now + Duration(ahead - 1), false),
+        _ => (now + Duration(rng.bits() % ahead), false),
+    }
+}
+
+#[test]
+fn breakers() {
+    for_each(BreakerSettings::KINDS, |_, text, settings: &BreakerSettings| {
+        let mut breaker = settings.build(Time::ZERO);
+        let mut rng = Key::new(11).rng();
+        let (mut now, mut digest) = (Time::ZERO, 0);
+        let mut out: Vec<Permit> = Vec::new();
+        let mut seen = [0_u32; 3];
+        for step in 0..STEPS {
+            now += pause(&mut rng);
+            if out.len() < 64 && rng.index(2) == 0 {
+                let mut admit = breaker.try_acquire(now);
+                if let Admit::Reject { until } = admit {
+                    assert_ne!(breaker.state(now), BreakerState::Closed, "{text}: closed, but refuses");
+                    if let Some(until) = until {
+                        let due;
+                        (now, due) = check_at(&mut rng, now, until, text);
+                        admit = breaker.try_acquire(now);
+                        assert_eq!(matches!(admit, Admit::Now(_)), due, "{text}: {until:?} at {now:?}");
+                    }
+                }
+                match admit {
+                    Admit::Now(permit) => {
+                        assert_eq!(permit.start, now);
+                        out.push(permit);
+                    }
+                    Admit::Reject { .. } => {}
+                    Admit::At(..) => panic!("{text}: a breaker makes nobody wait"),
+                }
+                fold(&mut digest, u64::from(matches!(admit, Admit::Now(_))));
+            } else if !out.is_empty() {
+                let permit = out.swap_remove(rng.index(out.len() as u32) as usize);
+                breaker.on_outcome(now, permit, &ending(&mut rng, step % 2000 < 1000));
+            }
+            let state = breaker.state(now);
+            assert_eq!(state, breaker.state(now), "{text}: looking moves it");
+            seen[state as usize] += 1;
+            fold(&mut digest, state as u64);
+        }
+        assert!(seen.iter().all(|&n| n > 0), "{text}: the history never left {seen:?}");
+        // Whatever was lost on the way, every permit has come back: after a long time a call passes, and closes it.
+        for permit in out {
+            breaker.on_outcome(now, permit, &Outcome::new(Class::Success, Duration::ZERO));
+        }
+        for _ in 0..1000 {
+            now += Duration::from_secs(3600);
+            let Admit::Now(permit) = breaker.try_acquire(now) else { panic!("{text}: a permit was lost") };
+            breaker.on_outcome(now, permit, &Outcome::new(Class::Success, Duration::ZERO));
+        }
+        assert_eq!(breaker.state(now), BreakerState::Closed, "{text}");
+        digest
+    });
+}
+
+/// Named readings of a limiter.
+fn gauge(limiter: &impl Limiter, now: Time, wanted: &str) -> Option<f64> {
+    let mut found = None;
+    limiter.gauges(now, &mut |name, value| {
+        if name == wanted {
+            found = Some(value);
+        }
+    });
+    found
+}
+
+#[test]
+fn limiters() {
+    for_each(LimiterSettings::KINDS, |_, text, settings: &LimiterSettings| {
+        let mut limiter = settings.build(Time::ZERO);
+        let mut rng = Key::new(12).rng();
+        let (mut now, mut digest) = (Time::ZERO, 0);
+        let mut out: Vec<(Permit, u32)> = Vec::new();
+        let mut answers = [0_u32; 2];
+        for step in 0..STEPS {
+            now += pause(&mut rng);
+            if out.len() < 64 && rng.index(5) < 3 {
+                let (cost, max_wait) = (1 + rng.index(3), Duration(u64::from(rng.index(2)) * 50_000_000));
+                let mut admit = limiter.try_acquire(now, cost, max_wait);
+                if let Admit::Reject { until: Some(until) } = admit {
+                    let due;
+                    (now, due) = check_at(&mut rng, now, until, text);
+                    admit = limiter.try_acquire(now, cost, max_wait);
+                    assert_eq!(!matches!(admit, Admit::Reject { .. }), due, "{text}: {until:?} at {now:?}");
+                }
+                match admit {
+                    Admit::Now(permit) => {
+                        assert_eq!(permit.start, now);
+                        out.push((permit, cost));
+                    }
+                    Admit::At(at, permit) => {
+                        assert!(at > now && at - now <= max_wait, "{text}: admitted for {at:?} at {now:?}");
+                        assert_eq!(permit.start, at);
+                        out.push((permit, cost));
+                    }
+                    Admit::Reject { .. } => {}
+                }
+                let refused = matches!(admit, Admit::Reject { .. });
+                answers[usize::from(refused)] += 1;
+                fold(&mut digest, u64::from(refused));
+            } else if !out.is_empty() {
+                let (permit, _) = out.swap_remove(rng.index(out.len() as u32) as usize);
+                limiter.on_outcome(now, permit, &ending(&mut rng, step % 2000 < 1000));
+            }
+            if let Some(in_flight) = gauge(&limiter, now, "in_flight") {
+                assert_eq!(
+                    in_flight as u64,
+                    out.iter().map(|(_, cost)| u64::from(*cost)).sum::<u64>(),
+                    "{text}"
+                );
+                assert!(in_flight <= gauge(&limiter, now, "limit").unwrap(), "{text}: over its limit");
+            }
+            if let Some(tokens) = gauge(&limiter, now, "tokens") {
+                assert!(
+                    (0.0..=gauge(&limiter, now, "capacity").unwrap()).contains(&tokens),
+                    "{text}: {tokens}"
+                );
+                assert_eq!(gauge(&limiter, now, "tokens"), Some(tokens), "{text}: looking moves it");
+                fold(&mut digest, tokens.to_bits());
+            }
+        }
+        assert!(answers.iter().all(|&n| n > 1000), "{text}: a history without contrast, {answers:?}");
+        for (permit, _) in out {
+            limiter.on_outcome(now, permit, &Outcome::new(Class::Success, Duration::ZERO));
+        }
+        if let Some(in_flight) = gauge(&limiter, now, "in_flight") {
+            assert!(in_flight == 0.0, "{text}: {in_flight} still in flight");
+        }
+        now += Duration::from_secs(86_400);
+        assert!(matches!(limiter.try_acquire(now, 1, Duration::ZERO), Admit::Now(_)), "{text}: still shut");
+        digest
+    });
+}
+
+#[test]
+fn balancers() {
+    for_each(BalancerSettings::KINDS, |kind, text, settings: &BalancerSettings| {
+        // Whether upstream may answer with none although there are some, and these settings let it.
+        let doc = kind.doc().split_whitespace().collect::<Vec<_>>().join(" ");
+        let may_refuse =
+            doc.contains("exception to the contract of balancers") && !text.contains("\"max-fails\": 0}");
+        let mut policy = settings.build(Time::ZERO);
+        let mut rng = Key::new(13).rng();
+        let (mut now, mut digest) = (Time::ZERO, 0);
+        let mut endpoints = Endpoints::default();
+        let mut out: Vec<Slot> = Vec::new();
+        let mut refused = 0;
+        for step in 0..STEPS {
+            now += pause(&mut rng);
+            if rng.index(50) == 0 {
+                change(&mut endpoints, &mut rng);
+                policy.on_update(now, &endpoints);
+            }
+            if out.len() < 64 && rng.index(2) == 0 {
+                let request = RequestHead { affinity: rng.bits(), attempt: rng.index(3) };
+                let picked = policy.pick(now, &request, &endpoints, &mut Key::new(u64::from(step)).rng());
+                match picked {
+                    Some(slot) => {
+                        assert!(endpoints.eligible.contains(&slot), "{text}: {slot:?} is not eligible");
+                        endpoints.active[slot.0 as usize] += 1;
+                        out.push(slot);
+                    }
+                    None if endpoints.eligible.is_empty() => {}
+                    None => {
+                        assert!(may_refuse, "{text}: none picked out of {:?}", endpoints.eligible);
+                        refused += 1;
+                    }
+                }
+                fold(&mut digest, picked.map_or(u64::MAX, |slot| u64::from(slot.0)));
+            } else if !out.is_empty() {
+                let slot = out.swap_remove(rng.index(out.len() as u32) as usize);
+                endpoints.active[slot.0 as usize] -= 1;
+                policy.on_outcome(now, slot, &ending(&mut rng, step % 2000 < 1500));
+            }
+        }
+        assert!(refused < STEPS / 4, "{text}: refused {refused} times");
+        digest
+    });
+}
+
+/// A new list of eligible endpoints (sometimes none), sometimes new endpoints, sometimes new weights.
+fn change(endpoints: &mut Endpoints, rng: &mut Rng) {
+    if endpoints.weight.len() < 12 && rng.index(4) == 0 {
+        endpoints.weight.push(1);
+        endpoints.active.push(0);
+    }
+    match rng.index(4) {
+        0 => endpoints.weight.iter_mut().for_each(|weight| *weight = 1),
+        1 => endpoints.weight.iter_mut().for_each(|weight| *weight = 1 + rng.index(10)),
+        _ => {}
+    }
+    let slots = (0..endpoints.weight.len() as u32).map(Slot);
+    let most = rng.index(10);
+    endpoints.eligible = slots.filter(|_| rng.index(10) < most).collect();
+}
+
+#[test]
+fn retries() {
+    for_each(RetrySettings::KINDS, |_, text, settings: &RetrySettings| {
+        let policy = settings.build(Time::ZERO);
+        let given: serde_json::Value = serde_json::from_str(text.split_once(" = ").unwrap().1).unwrap();
+        let attempts = given.get("attempts").map_or(3, |attempts| attempts.as_u64().unwrap());
+        let mut rng = Key::new(14).rng();
+        let mut digest = 0;
+        for call in 0..STEPS {
+            let (mut made, mut previous) = (1, Duration::ZERO);
+            let class = [Class::Failure, Class::Timeout, Class::Rejected][call as usize % 3];
+            let outcome = Outcome::new(class, Duration::ZERO);
+            while let Retry::After(delay) =
+                policy.on_failure(Time::ZERO, made - 1, previous, &outcome, &mut rng)
+            {
+                assert!(delay <= Duration::from_secs(60), "{text}: {delay} before try {made}");
+                fold(&mut digest, delay.0);
+                (made, previous) = (made + 1, delay);
+                assert!(u64::from(made) <= attempts, "{text}: too many attempts");
+            }
+            assert_eq!(u64::from(made), attempts, "{text}");
+        }
+        // Nobody wants the answer of an abandoned attempt, and an ignored one teaches nothing.
+        let mut ask = |outcome| policy.on_failure(Time::ZERO, 0, Duration::ZERO, &outcome, &mut rng);
+        assert_eq!(ask(Outcome::new(Class::Abandoned, Duration::ZERO)), Retry::GiveUp, "{text}");
+        let ignored = Outcome { ignored: true, ..Outcome::new(Class::Failure, Duration::ZERO) };
+        assert_eq!(ask(ignored), Retry::GiveUp, "{text}");
+        digest
+    });
+}
+
+#[test]
+fn retry_budgets() {
+    for_each(BudgetSettings::KINDS, |_, text, settings: &BudgetSettings| {
+        let mut budget = settings.build(Time::ZERO);
+        let mut rng = Key::new(15).rng();
+        let (mut now, mut digest) = (Time::ZERO, 0);
+        let mut answers = [0_u32; 2];
+        for _ in 0..STEPS {
+            now += Duration(pause(&mut rng).0 / 16);
+            if rng.index(2) == 0 {
+                budget.deposit(now);
+            } else {
+                let allowed = budget.withdraw(now);
+                answers[usize::from(allowed)] += 1;
+                fold(&mut digest, u64::from(allowed));
+            }
+        }
+        assert!(answers[1] > 0, "{text}: never allows anything, {answers:?}");
+        // At one instant it runs dry, and stays dry.
+        let more = (0..10_000_000).take_while(|_| budget.withdraw(now)).count();
+        assert!(more < 10_000, "{text}: {more} retries at one instant");
+        assert!(!budget.withdraw(now), "{text}");
+        digest
+    });
+}
+
+/// Every registered algorithm of the families tested here.
+fn kinds() -> Vec<Kind> {
+    [
+        BalancerSettings::KINDS,
+        BreakerSettings::KINDS,
+        LimiterSettings::KINDS,
+        RetrySettings::KINDS,
+        BudgetSettings::KINDS,
+    ]
+    .concat()
+}
+
+#[test]
+fn algorithms_explain_themselves_under_fixed_headings() {
+    for kind in kinds() {
+        let (doc, name) = (kind.doc(), kind.name);
+        let headings: Vec<&str> = doc.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        let fixed =
+            ["What it does", "When it helps", "How it fails", "Settings", "Origin", "Deliberate differences"];
+        assert_eq!(headings, fixed, "{name}");
+        let summary = kind.summary();
+        assert!(summary.ends_with('.') && summary.len() < 160, "{name}: {summary}");
+        assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'), "{name}");
+    }
+}
+
+#[test]
+fn settings_have_a_schema_and_name_what_is_known() {
+    let schema = serde_json::to_string(&schemars::schema_for!(BalancerSettings)).unwrap();
+    for kind in BalancerSettings::KINDS {
+        assert!(schema.contains(&format!("\"{}\"", kind.name)), "{schema}");
+    }
+    let error = serde_json::from_str::<LimiterSettings>(r#"{"bulkheat": {}}"#).unwrap_err().to_string();
+    assert!(error.contains("unknown variant `bulkheat`, expected one of `seed-token-bucket`"), "{error}");
+    let error =
+        serde_json::from_str::<LimiterSettings>(r#"{"bulkhead": {"max": 3}}"#).unwrap_err().to_string();
+    assert!(error.contains("unknown field `max`, expected `max-concurrent` or `max-wait`"), "{error}");
+    assert_eq!(BalancerSettings::default().name(), "round-robin");
+}
+
+#[test]
+fn foreign_policies_are_welcome() {
+    struct Last;
+
+    impl Balancer for Last {
+        fn pick(&mut self, _: Time, _: &RequestHead, endpoints: &Endpoints, _: &mut Rng) -> Option<Slot> {
+            endpoints.eligible.last().copied()
+        }
+    }
+
+    let mut policy = AnyBalancer::Custom(Box::new(Last));
+    let picked =
+        policy.pick(Time::ZERO, &RequestHead::default(), &Endpoints::uniform(4), &mut Key::new(1).rng());
+    assert_eq!(picked, Some(Slot(3)));
+}

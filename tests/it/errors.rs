@@ -29,7 +29,7 @@ fn every_broken_file_is_refused_with_its_place() {
         let name = Path::new(&file).file_stem().expect("has a name").to_string_lossy().into_owned();
         let message = message(&file, &Overrides::default());
         assert!(message.starts_with("error: "), "{file}: {message}");
-        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, {
+        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false, snapshot_path => "snapshots/errors" }, {
             insta::assert_snapshot!(name, message);
         });
     }

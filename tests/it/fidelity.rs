@@ -1,1 +1,83 @@
-//! To be written.
+//! Every shipped conformance vector agrees with the policies.
+
+use std::path::Path;
+
+use simlab::conform::{self, Report};
+
+fn replay(path: &str) -> Report {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(path);
+    conform::run_path(&path, false).unwrap()
+}
+
+/// All cases of the file pass, except so many that are refused or skipped for the reasons that the report gives.
+#[track_caller]
+fn all_pass(path: &str, left_out: u64) {
+    let report = replay(path);
+    let totals = report.totals();
+    assert!(totals.failed == 0 && totals.passed > 0, "{}", report.table());
+    assert_eq!(totals.refused + totals.skipped, left_out, "{}", report.table());
+}
+
+#[test]
+fn balancers() {
+    all_pass("balancer/nginx_swrr.json", 0);
+    all_pass("balancer/envoy_least_request.json", 0);
+    all_pass("balancer/finagle_p2c_pick.json", 0);
+}
+
+#[test]
+fn breakers() {
+    all_pass("breaker/seed.json", 0);
+}
+
+#[test]
+fn limiters() {
+    all_pass("limiter/seed_token_bucket.json", 0);
+    all_pass("limiter/seed_token_bucket_naive.json", 0);
+}
+
+#[test]
+fn retries() {
+    all_pass("limiter/seed_retry.json", 0);
+    // Three decorrelated, six of equal jitter, four without jitter.
+    all_pass("limiter/retry_jitter_aws.json", 13);
+    all_pass("limiter/retry_budget_tower.json", 0);
+}
+
+#[test]
+fn nothing_fails_anywhere() {
+    let report = replay("");
+    let totals = report.totals();
+    assert_eq!(totals.failed, 0, "{}", report.table());
+    assert!(report.is_ok());
+    let names: Vec<&str> = report.rows.iter().map(|row| row.family.as_str()).collect();
+    assert!(names.contains(&"hpa_replica_calc") && names.contains(&"vc.freeness"), "{names:?}");
+    assert!(report.table().ends_with(&format!("\n{}\n", report.summary())));
+    assert_eq!(report.json()["totals"]["passed"], totals.passed);
+}
+
+#[test]
+fn adapters_are_named_once_and_belong_to_an_algorithm() {
+    use simlab::policies::{balancer, breaker, limiter, retry};
+    let kinds = [
+        balancer::BalancerSettings::KINDS,
+        breaker::BreakerSettings::KINDS,
+        limiter::LimiterSettings::KINDS,
+        retry::RetrySettings::KINDS,
+        retry::BudgetSettings::KINDS,
+    ]
+    .concat();
+    let mut seen = Vec::new();
+    for adapter in conform::ADAPTERS.iter().flat_map(|family| family.iter()) {
+        assert!(!seen.contains(&(adapter.schema, adapter.family)), "{} twice", adapter.family);
+        seen.push((adapter.schema, adapter.family));
+        let (family, name) = adapter.algorithm.split_once('.').unwrap();
+        if kinds.iter().any(|kind| kind.family == family) {
+            assert!(
+                kinds.iter().any(|kind| kind.family == family && kind.name == name),
+                "{}",
+                adapter.algorithm
+            );
+        }
+    }
+}

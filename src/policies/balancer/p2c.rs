@@ -93,13 +93,12 @@ pub fn pick<L: PartialOrd>(
     if n == 1 {
         return 0;
     }
-    let (a, mut b) = rng.pair(n, n - 1);
-    if b >= a {
-        b += 1;
-    }
+    let (a, b) = rng.pair(n, n - 1);
+    let b = b + u32::from(b >= a);
     let (a_status, b_status) = (status(a), status(b));
     let a_wins = if a_status == b_status { load(a) <= load(b) } else { a_status > b_status };
-    if a_wins { a } else { b }
+    // Which one wins is close to a coin toss: a branch would be mispredicted half of the time.
+    std::hint::select_unpredictable(a_wins, a, b)
 }
 
 #[cfg(test)]

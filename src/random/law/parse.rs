@@ -201,7 +201,7 @@ impl<'t> Parser<'t, '_> {
             "pareto" => &["min", "alpha"],
             "bounded-pareto" => &["min", "max", "alpha"],
             "normal" => &["mean", "sd"],
-            _ => return self.from_file(name, whole, arguments),
+            _ => return self.read_file(name, whole, arguments),
         };
         let given = in_order(name, parameters, &whole, arguments)?;
         let values = parameters
@@ -319,7 +319,7 @@ impl<'t> Parser<'t, '_> {
     }
 
     /// `file(path:column[, unit=ms])` and `buckets(path[, unit=s])`.
-    fn from_file(
+    fn read_file(
         &mut self,
         name: &str,
         whole: Range<usize>,

@@ -42,7 +42,11 @@ impl Check<'_> {
             edges,
             clients: self.one_or_more(table.clients.as_ref(), "clients", 1),
             zone: table.zone.as_ref().and_then(|zone| self.zone_named(zone)),
-            arrivals: self.arrivals(&table.arrivals),
+            arrivals: {
+                self.most_requests = table.requests;
+                self.arrivals(&table.arrivals)
+            },
+            requests: table.requests,
             deadline: table.deadline.as_ref().map(|deadline| self.some_time(deadline, "deadline")),
             priority: table.priority.unwrap_or(0),
             propagate_deadline: table.propagate_deadline.is_some_and(|propagate| propagate.value),
@@ -266,6 +270,7 @@ impl Check<'_> {
     /// Refuses traffic that would break the limit of requests anyway, before a second is simulated.
     fn bounded(&mut self, requests: f64, place: Place) {
         let limit = self.limits.requests;
+        let requests = self.most_requests.map_or(requests, |most| requests.min(most as f64));
         if requests > limit as f64 {
             let error =
                 Diagnostic::new(format!("about {requests:.3e} requests are more than the limit of {limit}"));

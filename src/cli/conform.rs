@@ -1,0 +1,35 @@
+//! `simlab conform`: do the policies still do what their originals do?
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::console::Console;
+use super::{Exit, Failure};
+use crate::conform;
+
+/// Flags of `conform`.
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// File or folder of vectors (*.json) or queueing tables (*.csv)
+    #[arg(value_name = "PATH", default_value = "tests/vectors")]
+    path: PathBuf,
+    /// Print one JSON document instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Fail if any case is skipped, too
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Replays and counts.
+pub(super) fn conform(arguments: &Arguments, console: &Console) -> Result<Exit, Failure> {
+    let report = conform::run_path(&arguments.path, arguments.strict)
+        .map_err(|error| Failure::new(Exit::INPUT, error))?;
+    if arguments.json {
+        console.print(&format!("{:#}\n", report.json()))?;
+    } else {
+        console.print(&report.table())?;
+    }
+    Ok(if report.is_ok() { Exit::OK } else { Exit::INTERNAL })
+}

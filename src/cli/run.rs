@@ -1,0 +1,158 @@
+//! `simlab run`: the main job.
+
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use clap::Args;
+
+use super::console::Console;
+use super::progress;
+use super::store::Store;
+use super::{Exit, Failure};
+use crate::lab::outcome::StudyOutcome;
+use crate::lab::{self, Progress, RunOptions};
+use crate::report::{self, WallClock, quantity, summary, terminal};
+use crate::scenario::Overrides;
+use crate::scenario::model::Study;
+
+/// Flags of `run`.
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Scenario file; `-` reads standard input
+    #[arg(value_name = "FILE")]
+    file: String,
+    #[command(flatten)]
+    overrides: OverrideArguments,
+    /// Threads [default: all cores]; results do not depend on it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    threads: Option<u32>,
+    /// Folder for the results [default: results/<scenario>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print one JSON document instead of the tables
+    #[arg(long)]
+    json: bool,
+    /// Print the verdict only; no progress, timings or warnings
+    #[arg(long, short, conflicts_with = "json")]
+    quiet: bool,
+}
+
+/// Flags that change what a scenario says.
+#[derive(Args)]
+pub(super) struct OverrideArguments {
+    /// Root seed instead of the scenario's
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Replications per strategy instead of the scenario's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    replications: Option<u64>,
+    /// Run this strategy only; may be repeated
+    #[arg(long = "strategy", value_name = "NAME")]
+    strategies: Vec<String>,
+    /// Change one setting, e.g. service.typhoon.replicas=8; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl OverrideArguments {
+    pub(super) fn overrides(&self) -> Overrides {
+        Overrides {
+            settings: self.set.clone(),
+            seed: self.seed,
+            replications: self.replications,
+            strategies: self.strategies.clone(),
+        }
+    }
+}
+
+/// Loads, runs, writes, tells.
+pub(super) fn run(arguments: &Arguments, console: &Console) -> Result<Exit, Failure> {
+    let study = Study::load(&arguments.file, &arguments.overrides.overrides())
+        .map_err(|error| Failure::input(error.render(console.colour_err)))?;
+    let folder = arguments.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&study.name));
+    let mut store = Store::open(&folder)?;
+
+    let progress = Arc::new(Progress::default());
+    stop_on_ctrl_c(&progress, &store, console)?;
+    let options = RunOptions { threads: arguments.threads.map(|threads| threads as usize) };
+    let visible = !arguments.quiet && io::stderr().is_terminal();
+    let start = progress::now();
+    let done = progress::shown(&progress, visible, || lab::run(&study, &options, &progress));
+    let seconds = start.elapsed().as_secs_f64();
+    let interrupted = progress.cancelled.load(Ordering::Relaxed);
+    let outcome = match done {
+        Ok(outcome) => outcome,
+        Err(error) if error.is_input() => return Err(Failure::new(Exit::INPUT, error)),
+        Err(error) => return Err(Failure::new(Exit::INTERNAL, error)),
+    };
+    if outcome.manifest.partial && outcome.strategies.iter().all(|strategy| strategy.replications.is_empty())
+    {
+        let message = "interrupted before any run was finished; nothing was written";
+        return Err(Failure::new(Exit::INTERRUPTED, message));
+    }
+
+    // Files are written even if nobody could read the summary, and the summary is told even if they cannot be written.
+    let told = tell(arguments, console, &outcome);
+    let threads =
+        options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    report::render(&outcome, &WallClock { seconds, threads }, |file| store.add(&file))?;
+    store.commit()?;
+    told?;
+    if !arguments.quiet {
+        let requests =
+            outcome.strategies.iter().flat_map(|s| &s.replications).map(|run| run.requests).sum::<u64>()
+                as f64;
+        let (count, speed) = (quantity::si(requests), quantity::si((requests / seconds.max(1e-9)).round()));
+        console.note(&format!(
+            "{count} requests in {seconds:.1} s ({speed} requests/s); results in {}",
+            folder.display()
+        ));
+    }
+    Ok(match () {
+        () if interrupted && outcome.manifest.partial => Exit::INTERRUPTED,
+        () if outcome.thresholds.iter().any(|threshold| threshold.failed) => Exit::THRESHOLD,
+        () => Exit::OK,
+    })
+}
+
+/// The summary to stdout, warnings to stderr.
+fn tell(arguments: &Arguments, console: &Console, outcome: &StudyOutcome) -> Result<(), Failure> {
+    if arguments.json {
+        let document = String::from_utf8_lossy(&summary::summary_json(outcome)).into_owned();
+        console.print(&document)?;
+    } else if arguments.quiet {
+        console.print(&terminal::verdict(outcome, console.colour_out))?;
+    } else {
+        console.print(&terminal::summary(outcome, console.colour_out))?;
+    }
+    if !arguments.quiet {
+        outcome.warnings.iter().for_each(|warning| console.warn(warning));
+    }
+    Ok(())
+}
+
+/// The first Ctrl-C asks the runs to stop, the second ends the process at once.
+fn stop_on_ctrl_c(progress: &Arc<Progress>, store: &Store, console: &Console) -> Result<(), Failure> {
+    let (progress, staging) = (Arc::clone(progress), store.staging().to_path_buf());
+    let bar = io::stderr().is_terminal();
+    let plain = Console { colour_out: console.colour_out, colour_err: console.colour_err };
+    let handler = move || {
+        if progress.cancelled.swap(true, Ordering::Relaxed) {
+            let _ = fs::remove_dir_all(&staging);
+            abort();
+        }
+        if !bar {
+            plain.note("stopping; what is finished is kept");
+        }
+    };
+    ctrlc::set_handler(handler)
+        .map_err(|error| Failure::new(Exit::INTERNAL, format!("cannot listen for Ctrl-C: {error}")))
+}
+
+#[expect(clippy::exit, reason = "the user asked twice, and the runs may not answer")]
+fn abort() {
+    std::process::exit(i32::from(Exit::INTERRUPTED.0));
+}

@@ -1,0 +1,420 @@
+//! From what was written to what exists: the only file that knows both the scenario and the world.
+//!
+//! Nothing is refused here; the scenario's checks have said no to whatever cannot be built.
+
+use crate::scenario::model as written;
+use crate::time::{Duration, Time};
+use crate::world::spec::{
+    Arrivals, CacheSpec, CallSpec, ConnectionPoolSpec, CpuMode, EdgeSpec, FaultSpec, Limits, NO_RING,
+    ObjectiveSpec, Op, Operation, Order, PoolSpec, Rate, RolloutSpec, ServiceSpec, SourceSpec, Spec, Target,
+    Trouble, VersionSpec, When,
+};
+
+/// Builds the world's input for one strategy of a study.
+pub fn assemble(study: &written::Study, scenario: &written::Scenario) -> Spec {
+    Assembly::new(study, scenario).finish()
+}
+
+/// Things under construction that several parts add to.
+struct Assembly<'a> {
+    study: &'a written::Study,
+    scenario: &'a written::Scenario,
+    ops: Vec<Op>,
+    calls: Vec<CallSpec>,
+    rings: Vec<Duration>,
+    /// First op of each endpoint by (service, endpoint); known before any step is compiled.
+    entries: Vec<Vec<u16>>,
+}
+
+impl<'a> Assembly<'a> {
+    fn new(study: &'a written::Study, scenario: &'a written::Scenario) -> Self {
+        let mut next = 0;
+        let mut entries = Vec::new();
+        for service in &scenario.services {
+            let mut list = Vec::new();
+            for endpoint in &service.endpoints {
+                list.push(next);
+                next += program_length(&endpoint.steps);
+            }
+            entries.push(list);
+        }
+        Self { study, scenario, ops: Vec::new(), calls: Vec::new(), rings: Vec::new(), entries }
+    }
+
+    fn finish(mut self) -> Spec {
+        let (study, scenario) = (self.study, self.scenario);
+        let end = Time::ZERO + study.duration;
+        let mut slots = 0;
+        let services = (0..scenario.services.len()).map(|index| self.service(index, &mut slots)).collect();
+        let mut priorities: Vec<u8> = scenario.sources.iter().map(|source| source.priority).collect();
+        priorities.sort_unstable();
+        priorities.dedup();
+        let sources = scenario.sources.iter().map(|source| self.source(source, &priorities)).collect();
+        let limits = study.limits;
+        Spec {
+            warm_up: Time::ZERO + study.warm_up,
+            end,
+            horizon: horizon(end, scenario),
+            resolution: study.resolution,
+            zones: if scenario.zones.is_empty() {
+                vec!["everywhere".to_owned()]
+            } else {
+                scenario.zones.clone()
+            },
+            latency: latency(scenario),
+            pools: scenario.node_pools.iter().map(pool).collect(),
+            services,
+            sources,
+            ops: self.ops,
+            calls: self.calls,
+            rings: self.rings,
+            faults: scenario.faults.iter().map(fault).collect(),
+            actions: scenario
+                .actions
+                .iter()
+                .map(|action| (action.at, operation(action, &self.entries)))
+                .collect(),
+            rollouts: scenario.rollouts.iter().map(rollout).collect(),
+            objective: ObjectiveSpec {
+                availability: study.objective.availability,
+                latency_p99: study.objective.latency_p99,
+            },
+            limits: Limits {
+                pending_events: limits.pending_events,
+                in_flight: limits.in_flight as u32,
+                instances: limits.instances,
+                requests: limits.requests,
+                events: limits.events,
+            },
+            priorities,
+        }
+    }
+
+    fn service(&mut self, index: usize, slots: &mut u8) -> ServiceSpec {
+        let service = &self.scenario.services[index];
+        let instance = &service.instance;
+        let endpoints = service.endpoints.iter().zip(self.entries[index].clone());
+        let endpoints: Vec<(String, u16)> =
+            endpoints.map(|(endpoint, entry)| (endpoint.name.clone(), entry)).collect();
+        for (endpoint, (_, entry)) in service.endpoints.iter().zip(&endpoints) {
+            assert_eq!(self.ops.len(), usize::from(*entry), "programs lie where their entries say");
+            self.program(&endpoint.steps);
+        }
+        let workers = match instance.mode {
+            written::Mode::Threads { workers } => workers,
+            written::Mode::Async { max_in_flight } => max_in_flight,
+        };
+        let cpu = match instance.cpu {
+            _ if workers <= instance.cores => CpuMode::Dedicated,
+            written::CpuSharing::Fifo => CpuMode::Fifo,
+            written::CpuSharing::Shared => CpuMode::Shared,
+        };
+        let updated = self.scenario.rollouts.iter().any(|rollout| rollout.service == index);
+        ServiceSpec {
+            name: service.name.clone(),
+            replicas: service.replicas,
+            pool: service.pool.map(|pool| pool as u32),
+            cores: instance.cores,
+            cpu_request: instance.cpu_request,
+            memory: instance.memory,
+            workers,
+            cpu,
+            queue: instance.queue.unwrap_or(u32::MAX),
+            drop_when_full: instance.full == written::Full::Drop,
+            order: match instance.order {
+                written::Order::Fifo => Order::Fifo,
+                written::Order::Lifo => Order::Lifo,
+                written::Order::Priority => Order::Priority,
+            },
+            queue_timeout: instance.queue_timeout.clone(),
+            pull: instance.pull.clone(),
+            start: instance.start.clone(),
+            warm_up: instance.warm_up.map(|warm_up| (warm_up.lasts, warm_up.slowdown)),
+            grace: instance.grace,
+            slow_down: slow_down(&instance.slow_down),
+            endpoints,
+            edges: service.edges.iter().map(edge).collect(),
+            limiter: service.limiter.clone(),
+            autoscaler: service.autoscaler.clone(),
+            metrics: (service.metrics.period, service.metrics.window, service.metrics.delay),
+            discovery: service.discovery.clone(),
+            caches: service.caches.iter().map(cache).collect(),
+            pools: service.pools.iter().map(connections).collect(),
+            versions: service.versions.iter().map(version).collect(),
+            version_slot: updated.then(|| {
+                *slots += 1;
+                *slots - 1
+            }),
+            price: service.price,
+        }
+    }
+
+    fn source(&mut self, source: &written::Source, priorities: &[u8]) -> SourceSpec {
+        let entry = self.ops.len() as u16;
+        self.program(&source.steps);
+        let direct = match &self.ops[usize::from(entry)..] {
+            [Op::Call(call), Op::End]
+                if source.deadline.is_none() && self.calls[*call as usize].probability >= 1.0 =>
+            {
+                Some(*call)
+            }
+            _ => None,
+        };
+        SourceSpec {
+            name: source.name.clone(),
+            entry,
+            direct,
+            edges: source.edges.iter().map(edge).collect(),
+            clients: source.clients,
+            zone: source.zone.map_or(self.scenario.zones.len().max(1) as u32, |zone| zone as u32),
+            arrivals: arrivals(&source.arrivals),
+            requests: source.requests.unwrap_or(u64::MAX),
+            deadline: self.ring(source.deadline),
+            propagate_deadline: source.propagate_deadline,
+            priority: priorities.iter().position(|&priority| priority == source.priority).unwrap_or(0) as u8,
+        }
+    }
+
+    /// Compiles the steps of one program.
+    fn program(&mut self, steps: &[written::Step]) {
+        // `cache` and `pool` wrap the next step, and may wrap each other.
+        let mut wrappers: Vec<Wrapper> = Vec::new();
+        for step in steps {
+            match step {
+                written::Step::Cache(cache) => {
+                    wrappers.push(Wrapper::Cache { cache: *cache as u16, lookup: self.ops.len() });
+                    self.ops.push(Op::CacheLookup { cache: *cache as u16, skip_to: 0 });
+                    continue;
+                }
+                written::Step::Pool(pool) => {
+                    wrappers.push(Wrapper::Pool(*pool as u16));
+                    self.ops.push(Op::Acquire { pool: *pool as u16 });
+                    continue;
+                }
+                written::Step::Cpu(demand) => {
+                    self.ops.push(Op::Cpu(demand.request.clone(), demand.attempt.clone().map(Box::new)));
+                }
+                written::Step::Wait(demand) => {
+                    self.ops.push(Op::Wait(demand.request.clone(), demand.attempt.clone().map(Box::new)));
+                }
+                written::Step::Call(call) => {
+                    let call = self.call(call);
+                    self.ops.push(Op::Call(call));
+                }
+                written::Step::Choose(shares) => {
+                    let mut upto = 0.0;
+                    let mut list = Vec::new();
+                    for (share, call) in shares {
+                        upto += share;
+                        list.push((upto, self.call(call)));
+                    }
+                    self.ops.push(Op::Choose(list.into()));
+                }
+                written::Step::Parallel { calls, need } => {
+                    let calls = calls.iter().map(|call| self.call(call)).collect();
+                    self.ops.push(Op::Parallel { calls, need: *need as u16 });
+                }
+            }
+            for wrapper in wrappers.drain(..).rev() {
+                match wrapper {
+                    Wrapper::Pool(pool) => self.ops.push(Op::Release { pool }),
+                    Wrapper::Cache { cache, lookup } => {
+                        self.ops.push(Op::CacheFill { cache });
+                        self.ops[lookup] = Op::CacheLookup { cache, skip_to: self.ops.len() as u16 };
+                    }
+                }
+            }
+        }
+        self.ops.push(Op::End);
+    }
+
+    fn call(&mut self, call: &written::Call) -> u32 {
+        let ring = self.ring(call.timeout);
+        self.calls.push(CallSpec {
+            service: call.to.service as u32,
+            entry: self.entries[call.to.service][call.to.endpoint],
+            edge: call.edge as u16,
+            probability: call.probability,
+            ring,
+        });
+        self.calls.len() as u32 - 1
+    }
+
+    /// The ring of a constant delay.
+    fn ring(&mut self, delay: Option<Duration>) -> u8 {
+        let Some(delay) = delay else { return NO_RING };
+        let found = self.rings.iter().position(|ring| *ring == delay);
+        let at = found.unwrap_or_else(|| {
+            self.rings.push(delay);
+            self.rings.len() - 1
+        });
+        at as u8
+    }
+}
+
+enum Wrapper {
+    Cache { cache: u16, lookup: usize },
+    Pool(u16),
+}
+
+/// Ops of a program: its steps, a closing op for each `cache` and `pool`, and the end.
+fn program_length(steps: &[written::Step]) -> u16 {
+    let wraps = steps.iter().filter(|step| matches!(step, written::Step::Cache(_) | written::Step::Pool(_)));
+    (steps.len() + wraps.count() + 1) as u16
+}
+
+/// With deadlines everywhere nothing is worth waiting for beyond the longest; otherwise the run may drain as long again.
+fn horizon(end: Time, scenario: &written::Scenario) -> Time {
+    let longest = scenario.sources.iter().map(|source| source.deadline).collect::<Option<Vec<_>>>();
+    match longest.and_then(|deadlines| deadlines.into_iter().max()) {
+        Some(deadline) => end + deadline,
+        None => Time(end.0.saturating_mul(2)) + Duration::from_secs(600),
+    }
+}
+
+/// One-way delays by (from, to); the last row and column are the outside.
+fn latency(scenario: &written::Scenario) -> Vec<crate::random::law::Law> {
+    let network = &scenario.network;
+    let zones = scenario.zones.len().max(1);
+    let between = |from: usize, to: usize| {
+        let link = network.links.iter().find(|link| link.between == (from, to) || link.between == (to, from));
+        match link {
+            _ if from == zones || to == zones => &network.outside,
+            Some(link) => &link.latency,
+            None if from == to => &network.same_zone,
+            None => &network.cross_zone,
+        }
+    };
+    (0..=zones)
+        .flat_map(|from| (0..=zones).map(move |to| (from, to)))
+        .map(|(from, to)| between(from, to).clone())
+        .collect()
+}
+
+fn pool(pool: &written::NodePool) -> PoolSpec {
+    PoolSpec {
+        name: pool.name.clone(),
+        nodes: pool.nodes,
+        cores: pool.cores,
+        memory: pool.memory,
+        zones: pool.zones.iter().map(|&zone| zone as u32).collect(),
+        price: pool.price,
+    }
+}
+
+fn edge(edge: &written::Edge) -> EdgeSpec {
+    EdgeSpec {
+        to: edge.to as u32,
+        cancel: edge.cancel,
+        retry: edge.retry.clone(),
+        budget: edge.retry_budget.clone(),
+        breaker: edge.breaker.clone(),
+        limiter: edge.limiter.clone(),
+        balancer: edge.balancer.clone(),
+        shared: edge.sharing == written::Sharing::Service,
+    }
+}
+
+fn cache(cache: &written::Cache) -> CacheSpec {
+    CacheSpec {
+        name: cache.name.clone(),
+        keys: cache.keys,
+        zipf: cache.zipf,
+        capacity: cache.capacity.unwrap_or(u64::MAX),
+        ttl: cache.ttl.unwrap_or(Duration::MAX),
+        local: cache.local,
+        single_flight: cache.single_flight,
+    }
+}
+
+fn connections(pool: &written::Pool) -> ConnectionPoolSpec {
+    ConnectionPoolSpec { name: pool.name.clone(), size: pool.size, max_wait: pool.max_wait }
+}
+
+fn version(version: &written::Version) -> VersionSpec {
+    VersionSpec { name: version.name.clone(), demand: version.demand, error_rate: version.error_rate }
+}
+
+/// Factors by number of attempts inside, far enough that the last one holds for any beyond.
+fn slow_down(slow_down: &written::SlowDown) -> Vec<f64> {
+    match slow_down {
+        written::SlowDown::None => Vec::new(),
+        written::SlowDown::Table(table) => table.clone(),
+        written::SlowDown::Usl { alpha, beta } => (0..4096)
+            .map(|others| {
+                let n = f64::from(others);
+                1.0 + alpha * n + beta * n * (n + 1.0)
+            })
+            .collect(),
+    }
+}
+
+fn arrivals(arrivals: &written::Arrivals) -> Arrivals {
+    let rate = |profile: &written::Profile| Rate {
+        points: profile.points.clone(),
+        linear: profile.linear,
+        sine: profile.sinusoid.map(|sine| (sine.amplitude, sine.period, sine.phase)),
+    };
+    match arrivals {
+        written::Arrivals::Poisson(profile) => Arrivals::Poisson(rate(profile)),
+        written::Arrivals::Deterministic(profile) => Arrivals::Deterministic(rate(profile)),
+        written::Arrivals::Renewal(gap) => Arrivals::Renewal(gap.clone()),
+        written::Arrivals::Mmpp(states) => Arrivals::Mmpp(states.clone()),
+        written::Arrivals::Trace(times) => Arrivals::Trace(times.clone()),
+        written::Arrivals::Users(users) => Arrivals::Users {
+            count: users.count,
+            think: users.think.clone(),
+            leave: users.leave,
+            away: users.away.clone(),
+        },
+    }
+}
+
+fn fault(fault: &written::Fault) -> FaultSpec {
+    let pair = |pair: &(usize, usize)| (pair.0 as u32, pair.1 as u32);
+    let target = |target: &written::Target| Target { service: target.service as u32, count: target.count };
+    FaultSpec {
+        name: fault.name.clone(),
+        when: match &fault.when {
+            written::When::At { at, lasts } => When::At(*at, *lasts),
+            written::When::Drawn { mtbf, mttr, crew } => {
+                When::Drawn { mtbf: mtbf.clone(), mttr: mttr.clone(), crew: crew.unwrap_or(u32::MAX) }
+            }
+        },
+        what: match &fault.what {
+            written::Trouble::Crash(at) => Trouble::Crash(target(at)),
+            written::Trouble::Slow(at, factor) => Trouble::Slow(target(at), *factor),
+            written::Trouble::ErrorRate(at, rate) => Trouble::ErrorRate(target(at), *rate),
+            written::Trouble::Hang(at) => Trouble::Hang(target(at)),
+            written::Trouble::NodeLoss { pool, count } => {
+                Trouble::NodeLoss { pool: *pool as u32, count: *count }
+            }
+            written::Trouble::ZoneLoss { zone } => Trouble::ZoneLoss(*zone as u32),
+            written::Trouble::Partition { between } => {
+                let (a, b) = pair(between);
+                Trouble::Partition(a, b)
+            }
+            written::Trouble::PacketLoss { between, rate } => {
+                Trouble::PacketLoss(between.as_ref().map(pair), *rate)
+            }
+            written::Trouble::AddedLatency { between, latency } => {
+                Trouble::AddedLatency(between.as_ref().map(pair), latency.clone())
+            }
+            written::Trouble::Outage { service } => Trouble::Outage(*service as u32),
+        },
+    }
+}
+
+fn operation(action: &written::Action, entries: &[Vec<u16>]) -> Operation {
+    match &action.what {
+        written::Operation::Scale { service, replicas } => Operation::Scale(*service as u32, *replicas),
+        written::Operation::Throttle { source, share } => Operation::Throttle(*source as u32, *share),
+        written::Operation::KillSwitch { endpoint, on } => {
+            Operation::KillSwitch(entries[endpoint.service][endpoint.endpoint], *on)
+        }
+    }
+}
+
+fn rollout(plan: &written::RolloutPlan) -> RolloutSpec {
+    RolloutSpec { at: plan.at, service: plan.service as u32, to: plan.to as u8, how: plan.how.clone() }
+}

@@ -1,0 +1,75 @@
+//! Offered load against goodput over time.
+
+use super::axis::Axis;
+use super::picture::{Layer, LegendEntry, Panel, Picture, Weight};
+use super::{CurveLayers, Style, band_words, caption, extent, marks, strategy_legend, window};
+use crate::lab::outcome::StudyOutcome;
+use crate::report::curves::Bands;
+use crate::report::quantity;
+
+pub(super) const READING: &str = "Grey is what arrives, the lines are what gets a good answer. The room between them is what users lost. With open-loop \
+     sources every strategy sees the same arrivals; where the users react to the system, offered load differs and is drawn thin per strategy.";
+
+pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
+    let mut layers = CurveLayers::new(outcome);
+    let mut seen = vec![0.0];
+    let offered: Vec<Option<Bands>> =
+        outcome.strategies.iter().map(|strategy| Bands::of(strategy, "run", "", "offered_rps")).collect();
+    let first = offered.first().and_then(Option::as_ref);
+    let shared = offered.iter().all(|bands| same(bands.as_ref(), first));
+    for (position, strategy) in outcome.strategies.iter().enumerate() {
+        let replications = strategy.replications.len();
+        if let Some(bands) = &offered[position] {
+            seen.extend(bands.windows.iter().map(|band| band.max));
+            if !shared {
+                layers.push(bands, replications, Style::of(position), Weight::Light);
+            }
+        }
+        let Some(goodput) = Bands::of(strategy, "run", "", "goodput_rps") else { continue };
+        seen.extend(goodput.windows.iter().map(|band| band.max));
+        layers.push(&goodput, replications, Style::of(position), Weight::Heavy);
+    }
+    if layers.is_empty() {
+        return None;
+    }
+    let mut legend = strategy_legend(outcome);
+    legend.push(LegendEntry::Text(String::new()));
+    let mut stacked = Vec::new();
+    if let Some(bands) = first.filter(|_| shared) {
+        let points = bands.points().map(|(t, band)| (t, band.median)).collect();
+        stacked.push(Layer::Backdrop { points, colour: LOAD, opacity: LOAD_OPACITY });
+        legend.push(LegendEntry::Patch("offered load".to_owned(), LOAD, LOAD_OPACITY));
+        legend.push(LegendEntry::Line("goodput".to_owned(), Style::neutral(), Weight::Heavy));
+    } else {
+        legend.push(LegendEntry::Line("goodput".to_owned(), Style::neutral(), Weight::Heavy));
+        legend.push(LegendEntry::Line("offered load".to_owned(), Style::neutral(), Weight::Light));
+    }
+    stacked.extend(layers.stacked());
+    Some(Picture {
+        title: "How much of the offered load was served well?".to_owned(),
+        subtitle: format!("{} · mean rates per window of {}", outcome.manifest.title, window(outcome)),
+        caption: caption(outcome, band_words(outcome)),
+        panels: vec![Panel {
+            title: String::new(),
+            x: Axis::time(outcome.manifest.duration_s),
+            y: Axis::linear("requests per second", extent(seen.into_iter()), 7, quantity::per_second),
+            right: None,
+            height: 400,
+            layers: stacked,
+        }],
+        legend,
+        marks: marks::marks(outcome),
+    })
+}
+
+/// Whether two curves are the same but for rounding.
+fn same(a: Option<&Bands>, b: Option<&Bands>) -> bool {
+    let (Some(a), Some(b)) = (a, b) else { return false };
+    let close = |x: f64, y: f64| (x.is_nan() && y.is_nan()) || (x - y).abs() <= 1e-9 * x.abs().max(y.abs());
+    a.windows.len() == b.windows.len()
+        && a.windows.iter().zip(&b.windows).all(|(a, b)| close(a.median, b.median))
+}
+
+/// Tint of offered load, here and behind the replicas.
+pub(super) const LOAD: super::picture::Rgb = (120, 120, 120);
+pub(super) const LOAD_OPACITY: f64 = 0.22;

@@ -1,0 +1,112 @@
+//! One curve per strategy out of its replications: the median, with the band from the lowest to the highest.
+//!
+//! The median rather than the mean: where replications end in two different states, a mean shows a state that no run
+//! was ever in.
+
+use crate::lab::outcome::{Replication, Series, StrategyOutcome};
+
+/// A metric over time, over the replications of one strategy.
+#[derive(Clone, Debug)]
+pub(super) struct Bands {
+    /// End of each window, in seconds.
+    pub t_s: Vec<f64>,
+    /// Lowest, median and highest replication per window; NaN where no replication has anything to say.
+    pub windows: Vec<Band>,
+}
+
+/// Lowest, median and highest of one window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Band {
+    pub min: f64,
+    pub median: f64,
+    pub max: f64,
+}
+
+impl Bands {
+    /// The curve of `metric`, or `None` if no replication has it.
+    pub(super) fn of(strategy: &StrategyOutcome, scope: &str, name: &str, metric: &str) -> Option<Self> {
+        let longest =
+            strategy.replications.iter().max_by_key(|replication| replication.timeline.t_s.len())?;
+        let curves: Vec<&Series> = strategy
+            .replications
+            .iter()
+            .filter_map(|replication| series(replication, scope, name, metric))
+            .collect();
+        if curves.is_empty() {
+            return None;
+        }
+        let mut column = Vec::with_capacity(curves.len());
+        let windows = (0..longest.timeline.t_s.len())
+            .map(|window| {
+                column.clear();
+                column.extend(
+                    curves.iter().filter_map(|curve| curve.values.get(window)).filter(|v| !v.is_nan()),
+                );
+                Band::over(&mut column)
+            })
+            .collect();
+        Some(Self { t_s: longest.timeline.t_s.clone(), windows })
+    }
+
+    /// (middle of the window, band), in order of time.
+    pub(super) fn points(&self) -> impl Iterator<Item = (f64, Band)> + '_ {
+        let width = self.t_s.first().copied().unwrap_or(0.0);
+        self.t_s.iter().zip(&self.windows).map(move |(&end, &band)| (end - width / 2.0, band))
+    }
+}
+
+impl Band {
+    /// Sorts `values` (none of them NaN) and takes what stands at its ends and in its middle.
+    pub(super) fn over(values: &mut [f64]) -> Self {
+        values.sort_unstable_by(f64::total_cmp);
+        let n = values.len();
+        match n {
+            0 => Self { min: f64::NAN, median: f64::NAN, max: f64::NAN },
+            _ if n % 2 == 1 => Self { min: values[0], median: values[n / 2], max: values[n - 1] },
+            _ => Self {
+                min: values[0],
+                median: f64::midpoint(values[n / 2 - 1], values[n / 2]),
+                max: values[n - 1],
+            },
+        }
+    }
+}
+
+/// One curve of one replication.
+pub(super) fn series<'a>(run: &'a Replication, scope: &str, name: &str, metric: &str) -> Option<&'a Series> {
+    run.timeline
+        .series
+        .iter()
+        .find(|series| series.scope == scope && series.name == name && series.metric == metric)
+}
+
+/// Percentile curve of `scope`/`name` over replications: (percentile, band), the percentiles that every replication has.
+pub(super) fn percentiles(strategy: &StrategyOutcome, scope: &str, name: &str) -> Vec<(f64, Band)> {
+    let curves: Vec<_> = strategy
+        .replications
+        .iter()
+        .filter_map(|run| run.percentiles.iter().find(|curve| curve.scope == scope && curve.name == name))
+        .collect();
+    let Some(first) = curves.first() else { return Vec::new() };
+    let at = |percentile: f64| -> Option<Vec<f64>> {
+        curves
+            .iter()
+            .map(|curve| {
+                curve.points.iter().find(|(p, _)| p.total_cmp(&percentile).is_eq()).map(|&(_, ms)| ms)
+            })
+            .collect()
+    };
+    first.points.iter().filter_map(|&(p, _)| Some((p, Band::over(&mut at(p)?)))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bands_take_the_middle_and_both_ends() {
+        assert_eq!(Band::over(&mut [3.0, 1.0, 2.0]), Band { min: 1.0, median: 2.0, max: 3.0 });
+        assert_eq!(Band::over(&mut [4.0, 1.0]), Band { min: 1.0, median: 2.5, max: 4.0 });
+        assert!(Band::over(&mut []).median.is_nan());
+    }
+}
