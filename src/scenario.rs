@@ -26,7 +26,7 @@ mod tree;
 
 pub use error::{Diagnostic, Place, ScenarioError, SourceFile};
 pub use schema::json_schema;
-pub use threshold::{METRICS, SERVICE_METRICS, Unit};
+pub use threshold::{NODE_POOL_METRICS, REQUEST_METRICS, RUN_METRICS, SERVICE_METRICS, Unit};
 
 use check::Check;
 use de::Spanned;
@@ -85,9 +85,8 @@ fn load(path: &str, overrides: &Overrides, files: &mut Files) -> Result<Study, V
         let mut check = Check::new(files, study_so_far.limits, study_so_far.duration);
         let scenario = check.scenario(file);
         if let Some(thresholds) = thresholds {
-            let services: Vec<String> =
-                scenario.services.iter().map(|service| service.name.clone()).collect();
-            study_so_far.thresholds = read_thresholds(&thresholds, &services, &plans, &mut check.errors);
+            let parts = threshold::Parts::of(&scenario);
+            study_so_far.thresholds = read_thresholds(&thresholds, &parts, &plans, &mut check.errors);
         }
         let Check { errors, warnings, .. } = check;
         if !errors.is_empty() {
@@ -103,9 +102,8 @@ fn load(path: &str, overrides: &Overrides, files: &mut Files) -> Result<Study, V
         study = Some(study_so_far);
     }
     let mut study = study.expect("there is at least the default strategy");
-    let services: Vec<String> =
-        study.strategies[0].scenario.services.iter().map(|service| service.name.clone()).collect();
-    check_primary(&study.primary, &root, &services).map_err(one)?;
+    let parts = threshold::Parts::of(&study.strategies[0].scenario);
+    check_primary(&study.primary, &root, &parts).map_err(one)?;
     shared_warnings_once(&mut study);
     select(&mut study, &overrides.strategies).map_err(one)?;
     study.path = path.to_owned();
@@ -334,7 +332,7 @@ fn copy_of(thresholds: &Thresholds) -> Thresholds {
 
 fn read_thresholds(
     table: &Thresholds,
-    services: &[String],
+    parts: &threshold::Parts,
     plans: &[Plan],
     errors: &mut Vec<Diagnostic>,
 ) -> Vec<Threshold> {
@@ -353,7 +351,7 @@ fn read_thresholds(
             errors.push(Diagnostic::unknown("strategy", strategy.unwrap_or_default(), known).at(key.place));
         }
         for Spanned { value, place } in conditions {
-            match threshold::condition(metric, value, services) {
+            match threshold::condition(metric, value, parts) {
                 Ok(condition) => thresholds.push(Threshold {
                     text: format!("{}: {value}", key.value),
                     metric: condition.metric,
@@ -362,25 +360,21 @@ fn read_thresholds(
                     value: condition.value,
                     allow_inconclusive: table.allow_inconclusive,
                 }),
-                // An unknown metric is the key's fault, everything else the condition's.
-                Err(error) => {
-                    let of_key = error.message.starts_with("unknown metric")
-                        || error.message.starts_with("unknown service");
-                    errors.push(error.at(if of_key { key.place } else { *place }));
-                }
+                Err(threshold::Wrong::Metric(error)) => errors.push(error.at(key.place)),
+                Err(threshold::Wrong::Condition(error)) => errors.push(error.at(*place)),
             }
         }
     }
     thresholds
 }
 
-fn check_primary(primary: &str, root: &Node, services: &[String]) -> Result<(), Diagnostic> {
-    if threshold::unit_of(primary, services).is_some() {
+fn check_primary(primary: &str, root: &Node, parts: &threshold::Parts) -> Result<(), Diagnostic> {
+    if threshold::unit_of(primary, parts).is_some() {
         return Ok(());
     }
     let written = root.table().and_then(|root| root.get("scenario")?.table()?.get("primary"));
     let place = written.map(|node| node.place);
-    Err(Diagnostic { place, ..threshold::unknown_metric(primary, services, &[]) })
+    Err(Diagnostic { place, ..threshold::unknown_metric(primary, parts, false) })
 }
 
 /// A warning that every strategy gives is about the scenario.
@@ -812,10 +806,37 @@ mod tests {
             };
             load_with(SMALL, &[], &overrides).unwrap_err()
         };
-        insta::assert_snapshot!(error(&["service.apy.replicas=3"], &[]), @"");
-        insta::assert_snapshot!(error(&["service.api.replicas=many"], &[]), @"");
-        insta::assert_snapshot!(error(&["service.api.replicas"], &[]), @"");
-        insta::assert_snapshot!(error(&[], &["hpa"]), @"");
+        insta::assert_snapshot!(error(&["service.apy.replicas=3"], &[]), @r"
+        error: unknown service `apy`
+         --> --set:1:9
+          |
+        1 | service.apy.replicas=3
+          |         ^^^
+          |
+          = note: known: `api`
+          = hint: did you mean `api`?
+        ");
+        insta::assert_snapshot!(error(&["service.api.replicas=many"], &[]), @r#"
+        error: expected a whole number from 0 to 4294967295, found the string "many"
+         --> --set:1:22
+          |
+        1 | service.api.replicas=many
+          |                      ^^^^
+        "#);
+        insta::assert_snapshot!(error(&["service.api.replicas"], &[]), @r"
+        error: `=` is missing
+         --> --set:1:1
+          |
+        1 | service.api.replicas
+          | ^^^^^^^^^^^^^^^^^^^^
+          |
+          = hint: write --set service.api.replicas=8
+        ");
+        insta::assert_snapshot!(error(&[], &["hpa"]), @r"
+        error: unknown strategy `hpa`
+         |
+         = note: known: `default`
+        ");
     }
 
     #[test]

@@ -56,8 +56,10 @@ fn typhoon() -> Vec<u8> {
     text.replace("data/", &format!("{}/", data.display())).into_bytes()
 }
 
+const PRINTABLE: &[u8] = b"0-\"=.[]{}(),%$ aeh9\n";
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever happens to the bytes of a scenario, the answer is a study or a message, never a panic.
     #[test]
@@ -69,7 +71,7 @@ proptest! {
                 0 => bytes[at] = byte,
                 1 => bytes.insert(at, byte),
                 // Printable damage reaches the deeper layers.
-                2 => bytes[at] = b"0-\"=.[]{}(),%$ aeh9\n"[usize::from(byte) % 21],
+                2 => bytes[at] = PRINTABLE[usize::from(byte) % PRINTABLE.len()],
                 _ => {
                     let end = (at + 1 + usize::from(byte) % 40).min(bytes.len());
                     bytes.drain(at..end);
