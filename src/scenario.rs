@@ -106,7 +106,7 @@ fn load(path: &str, overrides: &Overrides, files: &mut Files) -> Result<Study, V
     check_primary(&study.primary, &root, &parts).map_err(one)?;
     shared_warnings_once(&mut study);
     select(&mut study, &overrides.strategies).map_err(one)?;
-    study.path = path.to_owned();
+    path.clone_into(&mut study.path);
     study.text.clone_from(&files.sources[0].text);
     study.hash =
         overrides.settings.iter().fold(files.hash, |hash, text| files::hashed(hash, text.as_bytes()));
@@ -183,14 +183,13 @@ fn take_strategies(root: &mut Node) -> Result<Vec<Plan>, Vec<Diagnostic>> {
         }
         let mut overrides = Vec::new();
         if let Some(base) = &table.extends {
-            match plans.iter().find(|plan| plan.name == base.value) {
-                Some(plan) => overrides.clone_from(&plan.overrides),
-                None => {
-                    let known = plans.iter().map(|plan| plan.name.as_str());
-                    let name = error::shortened(&base.value);
-                    let error = Diagnostic::new(format!("no strategy before this one is named `{name}`"));
-                    check.errors.push(error.at(base.place).among(&base.value, known));
-                }
+            if let Some(plan) = plans.iter().find(|plan| plan.name == base.value) {
+                overrides.clone_from(&plan.overrides);
+            } else {
+                let known = plans.iter().map(|plan| plan.name.as_str());
+                let name = error::shortened(&base.value);
+                let error = Diagnostic::new(format!("no strategy before this one is named `{name}`"));
+                check.errors.push(error.at(base.place).among(&base.value, known));
             }
         }
         overrides.push(only_overrides(node));

@@ -541,7 +541,7 @@ impl<'a> Check<'a> {
             cores,
             cpu_request: table
                 .cpu_request
-                .map_or(f64::from(cores), |cpu| self.above_zero(cpu.value, "cpu-request", cpu.place)),
+                .map_or_else(|| f64::from(cores), |cpu| self.above_zero(cpu.value, "cpu-request", cpu.place)),
             memory: table.memory.map_or(0, |memory| memory.value.0),
             mode,
             cpu,
@@ -602,8 +602,8 @@ impl<'a> Check<'a> {
     fn metrics(&mut self, table: &MetricsTable) -> MetricsPipeline {
         let secs = Duration::from_secs;
         MetricsPipeline {
-            period: table.period.map_or(secs(15), |period| self.some_time(&period, "period")),
-            window: table.window.map_or(secs(30), |window| self.some_time(&window, "window")),
+            period: table.period.map_or_else(|| secs(15), |period| self.some_time(&period, "period")),
+            window: table.window.map_or_else(|| secs(30), |window| self.some_time(&window, "window")),
             delay: table.delay.map_or(Duration::ZERO, |delay| delay.value),
         }
     }
@@ -681,7 +681,7 @@ impl<'a> Check<'a> {
 /// Bytes in the largest unit that keeps them whole.
 fn size(bytes: u64) -> String {
     let units = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match units.into_iter().find(|(_, unit)| bytes >= *unit && bytes % unit == 0) {
+    match units.into_iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
         Some((name, unit)) => format!("{}{name}", bytes / unit),
         None => format!("{bytes}B"),
     }

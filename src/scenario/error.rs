@@ -113,7 +113,9 @@ pub(super) fn enumerated(names: &[&str]) -> String {
     }
     let rest = names.len().saturating_sub(SHOWN);
     if rest > 0 {
-        text.push_str(&format!(" and {rest} more"));
+        text.push_str(" and ");
+        text.push_str(&rest.to_string());
+        text.push_str(" more");
     }
     text
 }
@@ -162,8 +164,8 @@ impl ScenarioError {
     /// Each error with its file, line, column, source line and hint; with terminal colours if asked for.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-        let rendered: Vec<String> = self.diagnostics.iter().map(|error| self.one(error, &renderer)).collect();
-        rendered.join("\n\n")
+        let texts: Vec<String> = self.diagnostics.iter().map(|error| self.one(error, &renderer)).collect();
+        texts.join("\n\n")
     }
 
     fn one(&self, error: &Diagnostic, renderer: &Renderer) -> String {

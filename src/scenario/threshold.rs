@@ -2,6 +2,7 @@
 
 use super::error::Diagnostic;
 use super::model::{Comparison, Scenario};
+use crate::time::Duration;
 use crate::units::{UnitError, parse_duration, parse_number, parse_rate, parse_share};
 
 /// What a metric counts, which decides how a number beside it is written.
@@ -90,16 +91,23 @@ impl Parts {
 
     /// What `service.NAME.` and the like may be followed by, and the known names; without prefix, everything of the run.
     fn scope<'m>(&self, metric: &'m str) -> Scope<'_, 'm> {
-        let kinds: [(&'static str, &[String], &'static [(&str, Unit)], &'static [&str]); 3] = [
-            ("service", &self.services, SERVICE_METRICS, &["wait", "sojourn"]),
-            ("source", &self.sources, REQUEST_METRICS, &["latency", "latency_offered"]),
-            ("node-pool", &self.node_pools, NODE_POOL_METRICS, &[]),
-        ];
-        for (kind, names, metrics, short) in kinds {
-            let rest = metric.strip_prefix(kind).and_then(|rest| rest.strip_prefix('.'));
-            if let Some((name, metric)) = rest.and_then(|rest| rest.split_once('.')) {
-                return Scope { owner: Some((kind, name, names)), metric, lists: [metrics, &[]], short };
-            }
+        let inside = |kind: &str| metric.strip_prefix(kind).and_then(|rest| rest.split_once('.'));
+        if let Some((name, metric)) = inside("service.") {
+            let owner = Some(("service", name, self.services.as_slice()));
+            return Scope { owner, metric, lists: [SERVICE_METRICS, &[]], short: &["wait", "sojourn"] };
+        }
+        if let Some((name, metric)) = inside("source.") {
+            let owner = Some(("source", name, self.sources.as_slice()));
+            return Scope {
+                owner,
+                metric,
+                lists: [REQUEST_METRICS, &[]],
+                short: &["latency", "latency_offered"],
+            };
+        }
+        if let Some((name, metric)) = inside("node-pool.") {
+            let owner = Some(("node pool", name, self.node_pools.as_slice()));
+            return Scope { owner, metric, lists: [NODE_POOL_METRICS, &[]], short: &[] };
         }
         Scope {
             owner: None,
@@ -229,8 +237,8 @@ const OPERATORS: &[(&str, Comparison)] = &[
 fn number(text: &str, unit: Unit) -> Result<f64, UnitError> {
     match unit {
         Unit::Share => parse_share(text),
-        Unit::Milliseconds => parse_duration(text).map(|value| value.as_millis_f64()),
-        Unit::Seconds => parse_duration(text).map(|value| value.as_secs_f64()),
+        Unit::Milliseconds => parse_duration(text).map(Duration::as_millis_f64),
+        Unit::Seconds => parse_duration(text).map(Duration::as_secs_f64),
         Unit::Rate => parse_rate(text),
         Unit::Number => parse_number(text),
     }
@@ -244,11 +252,11 @@ pub(super) fn unknown_metric(metric: &str, parts: &Parts, short: bool) -> Diagno
     let known = scope.short.iter().copied().filter(|_| short).chain(names);
     match scope.owner {
         Some((kind, name, there)) if !there.iter().any(|known| known == name) => {
-            Diagnostic::unknown(&kind.replace('-', " "), name, there.iter().map(String::as_str))
+            Diagnostic::unknown(kind, name, there.iter().map(String::as_str))
         }
         Some((kind, ..)) => {
             let name = super::error::shortened(scope.metric);
-            let error = Diagnostic::new(format!("unknown metric `{name}` of a {}", kind.replace('-', " ")));
+            let error = Diagnostic::new(format!("unknown metric `{name}` of a {kind}"));
             error.among(scope.metric, known)
         }
         None => Diagnostic::unknown("metric", metric, known),

@@ -53,27 +53,18 @@ impl Check<'_> {
         steps
     }
 
-    /// `cache` and `pool` say something about the next step, so there must be one that they can mean.
+    /// `cache` and `pool` say something about the step after them (each other included), so they cannot come last.
     fn order_of(&mut self, steps: &[Step], lines: &[Spanned<String>]) {
-        if steps.len() != lines.len() {
-            return;
-        }
-        for (at, step) in steps.iter().enumerate() {
-            let word = match step {
-                Step::Cache(_) => "cache",
-                Step::Pool(_) => "pool",
-                _ => continue,
-            };
-            let next = steps.get(at + 1);
-            let works = !matches!(next, None | Some(Step::Cache(_) | Step::Pool(_)));
-            if !works {
-                let (what, hint) = match word {
-                    "cache" => ("skips on a hit", "a `call`, `wait` or `cpu` step comes after `cache`"),
-                    _ => ("holds a connection for", "a `call`, `wait` or `cpu` step comes after `pool`"),
-                };
-                let message = format!("after `{word}` there must be one step that it {what}");
-                self.errors.push(Diagnostic::new(message).at(lines[at].place).hint(hint));
-            }
+        let (Some(last), Some(line)) = (steps.last(), lines.last()) else { return };
+        let (word, what) = match last {
+            Step::Cache(_) => ("cache", "skips on a hit"),
+            Step::Pool(_) => ("pool", "holds a connection for"),
+            _ => return,
+        };
+        if steps.len() == lines.len() {
+            let error = Diagnostic::new(format!("after `{word}` there must be a step that it {what}"));
+            let hint = format!("a `call`, `wait` or `cpu` step comes after `{word}`");
+            self.errors.push(error.at(line.place).hint(hint));
         }
     }
 
@@ -104,7 +95,7 @@ impl Check<'_> {
                 Some(Step::Call(Call { probability: probability?, ..call }))
             }
             (Form::Choose { branches, timeout }, _) => {
-                self.choose(branches, timeout.as_ref(), line, own, edges)
+                self.choose(&branches, timeout.as_ref(), line, own, edges)
             }
             (Form::Parallel { to, need, times, timeout }, _) => {
                 let timeout = timeout.and_then(|timeout| self.timeout(&timeout, line));
@@ -126,7 +117,7 @@ impl Check<'_> {
 
     fn choose(
         &mut self,
-        branches: Vec<(Part, Part)>,
+        branches: &[(Part, Part)],
         timeout: Option<&Part>,
         line: Line<'_>,
         own: &Named<EdgeTable>,
@@ -134,7 +125,7 @@ impl Check<'_> {
     ) -> Option<Step> {
         let timeout = timeout.and_then(|timeout| self.timeout(timeout, line));
         let mut chosen = Vec::new();
-        for (share, to) in &branches {
+        for (share, to) in branches {
             let share = self.share(share, line);
             let call = self.call(to, timeout, line, own, edges);
             chosen.push((share?, call?));
