@@ -200,7 +200,7 @@ impl World<'_> {
         shared.catch_up(now);
         loop {
             let instance = &mut self.instances[index as usize];
-            let shared = instance.more.shared.as_mut().expect("a shared instance has its state");
+            let Some(shared) = instance.more.shared.as_mut() else { return Ok(()) };
             match shared.steps.peek() {
                 Some(&Reverse((end, _, slot))) if end <= shared.served => {
                     shared.steps.pop();

@@ -214,10 +214,9 @@ impl World<'_> {
             let objective = self.spec.objective;
             if objective.availability.is_some() || objective.latency_p99.is_some() {
                 let recovered = recovery.recovered_at.map(|at| (at - fault_end).as_secs_f64());
+                metrics.insert("recovery_unrecovered".into(), f64::from(u8::from(recovered.is_none())));
                 if let Some(recovered) = recovered {
                     metrics.insert("recovery_time_s".into(), recovered);
-                } else {
-                    metrics.insert("recovery_censored_s".into(), (ended.at - fault_end).as_secs_f64());
                 }
             }
         }
