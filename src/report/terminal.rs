@@ -42,8 +42,9 @@ pub fn verdict(outcome: &StudyOutcome, colour: bool) -> String {
 /// Names of the metrics shown in the summary table: those that some strategy has and that are not zero everywhere.
 pub(super) fn columns(outcome: &StudyOutcome) -> Vec<(String, String)> {
     let primary = outcome.manifest.primary.as_str();
+    let words = Unit::words(primary);
     let primary_head =
-        COLUMNS.iter().find(|(metric, _)| *metric == primary).map_or(primary, |(_, head)| head);
+        COLUMNS.iter().find(|(metric, _)| *metric == primary).map_or(words.as_str(), |(_, head)| head);
     let has_cost = outcome.strategies.iter().any(|strategy| strategy.metrics.contains_key("cost"));
     std::iter::once((primary, primary_head))
         .chain(COLUMNS.iter().copied().filter(|(metric, _)| *metric != primary))

@@ -20,13 +20,13 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
     for (position, strategy) in outcome.strategies.iter().enumerate() {
         let replications = strategy.replications.len();
         if let Some(bands) = &offered[position] {
-            seen.extend(bands.windows.iter().map(|band| band.max));
+            seen.extend(bands.windows.iter().map(|band| band.high));
             if !shared {
                 layers.push(bands, replications, Style::of(position), Weight::Light);
             }
         }
         let Some(goodput) = Bands::of(strategy, "run", "", "goodput_rps") else { continue };
-        seen.extend(goodput.windows.iter().map(|band| band.max));
+        seen.extend(goodput.windows.iter().map(|band| band.high));
         layers.push(&goodput, replications, Style::of(position), Weight::Heavy);
     }
     if layers.is_empty() {
@@ -52,7 +52,8 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         panels: vec![Panel {
             title: String::new(),
             x: Axis::time(outcome.manifest.duration_s),
-            y: Axis::linear("requests per second", extent(seen.into_iter()), 7, quantity::per_second),
+            y: Axis::linear("requests per second", extent(seen.into_iter()), 7, quantity::per_second)
+                .padded(),
             right: None,
             height: 400,
             layers: stacked,
