@@ -170,12 +170,12 @@ fn comparisons(text: &mut String, outcome: &StudyOutcome, paint: Paint) {
     );
     let width = outcome.comparisons.iter().map(|c| c.strategy.chars().count()).max().unwrap_or(0);
     for comparison in &outcome.comparisons {
-        let finding = match comparison.finding {
-            Finding::Better => paint.green("better   "),
-            Finding::Worse => paint.red("worse    "),
-            Finding::NotShown => paint.dim("not shown"),
+        let words = match comparison.finding {
+            Finding::Better => paint.green(&comparison.words),
+            Finding::Worse => paint.red(&comparison.words),
+            Finding::NotShown => comparison.words.clone(),
         };
-        line(text, &format!("  {:<width$}  {finding}  {}", comparison.strategy, comparison.words));
+        line(text, &format!("  {:<width$}  {words}", comparison.strategy));
     }
 }
 
