@@ -41,7 +41,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         let points = bands.points().map(|(t, band)| (t, band.median)).collect();
         stacked.push(Layer::Backdrop { points, colour: LOAD, opacity: LOAD_OPACITY });
         let exact = furthest < 1e-9;
-        let label = if exact { "offered load" } else { "offered load (nearly the same)" };
+        let label = if exact { "offered load" } else { "offered load (≈)" };
         legend.push(LegendEntry::Patch(label.to_owned(), LOAD, LOAD_OPACITY));
         legend.push(LegendEntry::Line("goodput".to_owned(), Style::neutral(), Weight::Heavy));
     } else {
