@@ -9,6 +9,7 @@ pub mod journal;
 pub mod queue;
 pub mod ring;
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::time::Time;
@@ -17,11 +18,11 @@ use queue::{Payload, Queue};
 
 /// What the kernel runs.
 pub trait Model {
-    /// Handles one event; schedules more. `Err` ends the run at once.
-    fn handle(&mut self, now: Time, payload: Payload, queue: &mut Queue) -> Result<(), Stop>;
+    /// Handles one event; schedules more. `Break` ends the run at once, see [`Model::outcome`].
+    fn handle(&mut self, now: Time, payload: Payload, queue: &mut Queue) -> ControlFlow<()>;
 
-    /// Asked every few thousand events: whether the run may end before its horizon.
-    fn finished(&self) -> bool;
+    /// Why `handle` ended the run: nothing is left to do, or something is wrong.
+    fn outcome(&self) -> Result<(), Stop>;
 
     /// Root requests so far, for progress.
     fn requests(&self) -> u64;
@@ -91,7 +92,11 @@ pub fn run<M: Model>(
             assert!(time >= now, "INV-1: time never goes back");
             now = time;
             journal.record(time, payload);
-            model.handle(time, payload, queue)?;
+            if model.handle(time, payload, queue).is_break() {
+                model.outcome()?;
+                over = true;
+                break;
+            }
         }
         idle_checks = if now == reported { idle_checks + 1 } else { 0 };
         if idle_checks > MAX_IDLE_CHECKS {
@@ -101,7 +106,7 @@ pub fn run<M: Model>(
         handle.requests.fetch_add(model.requests() - requests, Ordering::Relaxed);
         reported = now;
         requests = model.requests();
-        if over || model.finished() {
+        if over {
             return Ok(now);
         }
         if handle.cancelled.load(Ordering::Relaxed) {

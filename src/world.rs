@@ -35,6 +35,8 @@ mod telemetry;
 
 pub use report::{Decision, LogEntry, RunReport, WindowSeries};
 
+use std::ops::ControlFlow;
+
 use crate::kernel::arena::Arena;
 use crate::kernel::journal::Journal;
 use crate::kernel::queue::{Payload, Queue};
@@ -86,6 +88,10 @@ pub struct World<'a> {
     open_roots: u64,
     /// Sources that will still send something.
     live_sources: u32,
+    /// No source will send anything, and every request is answered.
+    over: bool,
+    /// The limit that ends the run, if one does.
+    full: Option<Full>,
     /// Whether some attempt may need a [`Side`].
     has_sides: bool,
     /// Whether frames keep a list of the attempts they wait for.
@@ -129,7 +135,7 @@ pub fn run(spec: &Spec, seed: u64, handle: &Handle) -> Result<RunReport, Stop> {
 
 impl Model for World<'_> {
     #[inline]
-    fn handle(&mut self, now: Time, payload: Payload, queue: &mut Queue) -> Result<(), Stop> {
+    fn handle(&mut self, now: Time, payload: Payload, queue: &mut Queue) -> ControlFlow<()> {
         let index = payload.index();
         let flow = match payload.kind() {
             ARRIVAL => self.on_arrival(now, queue, index),
@@ -143,11 +149,15 @@ impl Model for World<'_> {
             PATIENCE => self.on_patience(now, queue, index),
             _ => self.on_control(now, queue, index),
         };
-        flow.map_err(|full| self.stop(full))
+        if let Err(full) = flow {
+            self.full = Some(full);
+            return ControlFlow::Break(());
+        }
+        if self.over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn finished(&self) -> bool {
-        self.live_sources == 0 && self.open_roots == 0
+    fn outcome(&self) -> Result<(), Stop> {
+        self.full.map_or(Ok(()), |full| Err(self.stop(full)))
     }
 
     fn requests(&self) -> u64 {
@@ -197,6 +207,8 @@ impl<'a> World<'a> {
             slow_above: spec.objective.latency_p99.map_or(u64::MAX, |limit| limit.0),
             open_roots: 0,
             live_sources: spec.sources.len() as u32,
+            over: false,
+            full: None,
             has_sides: nested || stateful || tracks_requests || tracks_children,
             tracks_children,
             tracks_requests,

@@ -137,15 +137,15 @@ impl Queue {
                 let (right, r) = if d < c { (first + 3, d) } else { (first + 2, c) };
                 if r < l { (right, r) } else { (left, l) }
             } else {
-                let Some(rest) = heap.get(first..) else { break };
-                let mut smallest = None;
-                for (offset, &child) in rest.iter().enumerate() {
-                    if smallest.is_none_or(|(_, least)| child < least) {
-                        smallest = Some((first + offset, child));
+                // The last group of children may be incomplete.
+                let Some((&only, others)) = heap.get(first..).and_then(<[u128]>::split_first) else { break };
+                let (mut smallest, mut least) = (first, only);
+                for (at, &child) in (first + 1..).zip(others) {
+                    if child < least {
+                        (smallest, least) = (at, child);
                     }
                 }
-                let Some(found) = smallest else { break };
-                found
+                (smallest, least)
             };
             if key <= least {
                 break;

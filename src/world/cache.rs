@@ -69,7 +69,7 @@ impl World<'_> {
         let frame = &self.frames[slot];
         let service = self.instances[frame.instance as usize].service as usize;
         let zipf: &Zipf = &self.services[service].popularity[cache as usize];
-        zipf.sample(&mut Key(frame.key ^ KEY_SALT).with(u64::from(cache)).rng())
+        zipf.sample(&mut Key(frame.key ^ KEY_SALT).with(u64::from(cache)).draws())
     }
 
     fn cache_of(&mut self, slot: u32, cache: u16) -> (&mut CacheState, &CacheSpec) {

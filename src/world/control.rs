@@ -104,6 +104,7 @@ impl World<'_> {
             }
             Control::End => {
                 self.mark(now, true);
+                self.retire_all();
                 Ok(())
             }
             Control::Strike(fault) => self.strike(now, queue, fault),
@@ -125,7 +126,7 @@ impl World<'_> {
                 let scaler = settings.build(Time::ZERO);
                 let interval = scaler.interval();
                 self.services[index].autoscaler = Some(scaler);
-                let phase = Key::new(self.seed).named("phase").named(&service.name).rng().unit();
+                let phase = Key::new(self.seed).named("phase").named(&service.name).draws().unit();
                 let first = Time::ZERO + Duration::from_ns_f64(interval.0 as f64 * phase);
                 self.schedule(queue, first, Control::Autoscale(index as u32));
                 self.schedule(queue, Time::ZERO, Control::Scrape(index as u32));

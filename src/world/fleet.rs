@@ -150,7 +150,7 @@ impl World<'_> {
         instance.state = State::Starting;
         let spec = &self.spec.services[instance.service as usize];
         let mut rng =
-            Key::new(self.seed).named("start").named(&spec.name).with(u64::from(instance.ordinal)).rng();
+            Key::new(self.seed).named("start").named(&spec.name).with(u64::from(instance.ordinal)).draws();
         let pull = spec.pull.sample_duration(&mut rng);
         let start = spec.start.sample_duration(&mut rng);
         let ready_at = now + if pulled { start } else { pull + start };
@@ -171,7 +171,7 @@ impl World<'_> {
         for &other in &self.services[service as usize].living {
             let other = &self.instances[other as usize];
             if other.more.node != NIL {
-                per_zone[other.zone as usize] += 1;
+                per_zone[other.more.zone as usize] += 1;
             }
         }
         let fits = |node: &Node| {
@@ -196,7 +196,7 @@ impl World<'_> {
 
     fn bind_to(&mut self, index: u32, node: u32, zone: u32, now: Time) {
         let instance = &mut self.instances[index as usize];
-        instance.zone = zone;
+        instance.more.zone = zone;
         instance.more.node = node;
         instance.more.launched = now;
         let (first, edges) =
@@ -282,7 +282,7 @@ impl World<'_> {
             if instant {
                 if came { outbound.learn(now, slot) } else { outbound.forget(now, slot) }
             } else {
-                let delay = law.sample_duration(&mut key.with(index as u64).rng()) + after;
+                let delay = law.sample_duration(&mut key.with(index as u64).draws()) + after;
                 let control = if came {
                     Control::Learn(index as u32, slot)
                 } else {

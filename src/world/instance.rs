@@ -44,7 +44,6 @@ pub(super) struct Instance {
     pub(super) service: u32,
     /// Position in `Service::slots`.
     pub(super) ordinal: u32,
-    pub(super) zone: u32,
     /// First outbound; there is one for each edge of the service.
     pub(super) outbounds: u32,
     pub(super) state: State,
@@ -66,6 +65,7 @@ pub(super) struct Instance {
 /// What is rarely looked at.
 pub(super) struct More {
     pub(super) node: u32,
+    pub(super) zone: u32,
     pub(super) launched: Time,
     pub(super) ready_at: Time,
     pub(super) dead_at: Time,
@@ -115,7 +115,6 @@ impl Instance {
             cpu_ns: 0,
             service,
             ordinal,
-            zone: 0,
             outbounds,
             state: State::Pending,
             version,
@@ -126,6 +125,7 @@ impl Instance {
             dispatching: false,
             more: Box::new(More {
                 node: NIL,
+                zone: 0,
                 launched: now,
                 ready_at: Time::MAX,
                 dead_at: Time::MAX,
@@ -175,6 +175,9 @@ enum Refusal {
     /// With an error.
     Answer(Class),
 }
+
+// One cache line, found with a shift.
+const _: () = assert!(size_of::<Instance>() == 64);
 
 const PATIENCE_SALT: u64 = 0x7061_7469_656e_6365;
 
@@ -302,7 +305,7 @@ impl World<'_> {
         }
         if let Some(law) = &service.queue_timeout {
             let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
-            let patience = law.sample_duration(&mut Key(key ^ PATIENCE_SALT).with(u64::from(tag)).rng());
+            let patience = law.sample_duration(&mut Key(key ^ PATIENCE_SALT).with(u64::from(tag)).draws());
             self.frames[slot].flags |= PATIENCE;
             queue.push(now + patience, Payload::new(PATIENCE_EVENT, slot));
         }

@@ -55,7 +55,7 @@ impl Network {
         if self.partitions.iter().any(|&pair| touches(pair)) {
             return None;
         }
-        let mut rng = Key(key).rng();
+        let mut rng = Key(key).draws();
         let mut delay = spec.latency[from as usize * self.zones + to as usize].sample_duration(&mut rng);
         for (between, law) in &self.added {
             if between.is_none_or(touches) {
@@ -140,7 +140,7 @@ impl World<'_> {
     fn message_delay(&self, slot: u32, salt: u64) -> Option<Duration> {
         let frame = &self.frames[slot];
         let from = self.outbounds[frame.outbound as usize].zone;
-        let to = self.instances[frame.instance as usize].zone;
+        let to = self.instances[frame.instance as usize].more.zone;
         let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
         let key = Key(frame.key ^ salt).with(u64::from(tag) << 16 | u64::from(frame.need)).0;
         if salt == REQUEST_SALT {

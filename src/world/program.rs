@@ -42,7 +42,7 @@ impl World<'_> {
         if let Op::Cpu(request, None) = &spec.ops[pc as usize]
             && self.instances[instance as usize].plain
         {
-            let demand = request.sample_duration(&mut Key(key ^ self.op_salts[pc as usize]).rng());
+            let demand = request.sample_duration(&mut Key(key ^ self.op_salts[pc as usize]).draws());
             if demand > Duration::ZERO {
                 self.run_on_cpu(now, queue, slot, demand);
                 return Ok(());
@@ -85,7 +85,7 @@ impl World<'_> {
                 Op::Call(call) => {
                     let probability = spec.calls[*call as usize].probability;
                     if probability < 1.0
-                        && Key(key ^ CHOICE_SALT ^ self.op_salts[pc as usize]).rng().unit() >= probability
+                        && Key(key ^ CHOICE_SALT ^ self.op_salts[pc as usize]).draws().unit() >= probability
                     {
                         self.frames[slot].pc += 1;
                         continue;
@@ -93,7 +93,7 @@ impl World<'_> {
                     return self.call_one(now, queue, slot, *call, 0);
                 }
                 Op::Choose(shares) => {
-                    let draw = Key(key ^ CHOICE_SALT ^ self.op_salts[pc as usize]).rng().unit();
+                    let draw = Key(key ^ CHOICE_SALT ^ self.op_salts[pc as usize]).draws().unit();
                     let Some(&(_, call)) = shares.iter().find(|(upto, _)| draw < *upto) else {
                         self.frames[slot].pc += 1;
                         continue;
@@ -154,11 +154,11 @@ impl World<'_> {
     fn draw(&self, slot: u32, key: u64, pc: u16, request: &Law, attempt: Option<&Law>) -> Duration {
         let key = Key(key ^ self.op_salts[pc as usize]);
         let Some(attempt) = attempt else {
-            return request.sample_duration(&mut key.rng());
+            return request.sample_duration(&mut key.draws());
         };
         let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
-        let factor = attempt.sample(&mut Key(key.0 ^ ATTEMPT_SALT).with(u64::from(tag)).rng());
-        Duration::from_ns_f64(request.sample(&mut key.rng()) * factor)
+        let factor = attempt.sample(&mut Key(key.0 ^ ATTEMPT_SALT).with(u64::from(tag)).draws());
+        Duration::from_ns_f64(request.sample(&mut key.draws()) * factor)
     }
 
     fn call_one(&mut self, now: Time, queue: &mut Queue, slot: u32, call: u32, position: u64) -> Flow {
@@ -301,7 +301,7 @@ impl World<'_> {
         let good =
             instance.more.errors.iter().fold(1.0 - version.error_rate, |good, rate| good * (1.0 - rate));
         let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
-        if good < 1.0 && Key(frame.key ^ ERROR_SALT).with(u64::from(tag)).rng().unit() >= good {
+        if good < 1.0 && Key(frame.key ^ ERROR_SALT).with(u64::from(tag)).draws().unit() >= good {
             return Class::Failure;
         }
         Class::Success

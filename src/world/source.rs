@@ -139,7 +139,7 @@ impl World<'_> {
                 let source = &self.sources[index];
                 for user in 0..source.user_count() {
                     let key = Key(source.key.with(u64::from(user)).0 ^ THINK_SALT);
-                    let first = think.sample_duration(&mut key.with(0).rng());
+                    let first = think.sample_duration(&mut key.with(0).draws());
                     queue.push(Time::ZERO + first, Payload::new(USER, source.users + user));
                 }
             } else {
@@ -161,13 +161,29 @@ impl World<'_> {
             Some(at) if at < self.spec.end && source.arrivals < spec.requests => {
                 queue.push(at, Payload::new(ARRIVAL, index as u32));
             }
-            _ => self.retire(index),
+            _ => self.dry_up(index),
+        }
+    }
+
+    /// A source has nothing more to send. Unless its requests are used up, the run still goes on to its end.
+    #[cold]
+    fn dry_up(&mut self, index: usize) {
+        if self.sources[index].arrivals >= self.spec.sources[index].requests {
+            self.retire(index);
+        }
+    }
+
+    /// The counted part is over: no source sends anything from here on.
+    pub(super) fn retire_all(&mut self) {
+        for index in 0..self.sources.len() {
+            self.retire(index);
         }
     }
 
     fn retire(&mut self, index: usize) {
         if std::mem::replace(&mut self.sources[index].live, false) {
             self.live_sources -= 1;
+            self.over = self.live_sources == 0 && self.open_roots == 0;
         }
     }
 
@@ -221,7 +237,7 @@ impl World<'_> {
             NIL
         };
         let share = self.sources[index].share;
-        if share < 1.0 && Key(key.0 ^ SHARE_SALT).rng().unit() >= share {
+        if share < 1.0 && Key(key.0 ^ SHARE_SALT).draws().unit() >= share {
             self.root_done(now, queue, index as u32, now, request, Class::Rejected)?;
             return self.end_request(request);
         }
@@ -300,6 +316,7 @@ impl World<'_> {
             }
         }
         self.open_roots -= 1;
+        self.over = self.open_roots == 0 && self.live_sources == 0;
         if request != NIL {
             self.request_over(now, queue, index, request, class, counted);
         }
@@ -328,7 +345,7 @@ impl World<'_> {
         };
         let member = user - source.users;
         let key = Key(source.key.with(u64::from(member)).0 ^ THINK_SALT);
-        let mut rng = key.with(u64::from(source.cycles[member as usize])).rng();
+        let mut rng = key.with(u64::from(source.cycles[member as usize])).draws();
         let pause = think.sample_duration(&mut rng);
         let upset = class != Class::Success && *leave > 0.0 && rng.unit() < *leave;
         let pause = if upset { away.sample_duration(&mut rng) } else { pause };
