@@ -134,20 +134,13 @@ pub fn run(spec: &Spec, seed: u64, handle: &Handle) -> Result<RunReport, Stop> {
 }
 
 impl Model for World<'_> {
-    #[inline]
+    #[inline(always)]
     fn handle(&mut self, now: Time, payload: Payload, queue: &mut Queue) -> ControlFlow<()> {
         let index = payload.index();
         let flow = match payload.kind() {
-            ARRIVAL => self.on_arrival(now, queue, index),
             STEP => self.on_step(now, queue, index),
-            SHARED => self.on_shared(now, queue, index),
-            TRANSMIT => self.on_transmit(now, queue, index),
-            REPLY => self.on_reply(now, queue, index),
-            RING => self.on_ring(now, queue, index),
-            RETRY => self.on_retry(now, queue, index),
-            USER => self.on_user(now, queue, index),
-            PATIENCE => self.on_patience(now, queue, index),
-            _ => self.on_control(now, queue, index),
+            ARRIVAL => self.on_arrival(now, queue, index),
+            kind => self.on_other(now, queue, kind, index),
         };
         if let Err(full) = flow {
             self.full = Some(full);
@@ -166,6 +159,23 @@ impl Model for World<'_> {
 
     fn pending_limit(&self) -> u64 {
         self.spec.limits.pending_events
+    }
+}
+
+impl World<'_> {
+    /// Everything but arrivals and ends of steps.
+    #[inline(never)]
+    fn on_other(&mut self, now: Time, queue: &mut Queue, kind: u8, index: u32) -> Flow {
+        match kind {
+            SHARED => self.on_shared(now, queue, index),
+            TRANSMIT => self.on_transmit(now, queue, index),
+            REPLY => self.on_reply(now, queue, index),
+            RING => self.on_ring(now, queue, index),
+            RETRY => self.on_retry(now, queue, index),
+            USER => self.on_user(now, queue, index),
+            PATIENCE => self.on_patience(now, queue, index),
+            _ => self.on_control(now, queue, index),
+        }
     }
 }
 

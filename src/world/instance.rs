@@ -187,31 +187,54 @@ impl World<'_> {
     pub(super) fn arrive(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let frame = &mut self.frames[slot];
         frame.arrived = now;
-        let index = frame.instance;
-        let entry = frame.pc;
-        let instance = &mut self.instances[index as usize];
+        let instance = &mut self.instances[frame.instance as usize];
         let service = &mut self.services[instance.service as usize];
         if !instance.accepts() || service.guarded {
-            match self.refusal(now, slot, entry) {
-                Refusal::None => {}
-                Refusal::Silent => return self.drop_silently(now, queue, slot),
-                Refusal::Answer(class) => return self.refuse(now, queue, slot, class),
-            }
+            return self.arrive_guarded(now, queue, slot);
         }
-        let instance = &mut self.instances[index as usize];
-        let service = &mut self.services[instance.service as usize];
         if instance.inside < service.workers && instance.queued == 0 {
             service.enter(now);
-            self.frames[slot].flags |= INSIDE;
+            frame.flags |= INSIDE;
             return self.start(now, queue, slot);
         }
         if instance.queued < service.queue {
             service.enter(now);
-            self.frames[slot].flags |= INSIDE;
+            frame.flags |= INSIDE;
             self.enqueue(now, queue, slot);
             return Ok(());
         }
-        if service.drop_when_full {
+        self.arrive_full(now, queue, slot)
+    }
+
+    /// The same where somebody may turn the attempt away.
+    #[inline(never)]
+    fn arrive_guarded(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        match self.refusal(now, slot, self.frames[slot].pc) {
+            Refusal::None => {}
+            Refusal::Silent => return self.drop_silently(now, queue, slot),
+            Refusal::Answer(class) => return self.refuse(now, queue, slot, class),
+        }
+        let frame = &mut self.frames[slot];
+        let instance = &mut self.instances[frame.instance as usize];
+        let service = &mut self.services[instance.service as usize];
+        let free = instance.inside < service.workers && instance.queued == 0;
+        if !free && instance.queued >= service.queue {
+            return self.arrive_full(now, queue, slot);
+        }
+        service.enter(now);
+        frame.flags |= INSIDE;
+        if free {
+            return self.start(now, queue, slot);
+        }
+        self.enqueue(now, queue, slot);
+        Ok(())
+    }
+
+    /// No worker is free and no place to wait.
+    #[inline(never)]
+    fn arrive_full(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        let service = self.instances[self.frames[slot].instance as usize].service;
+        if self.services[service as usize].drop_when_full {
             self.drop_silently(now, queue, slot)
         } else {
             self.refuse(now, queue, slot, Class::Rejected)
@@ -281,14 +304,31 @@ impl World<'_> {
         Ok(())
     }
 
+    /// `slot` waits for a worker.
     #[inline(always)]
     fn enqueue(&mut self, now: Time, queue: &mut Queue, slot: u32) {
         let frame = &mut self.frames[slot];
         frame.flags |= QUEUED;
         frame.next = NIL;
+        let instance = &mut self.instances[frame.instance as usize];
+        instance.queued += 1;
+        if !self.services[instance.service as usize].simple_queue {
+            return self.enqueue_specially(now, queue, slot);
+        }
+        let tail = std::mem::replace(&mut instance.lane.tail, slot);
+        if tail == NIL {
+            instance.lane.head = slot;
+        } else {
+            self.frames[tail].next = slot;
+        }
+    }
+
+    /// The same where the order is not first come, first served, or patience is limited.
+    #[inline(never)]
+    fn enqueue_specially(&mut self, now: Time, queue: &mut Queue, slot: u32) {
+        let frame = &self.frames[slot];
         let (index, priority, key) = (frame.instance as usize, frame.priority, frame.key);
         let instance = &mut self.instances[index];
-        instance.queued += 1;
         let service = &self.spec.services[instance.service as usize];
         let lane = match service.order {
             Order::Priority if priority > 0 => &mut instance.more.lanes[priority as usize - 1],
@@ -320,9 +360,13 @@ impl World<'_> {
                 return None;
             }
             // More important priorities sit in `lanes`, the last one being the most important.
-            let lane = match instance.more.lanes.iter_mut().rev().find(|lane| lane.head != NIL) {
-                Some(lane) => lane,
-                None => &mut instance.lane,
+            let lane = if self.services[instance.service as usize].simple_queue {
+                &mut instance.lane
+            } else {
+                match instance.more.lanes.iter_mut().rev().find(|lane| lane.head != NIL) {
+                    Some(lane) => lane,
+                    None => &mut instance.lane,
+                }
             };
             let slot = lane.head;
             let frame = &mut self.frames[slot];
@@ -411,10 +455,8 @@ impl World<'_> {
             if flags & ON_CPU != 0 {
                 self.give_core_back(now, queue, slot);
             }
-            if self.services[service as usize].single_flight {
+            if self.services[service as usize].lends {
                 self.abandon_fetches(now, queue, slot)?;
-            }
-            if self.services[service as usize].has_pools {
                 self.give_connection_back(now, queue, slot)?;
             }
         } else if flags & QUEUED != 0 {

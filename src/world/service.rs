@@ -7,7 +7,7 @@ use crate::time::Time;
 
 use super::cache::CacheState;
 use super::rollout::Set;
-use super::spec::{CpuMode, ServiceSpec};
+use super::spec::{CpuMode, Order, ServiceSpec};
 use super::telemetry::{Integral, Moments};
 
 /// A service while the world runs.
@@ -18,7 +18,10 @@ pub(super) struct Service {
     pub(super) cores: u32,
     pub(super) cpu: CpuMode,
     pub(super) drop_when_full: bool,
-    pub(super) has_pools: bool,
+    /// Attempts may hold a connection or fetch something that others wait for.
+    pub(super) lends: bool,
+    /// First come, first served, with endless patience.
+    pub(super) simple_queue: bool,
     /// Arrivals have to ask a limiter, an outage or a kill switch.
     pub(super) guarded: bool,
     /// Work can come out wrong.
@@ -40,8 +43,6 @@ pub(super) struct Service {
     pub(super) popularity: Vec<Zipf>,
     /// Caches that all instances share.
     pub(super) caches: Vec<CacheState>,
-    /// Somebody may wait for what an attempt fetches.
-    pub(super) single_flight: bool,
     /// Dependency outages in force.
     pub(super) outages: u32,
 
@@ -56,7 +57,6 @@ pub(super) struct Service {
     pub(super) dropped: u64,
     /// Attempts that found no free worker.
     pub(super) waited: u64,
-    pub(super) starts: u64,
     pub(super) wait: Moments,
     pub(super) sojourn: Moments,
     pub(super) wait_histogram: Totals,
@@ -73,7 +73,8 @@ impl Service {
             cores: spec.cores,
             cpu: spec.cpu,
             drop_when_full: spec.drop_when_full,
-            has_pools: !spec.pools.is_empty(),
+            lends: !spec.pools.is_empty() || spec.caches.iter().any(|cache| cache.single_flight),
+            simple_queue: spec.order == Order::Fifo && spec.queue_timeout.is_none(),
             guarded,
             fallible,
             slots: Vec::new(),
@@ -85,7 +86,6 @@ impl Service {
             autoscaler: None,
             popularity: spec.caches.iter().map(|cache| Zipf::new(cache.keys, cache.zipf)).collect(),
             caches: spec.caches.iter().map(|_| CacheState::default()).collect(),
-            single_flight: spec.caches.iter().any(|cache| cache.single_flight),
             outages: 0,
             counted_from: warm_up,
             load: Integral::default(),
@@ -95,7 +95,6 @@ impl Service {
             refused: 0,
             dropped: 0,
             waited: 0,
-            starts: 0,
             wait: Moments::default(),
             sojourn: Moments::default(),
             wait_histogram: Totals::new(),
@@ -128,7 +127,6 @@ impl Service {
     pub(super) fn started(&mut self, now: Time, arrived: Time) {
         if arrived >= self.counted_from {
             let wait = (now - arrived).0;
-            self.starts += 1;
             self.waited += u64::from(wait > 0);
             self.wait.add(wait);
             self.wait_histogram.record(wait);
