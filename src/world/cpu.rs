@@ -78,6 +78,11 @@ impl Shared {
         Some(self.since + Duration(u64::try_from(ns).unwrap_or(u64::MAX)))
     }
 
+    /// Runnable steps.
+    pub(super) fn runnable(&self) -> u32 {
+        self.steps.len() as u32
+    }
+
     /// Cores in use.
     fn running(&self) -> u32 {
         (self.steps.len() as u32).min(self.cores)

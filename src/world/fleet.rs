@@ -23,8 +23,8 @@ pub(super) struct Node {
     pub(super) pool: u32,
     pub(super) zone: u32,
     pub(super) alive: bool,
-    cores_free: f64,
-    memory_free: u64,
+    pub(super) cores_free: f64,
+    pub(super) memory_free: u64,
     /// (service, version) whose image is here.
     images: BTreeSet<(u32, u8)>,
 }

@@ -408,6 +408,24 @@ impl World<'_> {
         }
     }
 
+    /// Connections that `slot` holds: its program would give them back before it takes them again.
+    pub(super) fn connections_held(&self, slot: u32) -> Vec<u16> {
+        let rest = &self.spec.ops[self.frames[slot].pc as usize..];
+        let (mut held, mut taken) = (Vec::new(), Vec::new());
+        for op in rest {
+            match op {
+                Op::Acquire { pool } => taken.push(*pool),
+                Op::Release { pool } => match taken.iter().rposition(|other| other == pool) {
+                    Some(at) => drop(taken.remove(at)),
+                    None => held.push(*pool),
+                },
+                Op::End => break,
+                _ => {}
+            }
+        }
+        held
+    }
+
     /// `slot` leaves in the middle of its program: a connection that it holds is free again.
     pub(super) fn give_connection_back(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let frame = &self.frames[slot];
