@@ -29,6 +29,7 @@ impl World<'_> {
         self.check_frames();
         self.check_clients();
         self.check_instances();
+        self.check_lists();
         self.check_nodes();
     }
 
@@ -243,6 +244,34 @@ impl World<'_> {
             let living = service.living.iter();
             let living = living.filter(|&&at| self.instances[at as usize].state != State::Dead).count();
             assert_eq!(living, alive(|state| state != State::Dead), "INV-6: living instances");
+        }
+    }
+
+    /// INV-8: whoever stands in a list knows it, and whoever thinks so does.
+    fn check_lists(&self) {
+        let mut listed = vec![0u32; self.frames.slots() as usize];
+        let mut walk = |lane: super::instance::Lane| {
+            let (mut at, mut last) = (lane.head, NIL);
+            while at != NIL {
+                listed[at as usize] += 1;
+                (at, last) = (self.frames[at].next, at);
+            }
+            assert_eq!(lane.tail, last, "INV-8: a list ends where it says");
+        };
+        for instance in &self.instances {
+            walk(instance.lane);
+            walk(instance.more.cpu_lane);
+            instance.more.lanes.iter().for_each(|lane| walk(*lane));
+            instance.more.pools.iter().for_each(|pool| walk(pool.waiting));
+        }
+        let local = self.instances.iter().flat_map(|instance| &instance.more.caches);
+        let shared = self.services.iter().flat_map(|service| &service.caches);
+        for waiting in local.chain(shared).flat_map(|cache| cache.fetching.values()).flatten() {
+            listed[*waiting as usize] += 1;
+        }
+        for slot in 0..self.frames.slots() {
+            let thinks = self.frames[slot].flags & (QUEUED | LINKED) != 0;
+            assert_eq!(listed[slot as usize], u32::from(thinks), "INV-8: lists hold those who wait");
         }
     }
 

@@ -385,9 +385,14 @@ impl World<'_> {
 
     /// Everything inside an instance is lost.
     fn lose_work(&mut self, now: Time, queue: &mut Queue, index: u32, silent: bool) -> Flow {
-        let victims: Vec<u32> = (0..self.frames.slots())
-            .filter(|&slot| self.frames[slot].instance == index && self.frames[slot].has(INSIDE))
+        // Besides what is inside, what left early and still stands in some list there.
+        let here: Vec<u32> = (0..self.frames.slots())
+            .filter(|&slot| {
+                let frame = &self.frames[slot];
+                frame.instance == index && (frame.has(INSIDE) || frame.has(LINKED))
+            })
             .collect();
+        let orphans = self.lose_fetches(&here);
         let instance = &mut self.instances[index as usize];
         instance.inside = 0;
         instance.queued = 0;
@@ -400,26 +405,34 @@ impl World<'_> {
         instance.more.pools.clear();
         instance.more.caches.clear();
         let service = instance.service as usize;
-        for slot in victims {
+        // All of it ends before anybody hears of it: callers may sit in the same instance.
+        let mut victims = Vec::new();
+        for slot in here {
+            let frame = &mut self.frames[slot];
+            if frame.has(INSIDE) {
+                let arrived = frame.arrived;
+                self.services[service].leave(now, arrived);
+                victims.push(slot);
+            }
             let frame = &mut self.frames[slot];
             frame.flags = frame.flags & !(INSIDE | STARTED | QUEUED | ON_CPU | LINKED | OWED) | ENDED;
-            let (arrived, awaited) = (frame.arrived, frame.has(AWAITED));
-            self.services[service].leave(now, arrived);
-            if !awaited {
-                self.release_if_loose(slot);
-            } else if !silent {
+            self.release_if_loose(slot);
+        }
+        for slot in victims {
+            let frame = &mut self.frames[slot];
+            if !frame.has(AWAITED | ENDED) {
+                continue;
+            }
+            if !silent {
                 self.reply(now, queue, slot, Class::Failure)?;
-            } else {
-                let frame = &mut self.frames[slot];
-                // With a timeout the caller helps itself; a pending step event tells it otherwise.
-                if frame.ring == NO_RING && !frame.has(EVENT) {
-                    frame.flags |= EVENT | (Class::Failure as u16) << super::frame::CLASS_SHIFT;
-                    frame.slack = 0;
-                    queue.push(now + TRANSPORT_GIVES_UP, Payload::new(REPLY, slot));
-                }
+            } else if frame.ring == NO_RING && !frame.has(EVENT) {
+                // With a timeout the caller helps itself; otherwise its transport does, or a pending step event asks it to.
+                frame.flags |= EVENT | (Class::Failure as u16) << super::frame::CLASS_SHIFT;
+                frame.slack = 0;
+                queue.push(now + TRANSPORT_GIVES_UP, Payload::new(REPLY, slot));
             }
         }
-        Ok(())
+        self.wake(now, queue, orphans)
     }
 
     /// A node goes down with all its instances.

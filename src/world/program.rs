@@ -387,7 +387,8 @@ impl World<'_> {
     fn release(&mut self, now: Time, queue: &mut Queue, slot: u32, pool: u16) -> Flow {
         let index = self.frames[slot].instance as usize;
         loop {
-            let state = &mut self.instances[index].more.pools[pool as usize];
+            // Without pools the instance has died meanwhile.
+            let Some(state) = self.instances[index].more.pools.get_mut(pool as usize) else { return Ok(()) };
             let next = state.waiting.head;
             if next == NIL {
                 state.free += 1;
@@ -426,17 +427,10 @@ impl World<'_> {
         held
     }
 
-    /// `slot` leaves in the middle of its program: a connection that it holds is free again.
+    /// `slot` leaves in the middle of its program: connections that it holds are free again.
     pub(super) fn give_connection_back(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
-        let frame = &self.frames[slot];
-        if frame.has(LINKED) {
-            return Ok(());
-        }
-        // It holds one if its program would release one before it takes another.
-        let rest = &self.spec.ops[frame.pc as usize..];
-        let next = rest.iter().find(|op| matches!(op, Op::Acquire { .. } | Op::Release { .. } | Op::End));
-        if let Some(Op::Release { pool }) = next {
-            return self.release(now, queue, slot, *pool);
+        for pool in self.connections_held(slot) {
+            self.release(now, queue, slot, pool)?;
         }
         Ok(())
     }
