@@ -23,6 +23,7 @@ mod cpu;
 mod fault;
 mod fleet;
 mod frame;
+mod hang;
 mod instance;
 mod network;
 mod outbound;

@@ -223,6 +223,9 @@ impl World<'_> {
                 (None, _) => here.on_cpu,
             };
             let busy = if instance.hung { 0 } else { running };
+            if instance.hung && instance.more.shared.is_none() {
+                assert_eq!(instance.more.hang.running, running, "INV-9: cores that a hang has stopped");
+            }
             assert_eq!(instance.running, busy, "INV-9: cores in use");
             for (pool, (state, held)) in instance.more.pools.iter().zip(&here.held).enumerate() {
                 assert_eq!(state.free + held, service.pools[pool].size, "INV-10: connections of a pool");
@@ -263,6 +266,10 @@ impl World<'_> {
             walk(instance.more.cpu_lane);
             instance.more.lanes.iter().for_each(|lane| walk(*lane));
             instance.more.pools.iter().for_each(|pool| walk(pool.waiting));
+        }
+        let stalled = self.instances.iter().flat_map(|instance| &instance.more.hang.stalled);
+        for (slot, _) in stalled {
+            listed[*slot as usize] += 1;
         }
         let local = self.instances.iter().flat_map(|instance| &instance.more.caches);
         let shared = self.services.iter().flat_map(|service| &service.caches);

@@ -178,7 +178,7 @@ impl World<'_> {
             if self.frames[slot].has(ENDED) {
                 self.release_if_loose(slot);
             } else {
-                self.advance_any(now, queue, slot)?;
+                self.go_on(now, queue, slot)?;
             }
         }
         Ok(())

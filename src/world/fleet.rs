@@ -9,7 +9,9 @@ use crate::time::{Duration, Time};
 
 use super::control::Control;
 use super::cpu::Shared;
-use super::frame::{AWAITED, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, OWED, QUEUED, STARTED};
+use super::frame::{
+    AWAITED, CLASS_SHIFT, ENDED, EVENT, INSIDE, LEFTOVER, LINKED, NIL, ON_CPU, OWED, QUEUED, STARTED,
+};
 use super::instance::{Instance, Lane, State};
 use super::outbound::Outbound;
 use super::program::PoolState;
@@ -399,8 +401,8 @@ impl World<'_> {
         instance.lane = Lane::EMPTY;
         instance.more.lanes.fill(Lane::EMPTY);
         instance.more.cpu_lane = Lane::EMPTY;
-        instance.more.held.clear();
-        instance.more.owed.clear();
+        let late = instance.more.hang.lose();
+        instance.hung = false;
         instance.more.shared = None;
         instance.more.pools.clear();
         instance.more.caches.clear();
@@ -416,6 +418,9 @@ impl World<'_> {
             }
             let frame = &mut self.frames[slot];
             frame.flags = frame.flags & !(INSIDE | STARTED | QUEUED | ON_CPU | LINKED | OWED) | ENDED;
+            if frame.has(EVENT) {
+                frame.flags ^= EVENT | LEFTOVER;
+            }
             self.release_if_loose(slot);
         }
         for slot in victims {
@@ -425,12 +430,16 @@ impl World<'_> {
             }
             if !silent {
                 self.reply(now, queue, slot, Class::Failure)?;
-            } else if frame.ring == NO_RING && !frame.has(EVENT) {
-                // With a timeout the caller helps itself; otherwise its transport does, or a pending step event asks it to.
-                frame.flags |= EVENT | (Class::Failure as u16) << super::frame::CLASS_SHIFT;
+            } else if frame.ring == NO_RING {
+                // With a timeout the caller helps itself; otherwise its transport does.
+                frame.flags =
+                    frame.flags & !(7 << CLASS_SHIFT) | EVENT | (Class::Failure as u16) << CLASS_SHIFT;
                 frame.slack = 0;
                 queue.push(now + TRANSPORT_GIVES_UP, Payload::new(REPLY, slot));
             }
+        }
+        for late in late {
+            self.catch_up_late(now, queue, late)?;
         }
         self.wake(now, queue, orphans)
     }

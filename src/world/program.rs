@@ -8,7 +8,8 @@ use crate::time::{Duration, Time};
 
 use super::call::Origin;
 use super::control::Control;
-use super::frame::{AWAITED, ENDED, EVENT, Frame, INSIDE, LINKED, NIL, ON_CPU, OWED};
+use super::frame::{AWAITED, ENDED, EVENT, Frame, INSIDE, LEFTOVER, LINKED, NIL, ON_CPU, OWED};
+use super::hang::Late;
 use super::instance::Lane;
 use super::spec::{CpuMode, NO_RING, Op};
 use super::{Flow, STEP, World};
@@ -191,10 +192,11 @@ impl World<'_> {
     #[inline(always)]
     pub(super) fn on_step(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let frame = &mut self.frames[slot];
-        frame.flags &= !EVENT;
         if frame.has(ENDED) {
-            return self.step_of_the_dead(now, queue, slot);
+            self.step_of_the_dead(slot);
+            return Ok(());
         }
+        frame.flags &= !EVENT;
         if frame.has(ON_CPU) {
             if frame.has(OWED) {
                 self.pay_owed(now, queue, slot);
@@ -204,12 +206,16 @@ impl World<'_> {
             let instance = &mut self.instances[index];
             if instance.hung {
                 // What ran when the instance hung still has to run that long when it goes on.
-                let left = now - instance.more.hung_since;
-                instance.more.held.push((slot, left));
+                let left = now - instance.more.hang.since;
+                instance.more.hang.held.push((slot, left));
                 return Ok(());
             }
             frame.flags &= !ON_CPU;
             self.core_free(now, queue, index as u32);
+        } else if self.is_hung(slot) {
+            self.frames[slot].pc += 1;
+            self.stall(slot, true);
+            return Ok(());
         }
         let frame = &mut self.frames[slot];
         frame.pc += 1;
@@ -221,13 +227,20 @@ impl World<'_> {
 
     /// The event of a step that nobody is interested in any more.
     #[cold]
-    fn step_of_the_dead(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
-        if self.frames[slot].has(AWAITED) {
-            // Its machine went away without a word, and the caller has no timeout.
-            return self.broken(now, queue, slot);
-        }
+    fn step_of_the_dead(&mut self, slot: u32) {
+        let frame = &mut self.frames[slot];
+        // A killed attempt may have an answer under way as well, which is what EVENT stands for then.
+        frame.flags &= if frame.has(LEFTOVER) { !LEFTOVER } else { !EVENT };
         self.release_if_loose(slot);
-        Ok(())
+    }
+
+    /// `slot` goes on, unless its instance hangs.
+    pub(super) fn go_on(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        if self.is_hung(slot) {
+            self.stall(slot, true);
+            return Ok(());
+        }
+        self.advance_any(now, queue, slot)
     }
 
     /// The program of `slot` is over (or cannot go on): leave, answer.
@@ -377,6 +390,10 @@ impl World<'_> {
         let frame = &self.frames[ticket.frame];
         let waits = frame.has(LINKED | INSIDE) && frame.pc == ticket.pc && frame.started == ticket.started;
         if waits && !frame.has(ENDED) {
+            if self.is_hung(ticket.frame) {
+                self.postpone(ticket.frame, Late::Pool(ticket));
+                return Ok(());
+            }
             self.finish(now, queue, ticket.frame, Class::Failure)
         } else {
             Ok(())
@@ -405,7 +422,7 @@ impl World<'_> {
                 continue;
             }
             frame.pc += 1;
-            return self.advance_any(now, queue, next);
+            return self.go_on(now, queue, next);
         }
     }
 
