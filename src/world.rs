@@ -264,7 +264,12 @@ impl<'a> World<'a> {
                 if !edge.shared {
                     return frame::NIL;
                 }
-                self.outbounds.push(Outbound::new(edge, 0, frame::NIL, Time::ZERO));
+                self.outbounds.push(Outbound::new(
+                    edge,
+                    u32::from(outbound::ANYWHERE),
+                    frame::NIL,
+                    Time::ZERO,
+                ));
                 self.outbounds.len() as u32 - 1
             });
             let shared: Vec<u32> = shared.collect();

@@ -11,6 +11,7 @@ use super::frame::{
     AWAITED, CLASS_SHIFT, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, PATIENCE, PERMIT, QUEUED, STARTED,
 };
 use super::hang::{Hang, Late};
+use super::network::MAX_TRIES;
 use super::program::PoolState;
 use super::spec::Order;
 use super::{Flow, PATIENCE as PATIENCE_EVENT, TRANSMIT, World};
@@ -282,19 +283,23 @@ impl World<'_> {
         self.give_permit_back(now, slot, Class::Rejected);
         let frame = &mut self.frames[slot];
         let service = self.instances[frame.instance as usize].service;
-        self.services[service as usize].dropped += 1;
+        let tries = frame.flags >> CLASS_SHIFT;
+        // Counted once, however often the transport knocks.
+        self.services[service as usize].dropped += u64::from(tries == 0);
         if !frame.has(AWAITED) {
             frame.flags |= ENDED;
             self.release_if_loose(slot);
             return Ok(());
         }
-        // Counted where the class of the answer will stand later.
-        let tries = frame.flags >> CLASS_SHIFT;
-        if tries >= SYN_RETRIES {
-            return self.broken(now, queue, slot);
+        // Tries are counted where the class of the answer will stand later. After the last one the transport waits once
+        // more and gives up.
+        if tries < SYN_RETRIES {
+            frame.flags += 1 << CLASS_SHIFT;
+            frame.slack = 0;
+        } else {
+            frame.slack = 1;
+            frame.need = MAX_TRIES + 1;
         }
-        frame.flags += 1 << CLASS_SHIFT;
-        frame.slack = 0;
         frame.flags |= EVENT;
         queue.push(now + Duration::from_secs(1 << tries), Payload::new(TRANSMIT, slot));
         Ok(())
@@ -506,5 +511,5 @@ impl World<'_> {
     }
 }
 
-/// 1 + 2 + 4 + ... + 32 s, then the connection attempt fails.
+/// After 1, 3, 7, 15, 31 and 63 s; 64 s later the connection attempt fails (Linux, `tcp_syn_retries` = 6).
 const SYN_RETRIES: u16 = 6;

@@ -92,7 +92,7 @@ const fn retransmission(tries: u16) -> Duration {
     Duration::from_millis(200 << if tries < MAX_TRIES { tries } else { MAX_TRIES })
 }
 
-const MAX_TRIES: u16 = 10;
+pub(super) const MAX_TRIES: u16 = 10;
 const REQUEST_SALT: u64 = 0x6e65_742d_7265_7173;
 const REPLY_SALT: u64 = 0x6e65_742d_7265_706c;
 
@@ -139,7 +139,7 @@ impl World<'_> {
     /// One-way delay for the next message of `slot`, `None` while none gets through.
     fn message_delay(&self, slot: u32, salt: u64) -> Option<Duration> {
         let frame = &self.frames[slot];
-        let from = self.outbounds[frame.outbound as usize].zone;
+        let from = u32::from(frame.zone);
         let to = self.instances[frame.instance as usize].more.zone;
         let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
         let key = Key(frame.key ^ salt).with(u64::from(tag) << 16 | u64::from(frame.need)).0;
@@ -189,7 +189,9 @@ impl World<'_> {
     pub(super) fn on_transmit(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         self.event_over(slot);
         let frame = &self.frames[slot];
-        if frame.has(ENDED) {
+        // A caller that has given up does not go on knocking (its connection was never accepted).
+        if frame.has(ENDED) || !frame.has(AWAITED) && frame.flags >> CLASS_SHIFT > 0 {
+            self.frames[slot].flags |= ENDED;
             self.release_if_loose(slot);
             return Ok(());
         }

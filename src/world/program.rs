@@ -277,7 +277,7 @@ impl World<'_> {
         let frame = &mut self.frames[slot];
         frame.flags |= ENDED;
         frame.flags &= !AWAITED;
-        let (started, source) = (frame.started, self.outbounds[frame.outbound as usize].source);
+        let (started, source) = (frame.started, frame.next);
         let request = if self.has_sides { self.sides[slot as usize].request } else { NIL };
         frame.pending += 1;
         if frame.ring != NO_RING

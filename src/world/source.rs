@@ -199,13 +199,10 @@ impl World<'_> {
 
     /// A user of a closed loop makes the next request.
     pub(super) fn on_user(&mut self, now: Time, queue: &mut Queue, user: u32) -> Flow {
+        // The last one that starts at or before it; open loops have no users and start where the next one does.
+        let last = self.sources.partition_point(|source| source.users <= user);
         let index =
-            self.sources.partition_point(|source| source.users <= user || source.user_count() == 0).max(1)
-                - 1;
-        let index = (0..=index)
-            .rev()
-            .find(|&at| self.sources[at].user_count() > 0)
-            .expect("users belong to a source");
+            (0..last).rev().find(|&at| self.sources[at].user_count() > 0).expect("users belong to a source");
         if now >= self.spec.end || self.sources[index].arrivals >= self.spec.sources[index].requests {
             self.retire(index);
             return Ok(());
@@ -258,7 +255,7 @@ impl World<'_> {
             started: now,
             arrived: now,
             key: key.0,
-            next: NIL,
+            next: index as u32,
             parent: NIL,
             instance: NIL,
             outbound: first,
@@ -270,6 +267,7 @@ impl World<'_> {
             flags: AWAITED,
             ring: spec.deadline,
             priority: spec.priority,
+            zone: spec.zone as u16,
         };
         let slot = self.frames.insert(frame).ok_or(Full::InFlight)?;
         if self.has_sides {
