@@ -246,6 +246,11 @@ impl<'a> World<'a> {
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
             self.services.push(Service::new(service, spec.warm_up, guarded, fallible));
         }
+        let of_services = spec.services.iter().flat_map(|service| &service.edges);
+        let of_sources = spec.sources.iter().flat_map(|source| &source.edges);
+        for edge in of_services.chain(of_sources).filter(|edge| edge.breaker.is_some()) {
+            self.services[edge.to as usize].has_breakers = true;
+        }
         self.build_nodes();
         let mut users = 0;
         for (index, source) in spec.sources.iter().enumerate() {

@@ -69,7 +69,12 @@ pub(super) struct More {
     pub(super) node: u32,
     pub(super) zone: u32,
     pub(super) launched: Time,
+    /// Since when it is (or was) ready.
     pub(super) ready_at: Time,
+    /// When it has warmed up.
+    pub(super) warm_at: Time,
+    /// It was asked to stop.
+    pub(super) leaving: bool,
     pub(super) dead_at: Time,
     /// Whether the Ready condition was ever true, and when it last changed.
     pub(super) ready_changed: Option<Time>,
@@ -127,6 +132,8 @@ impl Instance {
                 zone: 0,
                 launched: now,
                 ready_at: Time::MAX,
+                warm_at: Time::ZERO,
+                leaving: false,
                 dead_at: Time::MAX,
                 ready_changed: None,
                 hang: Hang::default(),

@@ -336,10 +336,9 @@ impl World<'_> {
             constant = false;
         }
         if let Some((lasts, slowdown)) = spec.warm_up {
-            let age = now - instance.more.ready_at;
-            if age < lasts {
-                let left = 1.0 - age.0 as f64 / lasts.0 as f64;
-                factor *= 1.0 + (slowdown - 1.0) * left;
+            let left = instance.more.warm_at - now;
+            if left > Duration::ZERO {
+                factor *= 1.0 + (slowdown - 1.0) * (left.0 as f64 / lasts.0 as f64);
                 constant = false;
             }
         }

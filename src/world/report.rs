@@ -7,6 +7,7 @@ use crate::stats::histogram::Totals;
 use crate::time::Time;
 
 use super::World;
+use super::frame::NIL;
 use super::telemetry::{Mark, Moments};
 
 /// Everything one run has to say.
@@ -91,6 +92,7 @@ impl World<'_> {
         self.check_books(end);
         if self.telemetry.ended.is_none() {
             self.mark(end, true);
+            self.close_window(end);
         }
         let started = self.telemetry.started.take().unwrap_or_else(|| self.take_mark(end));
         let ended = self.telemetry.ended.take().expect("marked above");
@@ -227,7 +229,9 @@ impl World<'_> {
         let hours = |from: Time, to: Time| (to.min(ended.at) - from.max(started.at)).as_secs_f64() / 3600.0;
         let (mut instance_hours, mut cost, mut priced) = (0.0, 0.0, false);
         for instance in &self.instances {
-            let lived = if instance.more.dead_at < started.at {
+            let unplaced =
+                instance.more.node == NIL && self.spec.services[instance.service as usize].pool.is_some();
+            let lived = if unplaced || instance.more.dead_at < started.at {
                 0.0
             } else {
                 hours(instance.more.launched, instance.more.dead_at)

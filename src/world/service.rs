@@ -43,6 +43,10 @@ pub(super) struct Service {
     pub(super) popularity: Vec<Zipf>,
     /// Caches that all instances share.
     pub(super) caches: Vec<CacheState>,
+    pub(super) cache_hits: u64,
+    pub(super) cache_misses: u64,
+    /// Some caller has a breaker for this service.
+    pub(super) has_breakers: bool,
     /// Dependency outages in force.
     pub(super) outages: u32,
 
@@ -86,6 +90,9 @@ impl Service {
             autoscaler: None,
             popularity: spec.caches.iter().map(|cache| Zipf::new(cache.keys, cache.zipf)).collect(),
             caches: spec.caches.iter().map(|_| CacheState::default()).collect(),
+            cache_hits: 0,
+            cache_misses: 0,
+            has_breakers: false,
             outages: 0,
             counted_from: warm_up,
             load: Integral::default(),
