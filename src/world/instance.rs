@@ -276,7 +276,8 @@ impl World<'_> {
         self.give_permit_back(now, slot, class);
         let frame = &mut self.frames[slot];
         let service = self.instances[frame.instance as usize].service;
-        self.services[service as usize].refused += 1;
+        // What a full queue dropped before has been counted then.
+        self.services[service as usize].refused += u64::from(frame.flags >> CLASS_SHIFT == 0);
         frame.flags |= ENDED;
         if frame.has(AWAITED) {
             return self.reply(now, queue, slot, class);
