@@ -146,7 +146,7 @@ impl World<'_> {
             if self.frames[slot].has(ENDED) {
                 self.release_if_loose(slot);
             } else {
-                self.advance_any(now, queue, slot)?;
+                self.advance(now, queue, slot)?;
             }
         }
         Ok(())

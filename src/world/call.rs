@@ -428,7 +428,7 @@ impl World<'_> {
                 return Ok(());
             }
             frame.pc += 1;
-            return self.advance_any(now, queue, parent);
+            return self.advance(now, queue, parent);
         }
         if frame.slack > 0 {
             frame.slack -= 1;

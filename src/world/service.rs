@@ -20,6 +20,8 @@ pub(super) struct Service {
     pub(super) drop_when_full: bool,
     /// Attempts may hold a connection or fetch something that others wait for.
     pub(super) lends: bool,
+    /// None of the above, and the queue is simple: an attempt ends without further questions.
+    pub(super) ordinary: bool,
     /// First come, first served, with endless patience.
     pub(super) simple_queue: bool,
     /// Arrivals have to ask a limiter, an outage or a kill switch.
@@ -67,14 +69,17 @@ pub(super) struct Service {
 
 impl Service {
     pub(super) fn new(spec: &ServiceSpec, warm_up: Time, guarded: bool, fallible: bool) -> Self {
+        let lends = !spec.pools.is_empty() || spec.caches.iter().any(|cache| cache.single_flight);
+        let simple_queue = spec.order == Order::Fifo && spec.queue_timeout.is_none();
         Self {
             workers: spec.workers,
             queue: spec.queue,
             cores: spec.cores,
             cpu: spec.cpu,
             drop_when_full: spec.drop_when_full,
-            lends: !spec.pools.is_empty() || spec.caches.iter().any(|cache| cache.single_flight),
-            simple_queue: spec.order == Order::Fifo && spec.queue_timeout.is_none(),
+            lends,
+            ordinary: !lends && !fallible && simple_queue,
+            simple_queue,
             guarded,
             fallible,
             slots: Vec::new(),
