@@ -94,6 +94,8 @@ pub struct World<'a> {
     full: Option<Full>,
     /// Whether some attempt may need a [`Side`].
     has_sides: bool,
+    /// Whether some service's instances share their calling side.
+    shares_outbounds: bool,
     /// Whether frames keep a list of the attempts they wait for.
     tracks_children: bool,
     /// Whether requests keep a record (users, version consistency).
@@ -220,6 +222,10 @@ impl<'a> World<'a> {
             over: false,
             full: None,
             has_sides: nested || stateful || tracks_requests || tracks_children,
+            shares_outbounds: spec
+                .services
+                .iter()
+                .any(|service| service.edges.iter().any(|edge| edge.shared)),
             tracks_children,
             tracks_requests,
         };

@@ -143,6 +143,7 @@ impl World<'_> {
         Duration::from_ns_f64(request.sample(&mut key.draws()) * factor)
     }
 
+    #[inline(always)]
     fn call_one(&mut self, now: Time, queue: &mut Queue, slot: u32, call: u32, position: u64) -> Flow {
         let frame = &mut self.frames[slot];
         frame.need = 1;
@@ -150,6 +151,7 @@ impl World<'_> {
         self.make_call(now, queue, slot, call, position)
     }
 
+    #[inline(always)]
     fn make_call(&mut self, now: Time, queue: &mut Queue, slot: u32, call: u32, position: u64) -> Flow {
         let frame = &mut self.frames[slot];
         frame.pending += 1;
@@ -158,13 +160,17 @@ impl World<'_> {
         let edge = u32::from(self.spec.calls[call as usize].edge);
         let first = if instance == NIL { outbound } else { self.instances[instance as usize].outbounds };
         let mut outbound = first + edge;
-        if instance != NIL {
+        if self.shares_outbounds && instance != NIL {
             let service = self.instances[instance as usize].service;
             outbound = self.services[service as usize].shared_outbound(edge).unwrap_or(outbound);
         }
-        let side = if self.has_sides { self.sides[slot as usize] } else { super::frame::Side::EMPTY };
-        let origin =
-            Origin { parent: slot, parent_pc: pc, outbound, request: side.request, tag: side.tag, priority };
+        let (request, tag) = if self.has_sides {
+            let side = &self.sides[slot as usize];
+            (side.request, side.tag)
+        } else {
+            (NIL, 0)
+        };
+        let origin = Origin { parent: slot, parent_pc: pc, outbound, request, tag, priority };
         let key = Key(key ^ self.op_salts[pc as usize]).with(position).0;
         self.place(now, queue, call, key, origin)
     }
