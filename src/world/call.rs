@@ -13,6 +13,7 @@ use crate::random::Key;
 use crate::time::{Duration, Time};
 
 use super::frame::{AWAITED, ENDED, EVENT, Frame, INSIDE, NIL, Side};
+use super::hang::Late;
 use super::spec::NO_RING;
 use super::{Flow, Full, RETRY, World};
 
@@ -390,6 +391,10 @@ impl World<'_> {
     pub(super) fn on_retry(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let state = self.calls[slot];
         let alive = self.outbounds[state.outbound as usize].alive;
+        if alive && state.parent != NIL && self.is_hung(state.parent) {
+            self.postpone(state.parent, Late::Retry(slot));
+            return Ok(());
+        }
         if alive && self.caller_waits(state.parent, state.parent_pc) {
             self.attempt(now, queue, slot)
         } else {
@@ -438,12 +443,19 @@ impl World<'_> {
                 return Ok(());
             }
             frame.pc += 1;
-            return self.advance(now, queue, parent);
+            return self.go_on(now, queue, parent);
         }
         if frame.slack > 0 {
             frame.slack -= 1;
             return Ok(());
         }
+        if self.is_hung(parent) {
+            // Past the call, so that nothing else can be heard of it.
+            self.frames[parent].pc += 1;
+            self.stall(parent, false);
+            return Ok(());
+        }
+        let frame = &self.frames[parent];
         // A journey ends the way its call ended; a service answers with an error of its own.
         let class = if frame.instance == NIL { class } else { Class::Failure };
         self.finish(now, queue, parent, class)

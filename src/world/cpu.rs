@@ -78,6 +78,11 @@ impl Shared {
         Some(self.since + Duration(u64::try_from(ns).unwrap_or(u64::MAX)))
     }
 
+    /// Runnable steps.
+    pub(super) fn runnable(&self) -> u32 {
+        self.steps.len() as u32
+    }
+
     /// Cores in use.
     fn running(&self) -> u32 {
         (self.steps.len() as u32).min(self.cores)
@@ -111,12 +116,14 @@ impl World<'_> {
         let service = &self.services[instance.service as usize];
         match service.cpu {
             CpuMode::Dedicated | CpuMode::Fifo => {
-                if service.cpu == CpuMode::Dedicated || instance.running < service.cores {
-                    instance.set_running(now, instance.running + 1);
+                let running = if instance.hung { instance.more.hang.running } else { instance.running };
+                if service.cpu == CpuMode::Dedicated || running < service.cores {
                     if instance.hung {
-                        instance.more.held.push((slot, demand));
+                        instance.more.hang.running += 1;
+                        instance.more.hang.held.push((slot, demand));
                         return;
                     }
+                    instance.set_running(now, running + 1);
                     frame.flags |= EVENT;
                     queue.push(now + demand, Payload::new(STEP, slot));
                     return;
@@ -201,6 +208,9 @@ impl World<'_> {
             return Ok(());
         }
         shared.armed = Time::MAX;
+        if instance.hung {
+            return Ok(());
+        }
         shared.catch_up(now);
         loop {
             let instance = &mut self.instances[index as usize];
@@ -243,61 +253,15 @@ impl World<'_> {
                     // It only waited for a core; the lane will skip it.
                     return;
                 }
-                instance.more.held.retain(|(frame, _)| *frame != slot);
-                instance.more.owed.retain(|(frame, _)| *frame != slot);
+                instance.more.hang.forget(slot);
                 self.frames[slot].flags &= !OWED;
-                self.core_free(now, queue, index);
+                if instance.hung {
+                    instance.more.hang.running -= 1;
+                    self.next_on_core(now, queue, index);
+                } else {
+                    self.core_free(now, queue, index);
+                }
             }
-        }
-    }
-
-    /// Stops everything inside an instance, or lets it go on.
-    pub(super) fn set_hung(&mut self, now: Time, queue: &mut Queue, index: u32, hung: bool) {
-        let instance = &mut self.instances[index as usize];
-        if instance.hung == hung {
-            return;
-        }
-        instance.hung = hung;
-        self.set_speed(now, queue, index);
-        let instance = &mut self.instances[index as usize];
-        if hung {
-            instance.more.hung_since = now;
-            return;
-        }
-        let (lost, held) = (now - instance.more.hung_since, std::mem::take(&mut instance.more.held));
-        // Steps whose event has not come yet owe the time that was lost.
-        for slot in 0..self.frames.slots() {
-            let frame = &mut self.frames[slot];
-            if frame.instance == index && frame.has(ON_CPU | EVENT) {
-                frame.flags |= OWED;
-                self.instances[index as usize].more.owed.push((slot, lost));
-            }
-        }
-        for (slot, left) in held {
-            self.frames[slot].flags |= EVENT;
-            queue.push(now + left, Payload::new(STEP, slot));
-        }
-    }
-
-    /// The event of `slot`'s step has come, but the instance hung while it ran: it goes on.
-    #[cold]
-    pub(super) fn pay_owed(&mut self, now: Time, queue: &mut Queue, slot: u32) {
-        let frame = &mut self.frames[slot];
-        frame.flags &= !OWED;
-        let more = &mut self.instances[frame.instance as usize].more;
-        let owed = more
-            .owed
-            .iter()
-            .filter(|(owner, _)| *owner == slot)
-            .fold(Duration::ZERO, |sum, (_, lost)| sum + *lost);
-        more.owed.retain(|(owner, _)| *owner != slot);
-        if self.instances[frame.instance as usize].hung {
-            let more = &mut self.instances[frame.instance as usize].more;
-            let left = now - more.hung_since + owed;
-            more.held.push((slot, left));
-        } else {
-            frame.flags |= EVENT;
-            queue.push(now + owed, Payload::new(STEP, slot));
         }
     }
 

@@ -196,7 +196,7 @@ impl World<'_> {
             }
             Trouble::Hang(_) => {
                 for &index in targets {
-                    self.set_hung(now, queue, index, on);
+                    self.set_hung(now, queue, index, on)?;
                 }
             }
             Trouble::NodeLoss { .. } | Trouble::ZoneLoss(_) => {

@@ -9,7 +9,9 @@ use crate::time::{Duration, Time};
 
 use super::control::Control;
 use super::cpu::Shared;
-use super::frame::{AWAITED, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, OWED, QUEUED, STARTED};
+use super::frame::{
+    AWAITED, CLASS_SHIFT, ENDED, EVENT, INSIDE, LEFTOVER, LINKED, NIL, ON_CPU, OWED, QUEUED, STARTED,
+};
 use super::instance::{Instance, Lane, State};
 use super::outbound::Outbound;
 use super::program::PoolState;
@@ -23,8 +25,8 @@ pub(super) struct Node {
     pub(super) pool: u32,
     pub(super) zone: u32,
     pub(super) alive: bool,
-    cores_free: f64,
-    memory_free: u64,
+    pub(super) cores_free: f64,
+    pub(super) memory_free: u64,
     /// (service, version) whose image is here.
     images: BTreeSet<(u32, u8)>,
 }
@@ -385,41 +387,61 @@ impl World<'_> {
 
     /// Everything inside an instance is lost.
     fn lose_work(&mut self, now: Time, queue: &mut Queue, index: u32, silent: bool) -> Flow {
-        let victims: Vec<u32> = (0..self.frames.slots())
-            .filter(|&slot| self.frames[slot].instance == index && self.frames[slot].has(INSIDE))
+        // Besides what is inside, what left early and still stands in some list there.
+        let here: Vec<u32> = (0..self.frames.slots())
+            .filter(|&slot| {
+                let frame = &self.frames[slot];
+                frame.instance == index && (frame.has(INSIDE) || frame.has(LINKED))
+            })
             .collect();
+        let orphans = self.lose_fetches(&here);
         let instance = &mut self.instances[index as usize];
         instance.inside = 0;
         instance.queued = 0;
         instance.lane = Lane::EMPTY;
         instance.more.lanes.fill(Lane::EMPTY);
         instance.more.cpu_lane = Lane::EMPTY;
-        instance.more.held.clear();
-        instance.more.owed.clear();
+        let late = instance.more.hang.lose();
+        instance.hung = false;
         instance.more.shared = None;
         instance.more.pools.clear();
         instance.more.caches.clear();
         let service = instance.service as usize;
-        for slot in victims {
+        // All of it ends before anybody hears of it: callers may sit in the same instance.
+        let mut victims = Vec::new();
+        for slot in here {
+            let frame = &mut self.frames[slot];
+            if frame.has(INSIDE) {
+                let arrived = frame.arrived;
+                self.services[service].leave(now, arrived);
+                victims.push(slot);
+            }
             let frame = &mut self.frames[slot];
             frame.flags = frame.flags & !(INSIDE | STARTED | QUEUED | ON_CPU | LINKED | OWED) | ENDED;
-            let (arrived, awaited) = (frame.arrived, frame.has(AWAITED));
-            self.services[service].leave(now, arrived);
-            if !awaited {
-                self.release_if_loose(slot);
-            } else if !silent {
+            if frame.has(EVENT) {
+                frame.flags ^= EVENT | LEFTOVER;
+            }
+            self.release_if_loose(slot);
+        }
+        for slot in victims {
+            let frame = &mut self.frames[slot];
+            if !frame.has(AWAITED | ENDED) {
+                continue;
+            }
+            if !silent {
                 self.reply(now, queue, slot, Class::Failure)?;
-            } else {
-                let frame = &mut self.frames[slot];
-                // With a timeout the caller helps itself; a pending step event tells it otherwise.
-                if frame.ring == NO_RING && !frame.has(EVENT) {
-                    frame.flags |= EVENT | (Class::Failure as u16) << super::frame::CLASS_SHIFT;
-                    frame.slack = 0;
-                    queue.push(now + TRANSPORT_GIVES_UP, Payload::new(REPLY, slot));
-                }
+            } else if frame.ring == NO_RING {
+                // With a timeout the caller helps itself; otherwise its transport does.
+                frame.flags =
+                    frame.flags & !(7 << CLASS_SHIFT) | EVENT | (Class::Failure as u16) << CLASS_SHIFT;
+                frame.slack = 0;
+                queue.push(now + TRANSPORT_GIVES_UP, Payload::new(REPLY, slot));
             }
         }
-        Ok(())
+        for late in late {
+            self.catch_up_late(now, queue, late)?;
+        }
+        self.wake(now, queue, orphans)
     }
 
     /// A node goes down with all its instances.

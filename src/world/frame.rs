@@ -99,6 +99,8 @@ pub(super) const LINKED: u16 = 1 << 8;
 pub(super) const PERMIT: u16 = 1 << 9;
 /// Its step has to go on for longer, because its instance hung meanwhile.
 pub(super) const OWED: u16 = 1 << 10;
+/// The event of a step that it did not live to see still stands in the queue, beside the one that [`EVENT`] tells of.
+pub(super) const LEFTOVER: u16 = 1 << 11;
 /// Where the class of its answer is kept while the answer travels (3 bits).
 pub(super) const CLASS_SHIFT: u16 = 12;
 
@@ -112,7 +114,7 @@ impl Frame {
     /// Whether nothing refers to the frame any more.
     #[inline]
     pub(super) const fn is_loose(&self) -> bool {
-        self.flags & (AWAITED | EVENT | INSIDE | PATIENCE | LINKED) == 0
+        self.flags & (AWAITED | EVENT | INSIDE | PATIENCE | LINKED | LEFTOVER) == 0
             && self.pending == 0
             && self.flags & ENDED != 0
     }

@@ -10,6 +10,7 @@ use super::cpu::Shared;
 use super::frame::{
     AWAITED, CLASS_SHIFT, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, PATIENCE, PERMIT, QUEUED, STARTED,
 };
+use super::hang::{Hang, Late};
 use super::program::PoolState;
 use super::spec::{Op, Order};
 use super::{Flow, PATIENCE as PATIENCE_EVENT, STEP, TRANSMIT, World};
@@ -71,11 +72,8 @@ pub(super) struct More {
     pub(super) dead_at: Time,
     /// Whether the Ready condition was ever true, and when it last changed.
     pub(super) ready_changed: Option<Time>,
-    pub(super) hung_since: Time,
-    /// Steps that ran when it hung: frame and what was left.
-    pub(super) held: Vec<(u32, Duration)>,
-    /// Steps that have to go on for longer than their event says, because the instance hung meanwhile.
-    pub(super) owed: Vec<(u32, Duration)>,
+    /// What waits for the end of a hang.
+    pub(super) hang: Hang,
     /// Factors of the slow faults in force.
     pub(super) slow: Vec<f64>,
     /// Probabilities of the error faults in force.
@@ -130,9 +128,7 @@ impl Instance {
                 ready_at: Time::MAX,
                 dead_at: Time::MAX,
                 ready_changed: None,
-                hung_since: Time::ZERO,
-                held: Vec::new(),
-                owed: Vec::new(),
+                hang: Hang::default(),
                 slow: Vec::new(),
                 errors: Vec::new(),
                 limiter: None,
@@ -440,8 +436,13 @@ impl World<'_> {
         instance.inside += 1;
         let service = &mut self.services[instance.service as usize];
         service.started(now, frame.arrived);
+        let hung = instance.hung;
         if self.tracks_requests {
             self.note_version(slot);
+        }
+        if hung {
+            self.stall(slot, true);
+            return Ok(());
         }
         self.advance(now, queue, slot)
     }
@@ -512,6 +513,11 @@ impl World<'_> {
 
     /// A queued attempt's patience ends.
     pub(super) fn on_patience(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        let frame = &mut self.frames[slot];
+        if frame.has(QUEUED) && self.is_hung(slot) {
+            self.postpone(slot, Late::Patience(slot));
+            return Ok(());
+        }
         let frame = &mut self.frames[slot];
         frame.flags &= !PATIENCE;
         if !frame.has(QUEUED) {

@@ -8,7 +8,8 @@ use crate::time::{Duration, Time};
 
 use super::call::Origin;
 use super::control::Control;
-use super::frame::{AWAITED, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, OWED, QUEUED, STARTED};
+use super::frame::{AWAITED, ENDED, EVENT, INSIDE, LEFTOVER, LINKED, NIL, ON_CPU, OWED, QUEUED, STARTED};
+use super::hang::Late;
 use super::instance::Lane;
 use super::spec::{CpuMode, NO_RING, Op};
 use super::{Flow, STEP, World};
@@ -179,8 +180,7 @@ impl World<'_> {
     #[inline(always)]
     pub(super) fn on_step(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let frame = &mut self.frames[slot];
-        frame.flags &= !EVENT;
-        if frame.flags == AWAITED | INSIDE | STARTED | ON_CPU
+        if frame.flags == AWAITED | INSIDE | STARTED | ON_CPU | EVENT
             && matches!(self.spec.ops[frame.pc as usize + 1], Op::End)
             && let instance = &mut self.instances[frame.instance as usize]
             && instance.is_quick()
@@ -202,8 +202,10 @@ impl World<'_> {
             return self.reply(now, queue, slot, Class::Success);
         }
         if frame.has(ENDED) {
-            return self.step_of_the_dead(now, queue, slot);
+            self.step_of_the_dead(slot);
+            return Ok(());
         }
+        frame.flags &= !EVENT;
         if frame.has(ON_CPU) {
             if frame.has(OWED) {
                 self.pay_owed(now, queue, slot);
@@ -213,12 +215,16 @@ impl World<'_> {
             let instance = &mut self.instances[index];
             if instance.hung {
                 // What ran when the instance hung still has to run that long when it goes on.
-                let left = now - instance.more.hung_since;
-                instance.more.held.push((slot, left));
+                let left = now - instance.more.hang.since;
+                instance.more.hang.held.push((slot, left));
                 return Ok(());
             }
             frame.flags &= !ON_CPU;
             self.core_free(now, queue, index as u32);
+        } else if self.is_hung(slot) {
+            self.frames[slot].pc += 1;
+            self.stall(slot, true);
+            return Ok(());
         }
         let frame = &mut self.frames[slot];
         frame.pc += 1;
@@ -262,13 +268,20 @@ impl World<'_> {
 
     /// The event of a step that nobody is interested in any more.
     #[cold]
-    fn step_of_the_dead(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
-        if self.frames[slot].has(AWAITED) {
-            // Its machine went away without a word, and the caller has no timeout.
-            return self.broken(now, queue, slot);
-        }
+    fn step_of_the_dead(&mut self, slot: u32) {
+        let frame = &mut self.frames[slot];
+        // A killed attempt may have an answer under way as well, which is what EVENT stands for then.
+        frame.flags &= if frame.has(LEFTOVER) { !LEFTOVER } else { !EVENT };
         self.release_if_loose(slot);
-        Ok(())
+    }
+
+    /// `slot` goes on, unless its instance hangs.
+    pub(super) fn go_on(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        if self.is_hung(slot) {
+            self.stall(slot, true);
+            return Ok(());
+        }
+        self.advance(now, queue, slot)
     }
 
     /// The program of `slot` is over (or cannot go on): leave, answer.
@@ -418,6 +431,10 @@ impl World<'_> {
         let frame = &self.frames[ticket.frame];
         let waits = frame.has(LINKED | INSIDE) && frame.pc == ticket.pc && frame.started == ticket.started;
         if waits && !frame.has(ENDED) {
+            if self.is_hung(ticket.frame) {
+                self.postpone(ticket.frame, Late::Pool(ticket));
+                return Ok(());
+            }
             self.finish(now, queue, ticket.frame, Class::Failure)
         } else {
             Ok(())
@@ -428,7 +445,8 @@ impl World<'_> {
     fn release(&mut self, now: Time, queue: &mut Queue, slot: u32, pool: u16) -> Flow {
         let index = self.frames[slot].instance as usize;
         loop {
-            let state = &mut self.instances[index].more.pools[pool as usize];
+            // Without pools the instance has died meanwhile.
+            let Some(state) = self.instances[index].more.pools.get_mut(pool as usize) else { return Ok(()) };
             let next = state.waiting.head;
             if next == NIL {
                 state.free += 1;
@@ -445,21 +463,32 @@ impl World<'_> {
                 continue;
             }
             frame.pc += 1;
-            return self.advance(now, queue, next);
+            return self.go_on(now, queue, next);
         }
     }
 
-    /// `slot` leaves in the middle of its program: a connection that it holds is free again.
-    pub(super) fn give_connection_back(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
-        let frame = &self.frames[slot];
-        if frame.has(LINKED) {
-            return Ok(());
+    /// Connections that `slot` holds: its program would give them back before it takes them again.
+    pub(super) fn connections_held(&self, slot: u32) -> Vec<u16> {
+        let rest = &self.spec.ops[self.frames[slot].pc as usize..];
+        let (mut held, mut taken) = (Vec::new(), Vec::new());
+        for op in rest {
+            match op {
+                Op::Acquire { pool } => taken.push(*pool),
+                Op::Release { pool } => match taken.iter().rposition(|other| other == pool) {
+                    Some(at) => drop(taken.remove(at)),
+                    None => held.push(*pool),
+                },
+                Op::End => break,
+                _ => {}
+            }
         }
-        // It holds one if its program would release one before it takes another.
-        let rest = &self.spec.ops[frame.pc as usize..];
-        let next = rest.iter().find(|op| matches!(op, Op::Acquire { .. } | Op::Release { .. } | Op::End));
-        if let Some(Op::Release { pool }) = next {
-            return self.release(now, queue, slot, *pool);
+        held
+    }
+
+    /// `slot` leaves in the middle of its program: connections that it holds are free again.
+    pub(super) fn give_connection_back(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        for pool in self.connections_held(slot) {
+            self.release(now, queue, slot, pool)?;
         }
         Ok(())
     }

@@ -7,7 +7,6 @@ use crate::stats::histogram::Totals;
 use crate::time::Time;
 
 use super::World;
-use super::frame::{AWAITED, ENDED, INSIDE, NIL};
 use super::telemetry::{Mark, Moments};
 
 /// Everything one run has to say.
@@ -121,60 +120,6 @@ impl World<'_> {
             log: self.telemetry.log,
             decisions: self.telemetry.decisions,
             nodes_up: self.telemetry.nodes_up,
-        }
-    }
-
-    /// INV-2 and INV-4: nothing is lost, and Little's law holds exactly, in integers.
-    fn check_books(&self, end: Time) {
-        let mut open = vec![(0u64, 0u128); self.sources.len()];
-        let mut inside = vec![(0u64, 0u128); self.services.len()];
-        for slot in 0..self.frames.slots() {
-            let frame = &self.frames[slot];
-            if frame.has(INSIDE) {
-                let service = self.instances[frame.instance as usize].service as usize;
-                inside[service].0 += 1;
-                inside[service].1 += u128::from((end - frame.arrived).0);
-            }
-            let is_root = frame.instance == NIL && frame.flags & (AWAITED | ENDED) == AWAITED;
-            let has_call = self.has_sides && self.sides[slot as usize].call != NIL;
-            let is_direct = frame.instance != NIL && frame.parent == NIL && frame.has(AWAITED) && !has_call;
-            if is_root || is_direct {
-                let source = &mut open[self.outbounds[frame.outbound as usize].source as usize];
-                source.0 += 1;
-                source.1 += u128::from((end - frame.started).0);
-            }
-        }
-        for slot in 0..self.calls.slots() {
-            let call = &self.calls[slot];
-            if call.open && call.parent == NIL {
-                let source = &mut open[self.outbounds[call.outbound as usize].source as usize];
-                source.0 += 1;
-                source.1 += u128::from((end - call.started).0);
-            }
-        }
-        for (source, (open, waiting)) in self.sources.iter().zip(open) {
-            assert_eq!(
-                source.arrivals,
-                source.outcomes.all() + open,
-                "INV-2: every request is accounted for"
-            );
-            assert_eq!(
-                source.in_system.area(end),
-                source.time_sum + waiting,
-                "INV-4: Little's law, requests"
-            );
-        }
-        for (service, (inside, staying)) in self.services.iter().zip(inside) {
-            assert_eq!(
-                service.arrivals,
-                service.departures + inside,
-                "INV-2: every attempt is accounted for"
-            );
-            assert_eq!(
-                service.load.area(end),
-                service.sojourn_sum + staying,
-                "INV-4: Little's law, attempts"
-            );
         }
     }
 

@@ -30,7 +30,7 @@ impl Integral {
     #[inline]
     pub(super) fn sub(&mut self, now: Time, by: u64) {
         self.advance(now);
-        assert!(self.level >= by, "INV-3: nobody leaves who has not come");
+        assert!(self.level >= by, "INV-7: nobody leaves who has not come");
         self.level -= by;
     }
 
@@ -243,6 +243,9 @@ impl World<'_> {
 
     /// Closes a timeline window: one value for every curve.
     pub(super) fn close_window(&mut self, now: Time) {
+        if cfg!(debug_assertions) {
+            self.check_books(now);
+        }
         let mark = self.take_mark(now);
         let Some(before) = self.telemetry.previous.take() else { return };
         let width = (now - before.at).as_secs_f64();
