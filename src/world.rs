@@ -252,6 +252,10 @@ impl<'a> World<'a> {
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
             self.services.push(Service::new(service, spec.warm_up, guarded, fallible));
         }
+        let sources = spec.sources.iter().flat_map(|source| &source.edges);
+        for edge in sources.chain(spec.services.iter().flat_map(|service| &service.edges)) {
+            self.services[edge.to as usize].broken_off |= edge.breaker.is_some();
+        }
         self.build_nodes();
         let mut users = 0;
         for (index, source) in spec.sources.iter().enumerate() {

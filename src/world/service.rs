@@ -26,6 +26,8 @@ pub(super) struct Service {
     pub(super) simple_queue: bool,
     /// Arrivals have to ask a limiter, an outage or a kill switch.
     pub(super) guarded: bool,
+    /// Some caller has a breaker before it.
+    pub(super) broken_off: bool,
     /// Work can come out wrong.
     pub(super) fallible: bool,
     /// Instances by ordinal, dead ones included.
@@ -81,6 +83,7 @@ impl Service {
             ordinary: !lends && !fallible && simple_queue,
             simple_queue,
             guarded,
+            broken_off: false,
             fallible,
             slots: Vec::new(),
             living: Vec::new(),

@@ -286,16 +286,13 @@ impl World<'_> {
             let queued =
                 service.living.iter().map(|&at| u64::from(self.instances[at as usize].queued)).sum::<u64>();
             push("queue_length", queued as f64);
-            let guards =
-                self.outbounds.iter().filter(|outbound| outbound.service as usize == index && outbound.alive);
-            let breakers = guards.filter(|outbound| outbound.breaker.is_some());
-            let (mut all, mut open) = (0u32, 0u32);
-            for outbound in breakers {
-                all += 1;
-                open += u32::from(outbound.breaker_state != BreakerState::Closed);
-            }
-            if all > 0 {
-                push("breakers_open", f64::from(open));
+            if service.broken_off {
+                let open = self.outbounds.iter().filter(|outbound| {
+                    outbound.service as usize == index
+                        && outbound.alive
+                        && outbound.breaker_state != BreakerState::Closed
+                });
+                push("breakers_open", open.count() as f64);
             }
         }
         self.telemetry.t_s.push(now.as_secs_f64());
