@@ -96,6 +96,8 @@ pub struct World<'a> {
     full: Option<Full>,
     /// Whether some attempt may need a [`Side`].
     has_sides: bool,
+    /// Whether some service's instances share their calling side.
+    shares_outbounds: bool,
     /// Whether frames keep a list of the attempts they wait for.
     tracks_children: bool,
     /// Whether requests keep a record (users, version consistency).
@@ -222,6 +224,10 @@ impl<'a> World<'a> {
             over: false,
             full: None,
             has_sides: nested || stateful || tracks_requests || tracks_children,
+            shares_outbounds: spec
+                .services
+                .iter()
+                .any(|service| service.edges.iter().any(|edge| edge.shared)),
             tracks_children,
             tracks_requests,
         };
@@ -246,10 +252,9 @@ impl<'a> World<'a> {
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
             self.services.push(Service::new(service, spec.warm_up, guarded, fallible));
         }
-        let of_services = spec.services.iter().flat_map(|service| &service.edges);
-        let of_sources = spec.sources.iter().flat_map(|source| &source.edges);
-        for edge in of_services.chain(of_sources).filter(|edge| edge.breaker.is_some()) {
-            self.services[edge.to as usize].has_breakers = true;
+        let sources = spec.sources.iter().flat_map(|source| &source.edges);
+        for edge in sources.chain(spec.services.iter().flat_map(|service| &service.edges)) {
+            self.services[edge.to as usize].broken_off |= edge.breaker.is_some();
         }
         self.build_nodes();
         let mut users = 0;

@@ -84,7 +84,11 @@ impl Queue {
         let key = u128::from(at.0) << 64 | u128::from(sequence << 28 | u64::from(payload.0));
         if self.hole {
             self.hole = false;
-            self.sift_down(key);
+            if let [root] = self.heap.as_mut_slice() {
+                *root = key;
+            } else {
+                self.sift_down(key);
+            }
         } else {
             let at = self.heap.len();
             if at == self.heap.capacity() {

@@ -69,6 +69,26 @@ pub(super) struct Origin {
     pub(super) priority: u8,
 }
 
+/// Who waits for the answer to a call.
+#[derive(Clone, Copy)]
+struct Caller {
+    parent: u32,
+    parent_pc: u16,
+    outbound: u32,
+    request: u32,
+}
+
+impl Origin {
+    const fn caller(self) -> Caller {
+        Caller {
+            parent: self.parent,
+            parent_pc: self.parent_pc,
+            outbound: self.outbound,
+            request: self.request,
+        }
+    }
+}
+
 const PICK_SALT: u64 = 0x7069_636b_2d73_6c74;
 const RETRY_SALT: u64 = 0x7265_7472_792d_736c;
 
@@ -89,11 +109,7 @@ impl World<'_> {
             return self.open_call(now, queue, call, key, origin);
         }
         let sent = self.send(now, queue, call, key, 0, origin, NIL)?;
-        if sent {
-            Ok(())
-        } else {
-            self.settle(now, queue, origin.parent, origin.parent_pc, origin, now, Class::Failure)
-        }
+        if sent { Ok(()) } else { self.settle(now, queue, origin.caller(), now, Class::Failure) }
     }
 
     #[inline(never)]
@@ -278,7 +294,7 @@ impl World<'_> {
     pub(super) fn hear(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
         let frame = &mut self.frames[slot];
         frame.flags &= !AWAITED;
-        let Frame { parent, parent_pc, outbound: from, started, instance, priority, .. } = *frame;
+        let Frame { parent, parent_pc, outbound: from, started, instance, .. } = *frame;
         let outbound = &mut self.outbounds[from as usize];
         let outcome = Outcome::new(class, now - started);
         if outbound.alive {
@@ -286,24 +302,34 @@ impl World<'_> {
             outbound.view.active[ordinal as usize] -= 1;
             outbound.balancer.on_outcome(now, Slot(ordinal), &outcome);
         }
-        let side = if self.has_sides { self.sides[slot as usize] } else { Side::EMPTY };
+        if self.has_sides {
+            return self.hear_beside(now, queue, slot, outcome);
+        }
+        self.release_if_loose(slot);
+        self.settle(now, queue, Caller { parent, parent_pc, outbound: from, request: NIL }, started, class)
+    }
+
+    /// The rest of hearing where attempts have a side.
+    #[inline(never)]
+    fn hear_beside(&mut self, now: Time, queue: &mut Queue, slot: u32, outcome: Outcome) -> Flow {
+        let Frame { parent, parent_pc, outbound, started, .. } = self.frames[slot];
+        let Side { call, request, cpu, .. } = self.sides[slot as usize];
+        let class = outcome.class;
         if self.tracks_children && parent != NIL {
             self.unlink_child(parent, slot);
         }
-        if self.has_sides && class == Class::Success {
-            self.credit(parent, parent_pc, side.cpu);
+        if class == Class::Success {
+            self.credit(parent, parent_pc, cpu);
         }
         self.release_if_loose(slot);
-        if side.call != NIL {
-            self.teach(now, side.call, &outcome);
-            if class == Class::Success {
-                return self.close_call(now, queue, side.call, Class::Success);
-            }
-            return self.attempt_failed(now, queue, side.call, outcome);
+        if call == NIL {
+            return self.settle(now, queue, Caller { parent, parent_pc, outbound, request }, started, class);
         }
-        let origin =
-            Origin { parent, parent_pc, outbound: from, request: side.request, tag: side.tag, priority };
-        self.settle(now, queue, parent, parent_pc, origin, started, class)
+        self.teach(now, call, &outcome);
+        if class == Class::Success {
+            return self.close_call(now, queue, call, Class::Success);
+        }
+        self.attempt_failed(now, queue, call, outcome)
     }
 
     /// The work of a successful attempt was of use to its caller.
@@ -391,15 +417,8 @@ impl World<'_> {
         let state = self.calls[slot];
         self.calls[slot].open = false;
         self.calls.remove(slot);
-        let origin = Origin {
-            parent: state.parent,
-            parent_pc: state.parent_pc,
-            outbound: state.outbound,
-            request: state.request,
-            tag: state.tag,
-            priority: state.priority,
-        };
-        self.settle(now, queue, state.parent, state.parent_pc, origin, state.started, class)?;
+        let CallState { parent, parent_pc, outbound, request, .. } = state;
+        self.settle(now, queue, Caller { parent, parent_pc, outbound, request }, state.started, class)?;
         self.let_go(state.request);
         Ok(())
     }
@@ -414,20 +433,11 @@ impl World<'_> {
 
     /// A call has come back to its caller with `class`: the parent goes on, or the request is over.
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "the hot path hands registers on, not a struct")]
-    fn settle(
-        &mut self,
-        now: Time,
-        queue: &mut Queue,
-        parent: u32,
-        parent_pc: u16,
-        origin: Origin,
-        started: Time,
-        class: Class,
-    ) -> Flow {
+    fn settle(&mut self, now: Time, queue: &mut Queue, caller: Caller, started: Time, class: Class) -> Flow {
+        let Caller { parent, parent_pc, outbound, request } = caller;
         if parent == NIL {
-            let source = self.outbounds[origin.outbound as usize].source;
-            return self.root_done(now, queue, source, started, origin.request, class);
+            let source = self.outbounds[outbound as usize].source;
+            return self.root_done(now, queue, source, started, request, class);
         }
         let frame = &mut self.frames[parent];
         frame.pending -= 1;

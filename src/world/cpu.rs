@@ -224,7 +224,7 @@ impl World<'_> {
                     let frame = &mut self.frames[slot];
                     frame.flags &= !ON_CPU;
                     frame.pc += 1;
-                    self.advance_any(now, queue, slot)?;
+                    self.advance(now, queue, slot)?;
                 }
                 _ => break,
             }

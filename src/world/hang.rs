@@ -132,7 +132,7 @@ impl World<'_> {
             if frame.has(ENDED) {
                 self.release_if_loose(slot);
             } else if goes_on {
-                self.advance_any(now, queue, slot)?;
+                self.advance(now, queue, slot)?;
             } else {
                 self.finish(now, queue, slot, Class::Failure)?;
             }

@@ -13,8 +13,8 @@ use super::frame::{
 use super::hang::{Hang, Late};
 use super::network::MAX_TRIES;
 use super::program::PoolState;
-use super::spec::Order;
-use super::{Flow, PATIENCE as PATIENCE_EVENT, TRANSMIT, World};
+use super::spec::{Op, Order};
+use super::{Flow, PATIENCE as PATIENCE_EVENT, STEP, TRANSMIT, World};
 
 /// Where an instance is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +163,12 @@ impl Instance {
         self.cpu_ns + u64::from(self.running) * (now - self.cpu_since).0
     }
 
+    /// Whether work runs here at once, undisturbed, on a core of its own.
+    #[inline]
+    pub(super) const fn is_quick(&self) -> bool {
+        self.plain && self.dedicated && !self.hung && matches!(self.state, State::Ready)
+    }
+
     /// Whether an attempt that arrives now is taken at all.
     #[inline]
     const fn accepts(&self) -> bool {
@@ -199,6 +205,25 @@ impl World<'_> {
         if instance.inside < service.workers && instance.queued == 0 {
             service.enter(now);
             frame.flags |= INSIDE;
+            if instance.is_quick()
+                && !self.tracks_requests
+                && let Op::Cpu(request, None) = &self.spec.ops[frame.pc as usize]
+            {
+                // The common case in one piece: work begins at once on a core of its own.
+                let salt = self.op_salts[frame.pc as usize];
+                let demand = request.sample_duration(&mut Key(frame.key ^ salt).draws());
+                if demand > Duration::ZERO {
+                    frame.flags |= STARTED | ON_CPU | EVENT;
+                    service.started(now, now);
+                    instance.inside += 1;
+                    instance.set_running(now, instance.running + 1);
+                    if self.has_sides {
+                        self.sides[slot as usize].cpu += demand.0;
+                    }
+                    queue.push(now + demand, Payload::new(STEP, slot));
+                    return Ok(());
+                }
+            }
             return self.start(now, queue, slot);
         }
         if instance.queued < service.queue {

@@ -8,7 +8,7 @@ use crate::time::{Duration, Time};
 
 use super::call::Origin;
 use super::control::Control;
-use super::frame::{AWAITED, ENDED, EVENT, Frame, INSIDE, LEFTOVER, LINKED, NIL, ON_CPU, OWED};
+use super::frame::{AWAITED, ENDED, EVENT, INSIDE, LEFTOVER, LINKED, NIL, ON_CPU, OWED, QUEUED, STARTED};
 use super::hang::Late;
 use super::instance::Lane;
 use super::spec::{CpuMode, NO_RING, Op};
@@ -34,26 +34,8 @@ const CHOICE_SALT: u64 = 0x6368_6f69_6365_2d73;
 const ERROR_SALT: u64 = 0x6572_726f_722d_736c;
 
 impl World<'_> {
-    /// Runs the program of `slot` until it has to wait for something. The common first step, work on a free core, is
-    /// done in line; everything else is a call.
-    #[inline(always)]
+    /// Runs the program of `slot` until it has to wait for something.
     pub(super) fn advance(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
-        let spec = self.spec;
-        let Frame { pc, key, instance, .. } = self.frames[slot];
-        if let Op::Cpu(request, None) = &spec.ops[pc as usize]
-            && self.instances[instance as usize].plain
-        {
-            let demand = request.sample_duration(&mut Key(key ^ self.op_salts[pc as usize]).draws());
-            if demand > Duration::ZERO {
-                self.run_on_cpu(now, queue, slot, demand);
-                return Ok(());
-            }
-        }
-        self.advance_any(now, queue, slot)
-    }
-
-    /// [`Self::advance`] without the short cut.
-    pub(super) fn advance_any(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let spec = self.spec;
         loop {
             let frame = &mut self.frames[slot];
@@ -162,6 +144,7 @@ impl World<'_> {
         Duration::from_ns_f64(request.sample(&mut key.draws()) * factor)
     }
 
+    #[inline(always)]
     fn call_one(&mut self, now: Time, queue: &mut Queue, slot: u32, call: u32, position: u64) -> Flow {
         let frame = &mut self.frames[slot];
         frame.need = 1;
@@ -169,6 +152,7 @@ impl World<'_> {
         self.make_call(now, queue, slot, call, position)
     }
 
+    #[inline(always)]
     fn make_call(&mut self, now: Time, queue: &mut Queue, slot: u32, call: u32, position: u64) -> Flow {
         let frame = &mut self.frames[slot];
         frame.pending += 1;
@@ -177,13 +161,17 @@ impl World<'_> {
         let edge = u32::from(self.spec.calls[call as usize].edge);
         let first = if instance == NIL { outbound } else { self.instances[instance as usize].outbounds };
         let mut outbound = first + edge;
-        if instance != NIL {
+        if self.shares_outbounds && instance != NIL {
             let service = self.instances[instance as usize].service;
             outbound = self.services[service as usize].shared_outbound(edge).unwrap_or(outbound);
         }
-        let side = if self.has_sides { self.sides[slot as usize] } else { super::frame::Side::EMPTY };
-        let origin =
-            Origin { parent: slot, parent_pc: pc, outbound, request: side.request, tag: side.tag, priority };
+        let (request, tag) = if self.has_sides {
+            let side = &self.sides[slot as usize];
+            (side.request, side.tag)
+        } else {
+            (NIL, 0)
+        };
+        let origin = Origin { parent: slot, parent_pc: pc, outbound, request, tag, priority };
         let key = Key(key ^ self.op_salts[pc as usize]).with(position).0;
         self.place(now, queue, call, key, origin)
     }
@@ -192,6 +180,27 @@ impl World<'_> {
     #[inline(always)]
     pub(super) fn on_step(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let frame = &mut self.frames[slot];
+        if frame.flags == AWAITED | INSIDE | STARTED | ON_CPU | EVENT
+            && matches!(self.spec.ops[frame.pc as usize + 1], Op::End)
+            && let instance = &mut self.instances[frame.instance as usize]
+            && instance.is_quick()
+            && let service = &mut self.services[instance.service as usize]
+            && service.ordinary
+        {
+            // The common case in one piece: the last step of an answer that is awaited ends on a core of its own. What
+            // follows below does the same with everything that can be otherwise.
+            frame.pc += 1;
+            frame.flags = AWAITED | ENDED;
+            service.leave(now, frame.arrived);
+            let index = frame.instance;
+            if instance.queued == 0 {
+                instance.set_running(now, instance.running - 1);
+                instance.inside -= 1;
+            } else {
+                self.hand_over(now, queue, index)?;
+            }
+            return self.reply(now, queue, slot, Class::Success);
+        }
         if frame.has(ENDED) {
             self.step_of_the_dead(slot);
             return Ok(());
@@ -222,7 +231,39 @@ impl World<'_> {
         if matches!(self.spec.ops[frame.pc as usize], Op::End) {
             return self.finish_here(now, queue, slot, Class::Success);
         }
-        self.advance_any(now, queue, slot)
+        self.advance(now, queue, slot)
+    }
+
+    /// A worker and its core go from an attempt that has ended to the next one that waits.
+    #[inline(always)]
+    fn hand_over(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        let instance = &mut self.instances[index as usize];
+        let next = instance.lane.head;
+        let frame = &mut self.frames[next];
+        if frame.flags & !AWAITED == INSIDE | QUEUED
+            && !self.tracks_requests
+            && let Op::Cpu(request, None) = &self.spec.ops[frame.pc as usize]
+        {
+            let salt = self.op_salts[frame.pc as usize];
+            let demand = request.sample_duration(&mut Key(frame.key ^ salt).draws());
+            if demand > Duration::ZERO {
+                instance.lane.head = frame.next;
+                if frame.next == NIL {
+                    instance.lane.tail = NIL;
+                }
+                instance.queued -= 1;
+                frame.flags ^= QUEUED | STARTED | ON_CPU | EVENT;
+                self.services[instance.service as usize].started(now, frame.arrived);
+                if self.has_sides {
+                    self.sides[next as usize].cpu += demand.0;
+                }
+                queue.push(now + demand, Payload::new(STEP, next));
+                return Ok(());
+            }
+        }
+        instance.set_running(now, instance.running - 1);
+        instance.inside -= 1;
+        self.dispatch(now, queue, index)
     }
 
     /// The event of a step that nobody is interested in any more.
@@ -240,7 +281,7 @@ impl World<'_> {
             self.stall(slot, true);
             return Ok(());
         }
-        self.advance_any(now, queue, slot)
+        self.advance(now, queue, slot)
     }
 
     /// The program of `slot` is over (or cannot go on): leave, answer.

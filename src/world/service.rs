@@ -20,10 +20,14 @@ pub(super) struct Service {
     pub(super) drop_when_full: bool,
     /// Attempts may hold a connection or fetch something that others wait for.
     pub(super) lends: bool,
+    /// None of the above, and the queue is simple: an attempt ends without further questions.
+    pub(super) ordinary: bool,
     /// First come, first served, with endless patience.
     pub(super) simple_queue: bool,
     /// Arrivals have to ask a limiter, an outage or a kill switch.
     pub(super) guarded: bool,
+    /// Some caller has a breaker before it.
+    pub(super) broken_off: bool,
     /// Work can come out wrong.
     pub(super) fallible: bool,
     /// Instances by ordinal, dead ones included.
@@ -45,8 +49,6 @@ pub(super) struct Service {
     pub(super) caches: Vec<CacheState>,
     pub(super) cache_hits: u64,
     pub(super) cache_misses: u64,
-    /// Some caller has a breaker for this service.
-    pub(super) has_breakers: bool,
     /// Dependency outages in force.
     pub(super) outages: u32,
 
@@ -71,15 +73,19 @@ pub(super) struct Service {
 
 impl Service {
     pub(super) fn new(spec: &ServiceSpec, warm_up: Time, guarded: bool, fallible: bool) -> Self {
+        let lends = !spec.pools.is_empty() || spec.caches.iter().any(|cache| cache.single_flight);
+        let simple_queue = spec.order == Order::Fifo && spec.queue_timeout.is_none();
         Self {
             workers: spec.workers,
             queue: spec.queue,
             cores: spec.cores,
             cpu: spec.cpu,
             drop_when_full: spec.drop_when_full,
-            lends: !spec.pools.is_empty() || spec.caches.iter().any(|cache| cache.single_flight),
-            simple_queue: spec.order == Order::Fifo && spec.queue_timeout.is_none(),
+            lends,
+            ordinary: !lends && !fallible && simple_queue,
+            simple_queue,
             guarded,
+            broken_off: false,
             fallible,
             slots: Vec::new(),
             living: Vec::new(),
@@ -92,7 +98,6 @@ impl Service {
             caches: spec.caches.iter().map(|_| CacheState::default()).collect(),
             cache_hits: 0,
             cache_misses: 0,
-            has_breakers: false,
             outages: 0,
             counted_from: warm_up,
             load: Integral::default(),

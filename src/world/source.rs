@@ -276,7 +276,7 @@ impl World<'_> {
         if spec.deadline != NO_RING {
             self.rings[spec.deadline as usize].arm(now, slot, queue);
         }
-        self.advance_any(now, queue, slot)
+        self.advance(now, queue, slot)
     }
 
     /// The source's own hold on the record ends; calls in flight keep it.

@@ -302,12 +302,13 @@ impl World<'_> {
             let queued =
                 service.living.iter().map(|&at| u64::from(self.instances[at as usize].queued)).sum::<u64>();
             push("queue_length", queued as f64);
-            let guards =
-                self.outbounds.iter().filter(|outbound| outbound.service as usize == index && outbound.alive);
-            let breakers = guards.filter(|outbound| outbound.breaker.is_some());
-            let open = breakers.filter(|outbound| outbound.breaker_state != BreakerState::Closed).count();
-            if service.has_breakers {
-                push("breakers_open", open as f64);
+            if service.broken_off {
+                let open = self.outbounds.iter().filter(|outbound| {
+                    outbound.service as usize == index
+                        && outbound.alive
+                        && outbound.breaker_state != BreakerState::Closed
+                });
+                push("breakers_open", open.count() as f64);
             }
         }
         self.telemetry.t_s.push(now.as_secs_f64());
