@@ -236,7 +236,8 @@ impl World<'_> {
         let share = self.sources[index].share;
         if share < 1.0 && Key(key.0 ^ SHARE_SALT).draws().unit() >= share {
             self.root_done(now, queue, index as u32, now, request, Class::Rejected)?;
-            return self.end_request(request);
+            self.let_go(request);
+            return Ok(());
         }
         if let Some(call) = spec.direct {
             let edge = u32::from(self.spec.calls[call as usize].edge);
@@ -249,7 +250,8 @@ impl World<'_> {
                 priority: spec.priority,
             };
             self.place(now, queue, call, key.0, origin)?;
-            return self.end_request(request);
+            self.let_go(request);
+            return Ok(());
         }
         let frame = Frame {
             started: now,
@@ -277,12 +279,6 @@ impl World<'_> {
             self.rings[spec.deadline as usize].arm(now, slot, queue);
         }
         self.advance(now, queue, slot)
-    }
-
-    /// The source's own hold on the record ends; calls in flight keep it.
-    fn end_request(&mut self, request: u32) -> Flow {
-        self.let_go(request);
-        Ok(())
     }
 
     /// A request is over for its user.
