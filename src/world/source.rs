@@ -235,7 +235,7 @@ impl World<'_> {
         };
         let share = self.sources[index].share;
         if share < 1.0 && Key(key.0 ^ SHARE_SALT).draws().unit() >= share {
-            self.root_done(now, queue, index as u32, now, request, Class::Rejected)?;
+            self.root_done(now, queue, index as u32, now, request, Class::Rejected);
             self.let_go(request);
             return Ok(());
         }
@@ -291,7 +291,7 @@ impl World<'_> {
         started: Time,
         request: u32,
         class: Class,
-    ) -> Flow {
+    ) {
         let source = &mut self.sources[index as usize];
         source.in_system.sub(now, 1);
         let latency = (now - started).0;
@@ -314,7 +314,6 @@ impl World<'_> {
         if request != NIL {
             self.request_over(now, queue, index, request, class, counted);
         }
-        Ok(())
     }
 
     /// Version bookkeeping, and the user thinks about the answer.
