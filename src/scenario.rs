@@ -55,13 +55,28 @@ impl Study {
     /// Reads and checks a scenario file; `-` is standard input.
     pub fn load(path: &str, overrides: &Overrides) -> Result<Self, ScenarioError> {
         let mut files = Files::new(Limits::default().file_size);
-        load(path, overrides, &mut files).map_err(|errors| ScenarioError::new(errors, files.sources))
+        let root = read_file(path, &mut files, &mut Vec::new());
+        load(path, root, overrides, &mut files).map_err(|errors| ScenarioError::new(errors, files.sources))
+    }
+
+    /// The same for a scenario that is no file, for instance one that a program has written; `name` stands where messages
+    /// show the path, and relative paths in it start from the working directory.
+    pub fn from_text(name: &str, text: &str, overrides: &Overrides) -> Result<Self, ScenarioError> {
+        let mut files = Files::new(Limits::default().file_size);
+        let file = files.option(name, text);
+        let root = read_source(file, &mut files, &mut Vec::new());
+        load(name, root, overrides, &mut files).map_err(|errors| ScenarioError::new(errors, files.sources))
     }
 }
 
-fn load(path: &str, overrides: &Overrides, files: &mut Files) -> Result<Study, Vec<Diagnostic>> {
+fn load(
+    path: &str,
+    root: Result<Node, Diagnostic>,
+    overrides: &Overrides,
+    files: &mut Files,
+) -> Result<Study, Vec<Diagnostic>> {
     let one = |error| vec![error];
-    let mut root = read_file(path, files, &mut Vec::new()).map_err(one)?;
+    let mut root = root.map_err(one)?;
     set(&mut root, &overrides.settings, files).map_err(one)?;
     let plans = take_strategies(&mut root)?;
 
@@ -117,6 +132,11 @@ fn read_file(path: &str, files: &mut Files, open: &mut Vec<std::path::PathBuf>) 
     if path != "-" {
         open.push(std::fs::canonicalize(path).unwrap_or_else(|_| path.into()));
     }
+    read_source(file, files, open)
+}
+
+/// The text of source number `file`, laid over the file that it extends.
+fn read_source(file: u32, files: &mut Files, open: &mut Vec<std::path::PathBuf>) -> Result<Node, Diagnostic> {
     let mut node = Node::parse(&files.sources[file as usize].text, file)?;
     let Value::Table(table) = &mut node.value else { return Ok(node) };
     let Some(extends) = table.remove("extends") else { return Ok(node) };

@@ -52,7 +52,7 @@ impl Files {
         Ok(number)
     }
 
-    /// A text that is no file, such as a command-line option; relative paths in it are taken like the scenario's own.
+    /// A text that is no file, such as a command-line option or a generated scenario; relative paths in it are taken like the scenario's own.
     pub(super) fn option(&mut self, name: &str, text: &str) -> u32 {
         let folder = self.folders.first().cloned().unwrap_or_default();
         self.add(name, folder, text.to_owned());
