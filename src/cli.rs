@@ -24,6 +24,7 @@ mod run;
 mod schema;
 mod store;
 
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -41,21 +42,29 @@ pub fn main() -> ExitCode {
         }
     };
     let console = Console::new(cli.color);
-    let done = match cli.command {
-        Verb::Run(arguments) => run::run(&arguments, &console),
-        Verb::Check(arguments) => check::check(&arguments, &console),
-        Verb::List(arguments) => list::list(&arguments, &console),
-        Verb::Explain(arguments) => explain::explain(&arguments, &console),
-        Verb::Schema => schema::schema(&console),
-        Verb::Conform(arguments) => conform::conform(&arguments, &console),
-        Verb::Completions(arguments) => completions::completions(&arguments, &console),
-        Verb::Man(arguments) => man::man(&arguments, &console),
-    };
+    // A panic is a bug in simlab; the hook has already said where. It must not look like an exit code of its own.
+    let done =
+        panic::catch_unwind(AssertUnwindSafe(|| perform(cli.command, &console))).unwrap_or_else(|_| {
+            Err(Failure::new(Exit::INTERNAL, "this is a bug in simlab; nothing was written"))
+        });
     let exit = done.unwrap_or_else(|failure| {
         console.complain(&failure.message);
         failure.exit
     });
     ExitCode::from(exit.0)
+}
+
+fn perform(verb: Verb, console: &Console) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Run(arguments) => run::run(&arguments, console),
+        Verb::Check(arguments) => check::check(&arguments, console),
+        Verb::List(arguments) => list::list(&arguments, console),
+        Verb::Explain(arguments) => explain::explain(&arguments, console),
+        Verb::Schema => schema::schema(console),
+        Verb::Conform(arguments) => conform::conform(&arguments, console),
+        Verb::Completions(arguments) => completions::completions(&arguments, console),
+        Verb::Man(arguments) => man::man(&arguments, console),
+    }
 }
 
 /// The test bench for the policies you actually run

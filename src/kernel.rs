@@ -9,19 +9,20 @@ pub mod journal;
 pub mod queue;
 pub mod ring;
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::time::Time;
 use journal::Journal;
-use queue::{Payload, Queue};
+use queue::{MAX_EVENTS, Payload, Queue};
 
 /// What the kernel runs.
 pub trait Model {
-    /// Handles one event; schedules more. `Err` ends the run at once.
-    fn handle(&mut self, now: Time, payload: Payload, queue: &mut Queue) -> Result<(), Stop>;
+    /// Handles one event; schedules more. `Break` ends the run at once, see [`Model::outcome`].
+    fn handle(&mut self, now: Time, payload: Payload, queue: &mut Queue) -> ControlFlow<()>;
 
-    /// Asked every few thousand events: whether the run may end before its horizon.
-    fn finished(&self) -> bool;
+    /// Why `handle` ended the run: nothing is left to do, or something is wrong.
+    fn outcome(&self) -> Result<(), Stop>;
 
     /// Root requests so far, for progress.
     fn requests(&self) -> u64;
@@ -91,7 +92,11 @@ pub fn run<M: Model>(
             assert!(time >= now, "INV-1: time never goes back");
             now = time;
             journal.record(time, payload);
-            model.handle(time, payload, queue)?;
+            if model.handle(time, payload, queue).is_break() {
+                model.outcome()?;
+                over = true;
+                break;
+            }
         }
         idle_checks = if now == reported { idle_checks + 1 } else { 0 };
         if idle_checks > MAX_IDLE_CHECKS {
@@ -101,7 +106,7 @@ pub fn run<M: Model>(
         handle.requests.fetch_add(model.requests() - requests, Ordering::Relaxed);
         reported = now;
         requests = model.requests();
-        if over || model.finished() {
+        if over {
             return Ok(now);
         }
         if handle.cancelled.load(Ordering::Relaxed) {
@@ -111,7 +116,8 @@ pub fn run<M: Model>(
             let limit = model.pending_limit();
             return Err(Stop::Limit { name: "pending-events", what: "events waiting at one moment", limit });
         }
-        if journal.events() > max_events {
+        // Timers in rings take numbers in the order of events too, and the numbers end.
+        if journal.events() > max_events || queue.scheduled() > MAX_EVENTS - (1 << 32) {
             return Err(Stop::Limit { name: "events", what: "events in one replication", limit: max_events });
         }
     }

@@ -73,7 +73,7 @@ pub fn run(study: &Study, options: &RunOptions, progress: &Progress) -> Result<S
                 if progress.cancelled.load(Ordering::Relaxed) {
                     return Ok(None);
                 }
-                match replicate::replicate(study, &specs[strategy], index, progress) {
+                match replicate::replicate(&specs[strategy], study.seed, index, progress) {
                     Ok(replication) => Ok(Some(replication)),
                     Err(Stop::Cancelled) => Ok(None),
                     Err(stop) => {

@@ -46,14 +46,59 @@ impl Key {
         Self(mix(self.0 ^ hash))
     }
 
-    /// A generator over the draws under this key.
+    /// The draws under this key, for laws.
+    #[inline]
+    pub const fn draws(self) -> Draws {
+        Draws(self.0)
+    }
+
+    /// The draws under this key, for policies.
     #[inline]
     pub const fn rng(self) -> Rng {
         Rng { state: self.0, playback: None }
     }
 }
 
-/// The generator that keyed draws and policies use: `SplitMix64` over a key, or a list of recorded draws.
+/// SplitMix64 over a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Draws(u64);
+
+impl Draws {
+    /// Uniform in `[0, 1)` with 53 bits.
+    #[inline]
+    pub fn unit(&mut self) -> f64 {
+        unit(self.bits())
+    }
+
+    #[inline]
+    const fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(GOLDEN);
+        mix(self.0)
+    }
+}
+
+impl TryRng for Draws {
+    type Error = Infallible;
+
+    #[inline]
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok((self.bits() >> 32) as u32)
+    }
+
+    #[inline]
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(self.bits())
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&self.bits().to_le_bytes()[..chunk.len()]);
+        }
+        Ok(())
+    }
+}
+
+/// The generator that policies use: `SplitMix64` over a key, or a list of recorded draws.
 #[derive(Clone, Debug)]
 pub struct Rng {
     state: u64,

@@ -26,7 +26,7 @@ mod tree;
 
 pub use error::{Diagnostic, Place, ScenarioError, SourceFile};
 pub use schema::json_schema;
-pub use threshold::{METRICS, SERVICE_METRICS, Unit};
+pub use threshold::{NODE_POOL_METRICS, REQUEST_METRICS, RUN_METRICS, SERVICE_METRICS, Unit};
 
 use check::Check;
 use de::Spanned;
@@ -86,6 +86,10 @@ fn load(
         for overrides in &plan.overrides {
             overlay(&mut tree, overrides, Additions::OnlyEvents).map_err(one)?;
         }
+        if tree.table().is_some_and(|table| table.get("scenario").is_none()) {
+            let error = Diagnostic::new("there is no [scenario] table").at(tree.place);
+            return Err(vec![error.hint("write [scenario] with a name and a duration")]);
+        }
         let file: ScenarioFile = de::read(&tree).map_err(one)?;
         // What all strategies share is read with the first.
         let mut study_so_far = match study.take() {
@@ -96,9 +100,8 @@ fn load(
         let mut check = Check::new(files, study_so_far.limits, study_so_far.duration);
         let scenario = check.scenario(file);
         if let Some(thresholds) = thresholds {
-            let services: Vec<String> =
-                scenario.services.iter().map(|service| service.name.clone()).collect();
-            study_so_far.thresholds = read_thresholds(&thresholds, &services, &plans, &mut check.errors);
+            let parts = threshold::Parts::of(&scenario);
+            study_so_far.thresholds = read_thresholds(&thresholds, &parts, &plans, &mut check.errors);
         }
         let Check { errors, warnings, .. } = check;
         if !errors.is_empty() {
@@ -114,12 +117,11 @@ fn load(
         study = Some(study_so_far);
     }
     let mut study = study.expect("there is at least the default strategy");
-    let services: Vec<String> =
-        study.strategies[0].scenario.services.iter().map(|service| service.name.clone()).collect();
-    check_primary(&study.primary, &root, &services).map_err(one)?;
+    let parts = threshold::Parts::of(&study.strategies[0].scenario);
+    check_primary(&study.primary, &root, &parts).map_err(one)?;
     shared_warnings_once(&mut study);
     select(&mut study, &overrides.strategies).map_err(one)?;
-    study.path = path.to_owned();
+    path.clone_into(&mut study.path);
     study.text.clone_from(&files.sources[0].text);
     study.hash =
         overrides.settings.iter().fold(files.hash, |hash, text| files::hashed(hash, text.as_bytes()));
@@ -201,13 +203,13 @@ fn take_strategies(root: &mut Node) -> Result<Vec<Plan>, Vec<Diagnostic>> {
         }
         let mut overrides = Vec::new();
         if let Some(base) = &table.extends {
-            match plans.iter().find(|plan| plan.name == base.value) {
-                Some(plan) => overrides.clone_from(&plan.overrides),
-                None => {
-                    let known = plans.iter().map(|plan| plan.name.as_str());
-                    let error = Diagnostic::unknown("earlier strategy", &base.value, known);
-                    check.errors.push(error.at(base.place));
-                }
+            if let Some(plan) = plans.iter().find(|plan| plan.name == base.value) {
+                overrides.clone_from(&plan.overrides);
+            } else {
+                let known = plans.iter().map(|plan| plan.name.as_str());
+                let name = error::shortened(&base.value);
+                let error = Diagnostic::new(format!("no strategy before this one is named `{name}`"));
+                check.errors.push(error.at(base.place).among(&base.value, known));
             }
         }
         overrides.push(only_overrides(node));
@@ -349,7 +351,7 @@ fn copy_of(thresholds: &Thresholds) -> Thresholds {
 
 fn read_thresholds(
     table: &Thresholds,
-    services: &[String],
+    parts: &threshold::Parts,
     plans: &[Plan],
     errors: &mut Vec<Diagnostic>,
 ) -> Vec<Threshold> {
@@ -368,7 +370,7 @@ fn read_thresholds(
             errors.push(Diagnostic::unknown("strategy", strategy.unwrap_or_default(), known).at(key.place));
         }
         for Spanned { value, place } in conditions {
-            match threshold::condition(metric, value, services) {
+            match threshold::condition(metric, value, parts) {
                 Ok(condition) => thresholds.push(Threshold {
                     text: format!("{}: {value}", key.value),
                     metric: condition.metric,
@@ -377,25 +379,21 @@ fn read_thresholds(
                     value: condition.value,
                     allow_inconclusive: table.allow_inconclusive,
                 }),
-                // An unknown metric is the key's fault, everything else the condition's.
-                Err(error) => {
-                    let of_key = error.message.starts_with("unknown metric")
-                        || error.message.starts_with("unknown service");
-                    errors.push(error.at(if of_key { key.place } else { *place }));
-                }
+                Err(threshold::Wrong::Metric(error)) => errors.push(error.at(key.place)),
+                Err(threshold::Wrong::Condition(error)) => errors.push(error.at(*place)),
             }
         }
     }
     thresholds
 }
 
-fn check_primary(primary: &str, root: &Node, services: &[String]) -> Result<(), Diagnostic> {
-    if threshold::unit_of(primary, services).is_some() {
+fn check_primary(primary: &str, root: &Node, parts: &threshold::Parts) -> Result<(), Diagnostic> {
+    if threshold::unit_of(primary, parts).is_some() {
         return Ok(());
     }
     let written = root.table().and_then(|root| root.get("scenario")?.table()?.get("primary"));
     let place = written.map(|node| node.place);
-    Err(Diagnostic { place, ..threshold::unknown_metric(primary, services) })
+    Err(Diagnostic { place, ..threshold::unknown_metric(primary, parts, false) })
 }
 
 /// A warning that every strategy gives is about the scenario.
@@ -440,4 +438,483 @@ fn select(study: &mut Study, wanted: &[String]) -> Result<(), Diagnostic> {
     });
     study.strategies.retain(|strategy| wanted.contains(&strategy.name));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policies::autoscaler::AutoscalerSettings;
+    use crate::random::law::Law;
+    use crate::scenario::model::{
+        Arrivals, CpuSharing, Full, Mode, Scenario, Sharing, SlowDown, Step, Trouble, WarmUp, When,
+    };
+    use crate::time::Time;
+
+    /// Loads `text` with files beside it.
+    fn load_with(text: &str, others: &[(&str, &str)], overrides: &Overrides) -> Result<Study, String> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (name, text) in others {
+            std::fs::write(folder.path().join(name), text).expect("written");
+        }
+        let path = folder.path().join("scenario.toml");
+        std::fs::write(&path, text).expect("written");
+        Study::load(&path.to_string_lossy(), overrides).map_err(|error| error.render(false))
+    }
+
+    fn study(text: &str) -> Study {
+        load_with(text, &[], &Overrides::default()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn first(text: &str) -> Scenario {
+        study(text).strategies.remove(0).scenario
+    }
+
+    const SMALL: &str = r#"
+        [scenario]
+        name = "small"
+        duration = "10min"
+        [[service]]
+        name = "api"
+        [[service.endpoint]]
+        name = "get"
+        steps = ["cpu 5ms"]
+        [[source]]
+        name = "users"
+        to = "api.get"
+        arrivals.poisson = { rate = "10/s" }
+    "#;
+
+    #[test]
+    fn defaults_are_those_of_the_model() {
+        let study = study(SMALL);
+        assert_eq!((study.seed, study.replications, study.baseline), (1, 5, 0));
+        assert_eq!((study.title.as_str(), study.primary.as_str()), ("small", "availability"));
+        assert_eq!((study.warm_up, study.resolution), (Duration::ZERO, Duration::from_secs(2)));
+        assert_eq!((study.strategies.len(), study.strategies[0].name.as_str()), (1, "default"));
+        assert_eq!(study.warnings, Vec::<String>::new());
+        let service = &study.strategies[0].scenario.services[0];
+        assert_eq!((service.replicas, service.pool), (1, None));
+        assert_eq!(service.instance.mode, Mode::Threads { workers: 1 });
+        assert_eq!((service.instance.cpu, service.instance.queue), (CpuSharing::Shared, None));
+        assert_eq!(service.instance.grace, Duration::from_secs(30));
+        assert_eq!(service.versions[0].name, "v1");
+        let edge = &study.strategies[0].scenario.sources[0].edges[0];
+        assert_eq!(edge.balancer.name(), "round-robin");
+        assert_eq!((edge.cancel, edge.sharing), (false, Sharing::Instance));
+    }
+
+    /// Everything that the syntax has, once.
+    const WHOLE: &str = r#"
+        [scenario]
+        name = "whole"
+        title = "Everything once"
+        note = "Storm time runs 12 x"
+        duration = "3h"
+        warm-up = "10min"
+        seed = 1822
+        replications = 7
+        resolution = "1min"
+        primary = "latency_p99_ms"
+        baseline = "hpa"
+        [objective]
+        availability = "99.9%"
+        latency-p99 = "800ms"
+        [limits]
+        requests = 5_000_000
+        file-size = "1GiB"
+        [vars]
+        replicas = 6
+        same = "$replicas"
+        [network]
+        same-zone = "0.2ms"
+        cross-zone = "1ms"
+        outside = "20ms"
+        [[network.link]]
+        between = ["a", "b"]
+        latency = "lognormal(2ms, cv=0.2)"
+
+        [[node-pool]]
+        name = "general"
+        nodes = 4
+        cores = 16
+        memory = "64GiB"
+        zones = ["a", "b"]
+        price = "0.19/h"
+
+        [[service]]
+        name = "typhoon"
+        replicas = "$same"
+        node-pool = "general"
+        price = "0.05/h"
+        discovery = "uniform(0s, 2s)"
+        metrics = { period = "15s", window = "30s", delay = "0s" }
+        instance = { cores = 2, cpu-request = 1.5, memory = "1GiB", mode = "threads", workers = 32, queue = 128, full = "drop", order = "lifo", queue-timeout = "exp(2s)", cpu = "fifo", pull = "20s", start = "lognormal(25s, cv=0.3)", warm-up = { for = "60s", slowdown = 3 }, grace = "10s", slow-down = { usl = { alpha = 0.02, beta = 0.0005 } } }
+        limiter.seed-token-bucket = { capacity = 100, fill-rate = "50/s" }
+        autoscaler.hpa = { min-replicas = 2, max-replicas = 20, target-cpu-utilization = 70 }
+        [[service.endpoint]]
+        name = "position"
+        steps = [
+            "cpu lognormal(3ms, cv=1) * exp(1)", "cache tracks", "call store.track timeout=300ms", "wait exp(2ms)",
+            "pool db", "call store.track", "parallel quorum=2 store.track store.track store.put timeout=1s",
+            "parallel store.track times=100", "choose 70% store.track, 30% store.put", "call store.put probability=10%",
+        ]
+        [[service.cache]]
+        name = "tracks"
+        keys = 10_000
+        zipf = 1.0
+        capacity = 500
+        ttl = "10min"
+        scope = "service"
+        single-flight = true
+        [[service.pool]]
+        name = "db"
+        size = 20
+        max-wait = "1s"
+        [[service.version]]
+        name = "v1"
+        [[service.version]]
+        name = "v2"
+        demand = 1.1
+        error-rate = "2%"
+        [service.callers]
+        timeout = "1s"
+        cancel = true
+        breaker.seed = {}
+        [service.call.store]
+        timeout = "250ms"
+        retry.exponential = { attempts = 3, base = "50ms", max-delay = "2s" }
+        retry-budget.tower = {}
+        limiter.bulkhead = { max-concurrent = 25 }
+        balancer = "p2c"
+        sharing = "service"
+
+        [[service]]
+        name = "store"
+        pool = "general"
+        instance = { mode = "async", max-in-flight = "unlimited", slow-down = { table = [1, 1.1, 1.3] } }
+        [[service.endpoint]]
+        name = "track"
+        steps = ["cpu 1ms"]
+        [[service.endpoint]]
+        name = "put"
+        steps = ["wait 1ms"]
+
+        [[source]]
+        name = "public"
+        to = "typhoon.position"
+        clients = 200
+        zone = "a"
+        deadline = "2s"
+        propagate-deadline = true
+        priority = 3
+        arrivals.poisson = { rate = "90/s", scale = 0.5 }
+        [source.call.typhoon]
+        timeout = "3s"
+        breaker = "none"
+        [[source]]
+        name = "journey"
+        steps = ["call typhoon.position", "wait 1s", "call store.put"]
+        arrivals.deterministic = { profile = "ramp(0s: 10/s, 10min: 100/s)" }
+        [[source]]
+        name = "gaps"
+        to = "store.track"
+        arrivals.renewal = { gap = "gamma(10ms, cv=2)" }
+        [[source]]
+        name = "states"
+        to = "store.track"
+        arrivals.mmpp = { states = [{ rate = "5/s", lasts = "100s" }, { rate = "30/s", lasts = "10s" }] }
+        [[source]]
+        name = "trace"
+        to = "store.track"
+        arrivals.trace = { file = "x.csv", column = "t_ms" }
+        [[source]]
+        name = "users"
+        to = "store.track"
+        arrivals.users = { count = 100, think = "exp(5s)", leave = "20%", away = "exp(1min)" }
+        [[source]]
+        name = "flood"
+        to = "store.track"
+        arrivals.poisson = { profile = "file(x.csv:per-minute)" }
+
+        [[fault]]
+        name = "landfall"
+        at = "1h40m"
+        node-loss = { pool = "general", count = 1, for = "20min" }
+        [[fault]]
+        at = "1h"
+        crash = { service = "store", count = 1 }
+        [[fault]]
+        at = "1h"
+        slow = { service = "store", count = 1, factor = 5, for = "5min" }
+        [[fault]]
+        at = "1h"
+        error-rate = { service = "store", rate = "20%", for = "5min" }
+        [[fault]]
+        at = "1h"
+        hang = { service = "store" }
+        [[fault]]
+        at = "1h"
+        zone-loss = { zone = "b", for = "5min" }
+        [[fault]]
+        at = "1h"
+        partition = { between = ["a", "b"], for = "5min" }
+        [[fault]]
+        at = "1h"
+        packet-loss = { rate = "5%", for = "5min" }
+        [[fault]]
+        at = "1h"
+        added-latency = { between = ["a", "b"], latency = "50ms", for = "5min" }
+        [[fault]]
+        at = "1h"
+        outage = { service = "store", for = "5min" }
+        [[fault]]
+        mtbf = "exp(30d)"
+        mttr = "lognormal(3h, cv=2)"
+        crew = 1
+        node-loss = { pool = "general" }
+
+        [[action]]
+        at = "1h"
+        scale = { service = "store", replicas = 10 }
+        [[action]]
+        at = "1h"
+        throttle = { source = "public", share = "50%" }
+        [[action]]
+        at = "1h"
+        kill-switch = { endpoint = "store.put", on = false }
+
+        [[rollout]]
+        at = "90min"
+        service = "typhoon"
+        to = "v2"
+        rolling = { max-surge = "25%", max-unavailable = "25%" }
+
+        [[strategy]]
+        name = "nothing"
+        [[strategy]]
+        name = "hpa"
+        title = "with a scaler"
+        extends = "nothing"
+        [strategy.service.typhoon]
+        autoscaler.hpa = { min-replicas = 2, max-replicas = 30, target-cpu-utilization = 50 }
+        [strategy.service.typhoon.callers]
+        retry.fixed = { attempts = 2, delay = "10ms" }
+        [[strategy]]
+        name = "less"
+        extends = "hpa"
+        [strategy.service.typhoon]
+        autoscaler = "none"
+        endpoint.position.steps = ["cpu 1ms"]
+        [strategy.rollout.typhoon]
+        stop-the-world = {}
+
+        [thresholds]
+        allow-inconclusive = true
+        "latency{strategy:hpa}" = ["p(99) < 800ms", "mean < 200ms"]
+        "availability{strategy:hpa}" = ["mean > 99.5%"]
+        "service.typhoon.utilization" = ["mean < 80%"]
+    "#;
+
+    fn whole(overrides: &Overrides) -> Result<Study, String> {
+        load_with(WHOLE, &[("x.csv", "t_ms,per-minute\n0,600\n60,1200\n")], overrides)
+    }
+
+    #[test]
+    fn everything_in_the_syntax_is_understood() {
+        let study = whole(&Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((study.seed, study.replications, study.baseline), (1822, 7, 1));
+        assert_eq!(study.objective.availability, Some(0.999));
+        assert_eq!((study.limits.requests, study.limits.file_size), (5_000_000, 1 << 30));
+        assert_eq!(study.thresholds.len(), 4);
+        assert_eq!(study.thresholds[0].strategy, Some(1));
+        assert_eq!(study.thresholds[0].text, "latency{strategy:hpa}: p(99) < 800ms");
+
+        let scenario = &study.strategies[0].scenario;
+        assert_eq!(scenario.zones, ["a", "b"]);
+        assert_eq!(scenario.network.links[0].between, (0, 1));
+        let typhoon = &scenario.services[0];
+        assert_eq!((typhoon.replicas, typhoon.pool), (6, Some(0)));
+        assert_eq!(typhoon.instance.warm_up, Some(WarmUp { lasts: Duration::from_secs(60), slowdown: 3.0 }));
+        assert_eq!((typhoon.instance.full, typhoon.instance.cpu), (Full::Drop, CpuSharing::Fifo));
+        assert_eq!(typhoon.instance.slow_down, SlowDown::Usl { alpha: 0.02, beta: 0.0005 });
+        assert_eq!(scenario.services[1].instance.mode, Mode::Async { max_in_flight: u32::MAX });
+        assert_eq!((typhoon.caches[0].local, typhoon.caches[0].capacity), (false, Some(500)));
+
+        let steps = &typhoon.endpoints[0].steps;
+        assert_eq!(steps.len(), 10);
+        let Step::Call(call) = &steps[2] else { panic!("{:?}", steps[2]) };
+        assert_eq!((call.to.service, call.edge, call.timeout), (1, 0, Some(Duration::from_millis(300))));
+        let Step::Call(call) = &steps[5] else { panic!("{:?}", steps[5]) };
+        assert_eq!(call.timeout, Some(Duration::from_millis(250)), "the edge's own");
+        let Step::Parallel { calls, need } = &steps[6] else { panic!("{:?}", steps[6]) };
+        assert_eq!((calls.len(), *need, calls[2].to.endpoint), (3, 2, 1));
+        let Step::Parallel { calls, need } = &steps[7] else { panic!("{:?}", steps[7]) };
+        assert_eq!((calls.len(), *need), (100, 100));
+        let Step::Choose(branches) = &steps[8] else { panic!("{:?}", steps[8]) };
+        assert_eq!((branches[0].0, branches[1].0), (0.7, 0.3));
+        let edge = &typhoon.edges[0];
+        assert_eq!((edge.balancer.name(), edge.sharing), ("p2c", Sharing::Service));
+        assert!(edge.retry.is_some() && edge.retry_budget.is_some() && edge.limiter.is_some());
+
+        // The source's edge: `callers` of typhoon, of which it takes the breaker away.
+        let edge = &scenario.sources[0].edges[0];
+        assert!(edge.breaker.is_none() && edge.cancel);
+        let Arrivals::Poisson(profile) = &scenario.sources[0].arrivals else { panic!() };
+        assert_eq!(profile.points, [(Time::ZERO, 45.0)]);
+        let Arrivals::Trace(times) = &scenario.sources[4].arrivals else { panic!() };
+        assert_eq!(times, &[Time::ZERO, Time::from_millis(60)]);
+        assert_eq!(scenario.sources[1].steps.len(), 3);
+
+        assert_eq!(scenario.faults.len(), 11);
+        assert!(matches!(scenario.faults[0].what, Trouble::NodeLoss { pool: 0, count: 1 }));
+        assert!(matches!(scenario.faults[10].when, When::Drawn { crew: Some(1), .. }));
+        assert_eq!(scenario.faults[1].name, "crash store");
+        assert_eq!((scenario.actions.len(), scenario.rollouts[0].to), (3, 1));
+        assert_eq!(scenario.rollouts[0].how.name(), "rolling");
+    }
+
+    #[test]
+    fn strategies_build_on_one_another() {
+        let study = whole(&Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
+        let [nothing, hpa, less] = study.strategies.as_slice() else { panic!() };
+        assert_eq!(hpa.title, "with a scaler");
+        let most = |scenario: &Scenario| format!("{:?}", scenario.services[0].autoscaler);
+        assert_ne!(most(&nothing.scenario), most(&hpa.scenario));
+        assert!(matches!(hpa.scenario.services[0].autoscaler, Some(AutoscalerSettings::Hpa(_))));
+        assert!(less.scenario.services[0].autoscaler.is_none());
+        // Inherited from `hpa`, through `callers`.
+        assert!(nothing.scenario.sources[0].edges[0].retry.is_none());
+        assert!(less.scenario.sources[0].edges[0].retry.is_some());
+        assert_eq!(less.scenario.services[0].endpoints[0].steps.len(), 1);
+        assert_eq!(less.scenario.rollouts[0].how.name(), "stop-the-world");
+        // The edge to `store` has lost its calls there, which is worth a word.
+        assert!(
+            study
+                .warnings
+                .iter()
+                .any(|warning| warning.starts_with("strategy `less`: service.typhoon.call.store"))
+        );
+    }
+
+    #[test]
+    fn the_command_line_has_the_last_word() {
+        let overrides = Overrides {
+            settings: vec!["vars.replicas=9".to_owned(), "service.store.replicas=$replicas".to_owned()],
+            seed: Some(4),
+            replications: Some(2),
+            strategies: vec!["less".to_owned(), "hpa".to_owned()],
+        };
+        let study = whole(&overrides).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((study.seed, study.replications), (4, 2));
+        let names: Vec<&str> = study.strategies.iter().map(|strategy| strategy.name.as_str()).collect();
+        assert_eq!((names, study.baseline), (vec!["hpa", "less"], 0));
+        assert_eq!(study.thresholds[0].strategy, Some(0));
+        let services = &study.strategies[0].scenario.services;
+        assert_eq!((services[0].replicas, services[1].replicas), (9, 9));
+        assert_ne!(study.hash, whole(&Overrides::default()).unwrap().hash);
+    }
+
+    #[test]
+    fn the_command_line_can_be_wrong() {
+        let error = |settings: &[&str], strategies: &[&str]| {
+            let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+            let overrides = Overrides {
+                settings: owned(settings),
+                strategies: owned(strategies),
+                ..Overrides::default()
+            };
+            load_with(SMALL, &[], &overrides).unwrap_err()
+        };
+        insta::assert_snapshot!(error(&["service.apy.replicas=3"], &[]), @r"
+        error: unknown service `apy`
+         --> --set:1:9
+          |
+        1 | service.apy.replicas=3
+          |         ^^^
+          |
+          = note: known: `api`
+          = hint: did you mean `api`?
+        ");
+        insta::assert_snapshot!(error(&["service.api.replicas=many"], &[]), @r#"
+        error: expected a whole number from 0 to 4294967295, found the string "many"
+         --> --set:1:22
+          |
+        1 | service.api.replicas=many
+          |                      ^^^^
+        "#);
+        insta::assert_snapshot!(error(&["service.api.replicas"], &[]), @r"
+        error: `=` is missing
+         --> --set:1:1
+          |
+        1 | service.api.replicas
+          | ^^^^^^^^^^^^^^^^^^^^
+          |
+          = hint: write --set service.api.replicas=8
+        ");
+        insta::assert_snapshot!(error(&[], &["hpa"]), @r"
+        error: unknown strategy `hpa`
+         |
+         = note: known: `default`
+        ");
+    }
+
+    #[test]
+    fn a_file_lies_over_its_base() {
+        let top = r#"
+            extends = "base.toml"
+            [scenario]
+            name = "top"
+            [[service]]
+            name = "api"
+            replicas = 4
+            [[service]]
+            name = "extra"
+            [[service.endpoint]]
+            name = "get"
+            steps = ["cpu 1ms"]
+        "#;
+        let study = load_with(top, &[("base.toml", SMALL)], &Overrides::default()).unwrap();
+        let services = &study.strategies[0].scenario.services;
+        assert_eq!((study.name.as_str(), services.len(), services[0].replicas), ("top", 2, 4));
+        assert_eq!(study.text, top);
+    }
+
+    #[test]
+    fn cycles_with_time_or_decay_are_legal() {
+        let with = |steps: &str| {
+            let text = SMALL.replace("\"cpu 5ms\"", steps);
+            load_with(&text, &[], &Overrides::default())
+                .map(|_| ())
+                .map_err(|error| error.lines().next().map(str::to_owned))
+        };
+        assert_eq!(with("\"cpu 5ms\", \"call api.get\""), Ok(()));
+        assert_eq!(with("\"call api.get probability=50%\", \"cpu 5ms\""), Ok(()));
+        let refused = Err(Some("error: these calls go round for ever without taking any time".to_owned()));
+        assert_eq!(with("\"call api.get\", \"cpu 5ms\""), refused);
+        assert_eq!(with("\"parallel api.get api.get\", \"cpu 5ms\""), refused);
+        assert_eq!(with("\"choose 60% api.get, 40% api.get\", \"cpu 5ms\""), refused);
+    }
+
+    #[test]
+    fn cross_zone_delay_has_a_default_where_there_are_zones() {
+        let pool = "\n[[node-pool]]\nname = \"p\"\nnodes = 2\ncores = 4\nmemory = \"8GiB\"\nzones = [\"a\", \"b\"]\n";
+        assert_eq!(first(SMALL).network.cross_zone, Law::Constant(0.0));
+        assert_eq!(first(&format!("{SMALL}{pool}")).network.cross_zone, Law::Constant(1e6));
+    }
+
+    #[test]
+    fn the_schema_is_draft_2020_12_and_has_no_inner_names() {
+        let schema = json_schema();
+        assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+        let text = schema.to_string();
+        for inner in ["$fault", "$rollout", "$action", "$value"] {
+            assert!(!text.contains(&format!("\"{inner}\"")), "{inner}");
+        }
+        for key in ["scenario", "service", "node-pool", "strategy", "thresholds"] {
+            assert!(schema["properties"].get(key).is_some(), "{key}");
+        }
+        for word in ["node-loss", "stop-the-world", "max-concurrent", "queue-timeout"] {
+            assert!(text.contains(&format!("\"{word}\"")), "{word}");
+        }
+    }
 }

@@ -72,12 +72,16 @@ impl Duration {
         Self(millis * 1_000_000)
     }
 
-    /// The one place where a sampled (floating-point) duration becomes whole nanoseconds: rounded to nearest,
-    /// ties away from zero, negative and NaN to zero, saturating at the top.
+    /// The one place where a sampled (floating-point) duration becomes whole nanoseconds: rounded to nearest, ties to
+    /// even, negative and NaN to zero, saturating at the top.
     #[inline]
     pub fn from_ns_f64(ns: f64) -> Self {
-        // `as` saturates and maps NaN to zero; adding one half before truncation rounds to nearest.
-        Self((ns + 0.5) as u64)
+        // Below 2^52 (52 days) the sum with 2^52 holds the rounded integer in its lowest bits. Negative numbers and NaN
+        // have larger bit patterns and take the long way.
+        if ns.to_bits() < INTEGERS.to_bits() {
+            return Self((ns + INTEGERS).to_bits() - INTEGERS.to_bits());
+        }
+        Self(ns.round_ties_even() as u64)
     }
 
     /// Seconds, rounded to whole nanoseconds.
@@ -103,6 +107,9 @@ impl Duration {
         self.0 / 1_000_000
     }
 }
+
+/// From here on every float is an integer: 2^52.
+const INTEGERS: f64 = 4_503_599_627_370_496.0;
 
 impl Add<Duration> for Time {
     type Output = Self;
@@ -201,7 +208,13 @@ mod tests {
 
     #[test]
     fn rounds_in_one_place() {
+        assert_eq!(Duration::from_ns_f64(0.0), Duration::ZERO);
         assert_eq!(Duration::from_ns_f64(1.5), Duration(2));
+        assert_eq!(Duration::from_ns_f64(2.5), Duration(2));
+        assert_eq!(Duration::from_ns_f64(123_456_789.4), Duration(123_456_789));
+        assert_eq!(Duration::from_ns_f64(INTEGERS - 1.0), Duration((1 << 52) - 1));
+        assert_eq!(Duration::from_ns_f64(INTEGERS * 2.0), Duration(1 << 53));
+        assert_eq!(Duration::from_ns_f64(-0.0), Duration::ZERO);
         assert_eq!(Duration::from_ns_f64(-3.0), Duration::ZERO);
         assert_eq!(Duration::from_ns_f64(f64::NAN), Duration::ZERO);
         assert_eq!(Duration::from_ns_f64(f64::INFINITY), Duration::MAX);

@@ -15,6 +15,7 @@
 //! The life of one attempt: `call` picks an endpoint and sends it, `network` delivers it, `instance` queues and starts
 //! it, `program` runs its steps, `instance` lets it leave, `network` carries the answer, `call` decides what follows.
 
+mod books;
 mod cache;
 mod call;
 mod control;
@@ -22,6 +23,7 @@ mod cpu;
 mod fault;
 mod fleet;
 mod frame;
+mod hang;
 mod instance;
 mod network;
 mod outbound;
@@ -34,6 +36,8 @@ pub mod spec;
 mod telemetry;
 
 pub use report::{Decision, LogEntry, RunReport, WindowSeries};
+
+use std::ops::ControlFlow;
 
 use crate::kernel::arena::Arena;
 use crate::kernel::journal::Journal;
@@ -86,8 +90,14 @@ pub struct World<'a> {
     open_roots: u64,
     /// Sources that will still send something.
     live_sources: u32,
+    /// No source will send anything, and every request is answered.
+    over: bool,
+    /// The limit that ends the run, if one does.
+    full: Option<Full>,
     /// Whether some attempt may need a [`Side`].
     has_sides: bool,
+    /// Whether some service's instances share their calling side.
+    shares_outbounds: bool,
     /// Whether frames keep a list of the attempts they wait for.
     tracks_children: bool,
     /// Whether requests keep a record (users, version consistency).
@@ -128,26 +138,23 @@ pub fn run(spec: &Spec, seed: u64, handle: &Handle) -> Result<RunReport, Stop> {
 }
 
 impl Model for World<'_> {
-    #[inline]
-    fn handle(&mut self, now: Time, payload: Payload, queue: &mut Queue) -> Result<(), Stop> {
+    #[inline(always)]
+    fn handle(&mut self, now: Time, payload: Payload, queue: &mut Queue) -> ControlFlow<()> {
         let index = payload.index();
         let flow = match payload.kind() {
-            ARRIVAL => self.on_arrival(now, queue, index),
             STEP => self.on_step(now, queue, index),
-            SHARED => self.on_shared(now, queue, index),
-            TRANSMIT => self.on_transmit(now, queue, index),
-            REPLY => self.on_reply(now, queue, index),
-            RING => self.on_ring(now, queue, index),
-            RETRY => self.on_retry(now, queue, index),
-            USER => self.on_user(now, queue, index),
-            PATIENCE => self.on_patience(now, queue, index),
-            _ => self.on_control(now, queue, index),
+            ARRIVAL => self.on_arrival(now, queue, index),
+            kind => self.on_other(now, queue, kind, index),
         };
-        flow.map_err(|full| self.stop(full))
+        if let Err(full) = flow {
+            self.full = Some(full);
+            return ControlFlow::Break(());
+        }
+        if self.over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn finished(&self) -> bool {
-        self.live_sources == 0 && self.open_roots == 0
+    fn outcome(&self) -> Result<(), Stop> {
+        self.full.map_or(Ok(()), |full| Err(self.stop(full)))
     }
 
     fn requests(&self) -> u64 {
@@ -156,6 +163,23 @@ impl Model for World<'_> {
 
     fn pending_limit(&self) -> u64 {
         self.spec.limits.pending_events
+    }
+}
+
+impl World<'_> {
+    /// Everything but arrivals and ends of steps.
+    #[inline(never)]
+    fn on_other(&mut self, now: Time, queue: &mut Queue, kind: u8, index: u32) -> Flow {
+        match kind {
+            SHARED => self.on_shared(now, queue, index),
+            TRANSMIT => self.on_transmit(now, queue, index),
+            REPLY => self.on_reply(now, queue, index),
+            RING => self.on_ring(now, queue, index),
+            RETRY => self.on_retry(now, queue, index),
+            USER => self.on_user(now, queue, index),
+            PATIENCE => self.on_patience(now, queue, index),
+            _ => self.on_control(now, queue, index),
+        }
     }
 }
 
@@ -197,7 +221,13 @@ impl<'a> World<'a> {
             slow_above: spec.objective.latency_p99.map_or(u64::MAX, |limit| limit.0),
             open_roots: 0,
             live_sources: spec.sources.len() as u32,
+            over: false,
+            full: None,
             has_sides: nested || stateful || tracks_requests || tracks_children,
+            shares_outbounds: spec
+                .services
+                .iter()
+                .any(|service| service.edges.iter().any(|edge| edge.shared)),
             tracks_children,
             tracks_requests,
         };
@@ -222,6 +252,10 @@ impl<'a> World<'a> {
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
             self.services.push(Service::new(service, spec.warm_up, guarded, fallible));
         }
+        let sources = spec.sources.iter().flat_map(|source| &source.edges);
+        for edge in sources.chain(spec.services.iter().flat_map(|service| &service.edges)) {
+            self.services[edge.to as usize].broken_off |= edge.breaker.is_some();
+        }
         self.build_nodes();
         let mut users = 0;
         for (index, source) in spec.sources.iter().enumerate() {
@@ -240,7 +274,12 @@ impl<'a> World<'a> {
                 if !edge.shared {
                     return frame::NIL;
                 }
-                self.outbounds.push(Outbound::new(edge, 0, frame::NIL, Time::ZERO));
+                self.outbounds.push(Outbound::new(
+                    edge,
+                    u32::from(outbound::ANYWHERE),
+                    frame::NIL,
+                    Time::ZERO,
+                ));
                 self.outbounds.len() as u32 - 1
             });
             let shared: Vec<u32> = shared.collect();

@@ -69,8 +69,8 @@ pub(super) fn list(arguments: &Arguments, console: &Console) -> Result<Exit, Fai
                 ("laws, wherever a duration is drawn (then `+ 2ms` shifts, `x 1.5` scales)", laws())
             }
             What::Arrivals => ("arrivals.*, when requests come", variants(&schema, "ArrivalsChoice")),
-            What::Faults => ("faults", variants(&schema, "FaultChoice")),
-            What::Actions => ("actions of operators", variants(&schema, "ActionChoice")),
+            What::Faults => ("faults", variants(&schema, "FaultTable")),
+            What::Actions => ("actions of operators", variants(&schema, "ActionTable")),
             What::Scenarios => ("scenarios in ./scenarios", scenarios()),
         };
         section(&mut text, head, &rows);
@@ -172,13 +172,13 @@ mod tests {
 
     #[test]
     fn choices_are_read_from_the_schema() {
-        let schema = json!({ "$defs": { "FaultChoice": { "oneOf": [
+        let schema = json!({ "$defs": { "FaultTable": { "oneOf": [
             { "description": "Instances die.", "properties": { "crash": {} }, "required": ["crash"] },
             { "description": "Nodes die.", "properties": { "node-loss": {} }, "required": ["node-loss"] },
         ] } } });
-        let faults = variants(&schema, "FaultChoice");
+        let faults = variants(&schema, "FaultTable");
         assert_eq!(faults[1], ("node-loss".to_owned(), "Nodes die.".to_owned()));
-        assert!(variants(&schema, "ActionChoice").is_empty());
+        assert!(variants(&schema, "ActionTable").is_empty());
     }
 
     #[test]

@@ -17,11 +17,13 @@ impl<T> Arena<T> {
     /// Puts `value` into a slot; `None` if the arena is full.
     #[inline]
     pub fn insert(&mut self, value: T) -> Option<u32> {
-        if let Some(slot) = self.free.pop() {
-            self.slots[slot as usize] = value;
-            return Some(slot);
+        match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = value;
+                Some(slot)
+            }
+            None => self.grow(value),
         }
-        self.grow(value)
     }
 
     #[cold]

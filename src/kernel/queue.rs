@@ -62,6 +62,11 @@ impl Queue {
         self.len() == 0
     }
 
+    /// Places in the order of events given away so far.
+    pub const fn scheduled(&self) -> u64 {
+        self.sequence
+    }
+
     /// Reserves a place in the order of events without scheduling anything yet.
     #[inline]
     pub const fn next_sequence(&mut self) -> u64 {
@@ -84,7 +89,11 @@ impl Queue {
         let key = u128::from(at.0) << 64 | u128::from(sequence << 28 | u64::from(payload.0));
         if self.hole {
             self.hole = false;
-            self.sift_down(key);
+            if let [root] = self.heap.as_mut_slice() {
+                *root = key;
+            } else {
+                self.sift_down(key);
+            }
         } else {
             let at = self.heap.len();
             if at == self.heap.capacity() {
@@ -137,15 +146,15 @@ impl Queue {
                 let (right, r) = if d < c { (first + 3, d) } else { (first + 2, c) };
                 if r < l { (right, r) } else { (left, l) }
             } else {
-                let Some(rest) = heap.get(first..) else { break };
-                let mut smallest = None;
-                for (offset, &child) in rest.iter().enumerate() {
-                    if smallest.is_none_or(|(_, least)| child < least) {
-                        smallest = Some((first + offset, child));
+                // The last group of children may be incomplete.
+                let Some((&only, others)) = heap.get(first..).and_then(<[u128]>::split_first) else { break };
+                let (mut smallest, mut least) = (first, only);
+                for (at, &child) in (first + 1..).zip(others) {
+                    if child < least {
+                        (smallest, least) = (at, child);
                     }
                 }
-                let Some(found) = smallest else { break };
-                found
+                (smallest, least)
             };
             if key <= least {
                 break;

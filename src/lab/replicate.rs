@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::kernel::{Handle, Stop};
 use crate::random::Key;
-use crate::scenario::model::Study;
 use crate::stats::histogram::Totals;
 use crate::time::Time;
 use crate::world::spec::Spec;
@@ -14,14 +13,9 @@ use crate::world::{self, Decision, RunReport};
 
 use super::outcome::{LogEvent, PercentileCurve, Replication, Series, Timeline};
 
-/// Runs replication number `index` of one strategy.
-pub(super) fn replicate(
-    study: &Study,
-    spec: &Spec,
-    index: u32,
-    progress: &Handle,
-) -> Result<Replication, Stop> {
-    let seed = seed_of(study.seed, index);
+/// Runs replication number `index` of one strategy of a study with seed `root`.
+pub(super) fn replicate(spec: &Spec, root: u64, index: u32, progress: &Handle) -> Result<Replication, Stop> {
+    let seed = seed_of(root, index);
     let report = world::run(spec, seed, progress)?;
     // A run that ended early or drained longer still counts as one duration of progress.
     progress.done_ns.fetch_add(spec.end.0.wrapping_sub(report.end.0), Ordering::Relaxed);

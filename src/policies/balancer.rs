@@ -64,7 +64,7 @@ impl Balancer for AnyBalancer {
         dispatch!(self, policy => policy.on_update(now, endpoints));
     }
 
-    #[inline]
+    #[inline(always)]
     fn pick(
         &mut self,
         now: Time,

@@ -1,6 +1,6 @@
 //! Charts: each file under `chart/` answers one question with one picture.
 //!
-//! Curves are medians over replications with the band from the lowest to the highest replication behind them; colours,
+//! Curves are medians over replications with a band that shows how they spread behind them; colours,
 //! dashes and markers mean the same strategy on every chart.
 
 mod availability;
@@ -16,7 +16,7 @@ mod replicas;
 
 use super::{quantity, terminal};
 use crate::lab::outcome::StudyOutcome;
-use crate::report::curves::Bands;
+use crate::report::curves::{Bands, MANY};
 use palette::Style;
 use picture::{Layer, LegendEntry, Picture, Weight};
 
@@ -100,10 +100,14 @@ fn caption(outcome: &StudyOutcome, reading: &str) -> String {
 
 /// How curves over replications are drawn, in words.
 fn band_words(outcome: &StudyOutcome) -> &'static str {
-    if outcome.strategies.iter().any(|strategy| strategy.replications.len() > 1) {
-        "Lines: median of the replications; bands: from the lowest to the highest replication."
-    } else {
-        "Lines: the only replication, so nothing here says how much another seed would change."
+    match outcome.strategies.iter().map(|strategy| strategy.replications.len()).max() {
+        Some(0 | 1) | None => {
+            "Lines: the only replication, so nothing here says how much another seed would change."
+        }
+        Some(n) if n < MANY => {
+            "Lines: median of the replications; bands: from the lowest to the highest replication."
+        }
+        Some(_) => "Lines: median of the replications; bands: the middle 80 % of the replications.",
     }
 }
 
@@ -144,7 +148,7 @@ impl CurveLayers {
     fn push(&mut self, bands: &Bands, replications: usize, style: Style, weight: Weight) {
         let points = || bands.points();
         if replications > 1 {
-            self.band(points().map(|(t, band)| (t, band.min, band.max)).collect(), style, weight);
+            self.band(points().map(|(t, band)| (t, band.low, band.high)).collect(), style, weight);
         }
         self.lines.push(Layer::Line {
             points: points().map(|(t, band)| (t, band.median)).collect(),

@@ -1,4 +1,4 @@
-//! One curve per strategy out of its replications: the median, with the band from the lowest to the highest.
+//! One curve per strategy out of its replications: the median, with the band that most of them lie in.
 //!
 //! The median rather than the mean: where replications end in two different states, a mean shows a state that no run
 //! was ever in.
@@ -10,17 +10,25 @@ use crate::lab::outcome::{Replication, Series, StrategyOutcome};
 pub(super) struct Bands {
     /// End of each window, in seconds.
     pub t_s: Vec<f64>,
-    /// Lowest, median and highest replication per window; NaN where no replication has anything to say.
+    /// Spread over replications per window; NaN where no replication has anything to say.
     pub windows: Vec<Band>,
 }
 
-/// Lowest, median and highest of one window.
+/// How the replications spread in one window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Band {
     pub min: f64,
+    /// Lower end of what charts shade: the lowest of few replications, the 10th percentile of [`MANY`] or more, where
+    /// the extremes would only show how many there are.
+    pub low: f64,
     pub median: f64,
+    /// Upper end of what charts shade.
+    pub high: f64,
     pub max: f64,
 }
+
+/// From so many replications on, charts shade the middle 80 % of them.
+pub(super) const MANY: usize = 10;
 
 impl Bands {
     /// The curve of `metric`, or `None` if no replication has it.
@@ -56,18 +64,19 @@ impl Bands {
 }
 
 impl Band {
-    /// Sorts `values` (none of them NaN) and takes what stands at its ends and in its middle.
+    /// Sorts `values` (none of them NaN) and takes what stands at its ends, near them and in its middle.
     pub(super) fn over(values: &mut [f64]) -> Self {
         values.sort_unstable_by(f64::total_cmp);
-        let n = values.len();
-        match n {
-            0 => Self { min: f64::NAN, median: f64::NAN, max: f64::NAN },
-            _ if n % 2 == 1 => Self { min: values[0], median: values[n / 2], max: values[n - 1] },
-            _ => Self {
-                min: values[0],
-                median: f64::midpoint(values[n / 2 - 1], values[n / 2]),
-                max: values[n - 1],
-            },
+        let Some(last) = values.len().checked_sub(1) else {
+            return Self { min: f64::NAN, low: f64::NAN, median: f64::NAN, high: f64::NAN, max: f64::NAN };
+        };
+        let cut = if values.len() >= MANY { last / 10 } else { 0 };
+        Self {
+            min: values[0],
+            low: values[cut],
+            median: f64::midpoint(values[last / 2], values[last.div_ceil(2)]),
+            high: values[last - cut],
+            max: values[last],
         }
     }
 }
@@ -104,9 +113,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bands_take_the_middle_and_both_ends() {
-        assert_eq!(Band::over(&mut [3.0, 1.0, 2.0]), Band { min: 1.0, median: 2.0, max: 3.0 });
-        assert_eq!(Band::over(&mut [4.0, 1.0]), Band { min: 1.0, median: 2.5, max: 4.0 });
+    fn bands_take_the_middle_and_the_ends() {
+        let three = Band::over(&mut [3.0, 1.0, 2.0]);
+        assert_eq!(three, Band { min: 1.0, low: 1.0, median: 2.0, high: 3.0, max: 3.0 });
+        assert_eq!(Band::over(&mut [4.0, 1.0]).median, 2.5);
+        let mut many: Vec<f64> = (0..=20).map(f64::from).collect();
+        assert_eq!(Band::over(&mut many), Band { min: 0.0, low: 2.0, median: 10.0, high: 18.0, max: 20.0 });
         assert!(Band::over(&mut []).median.is_nan());
     }
 }

@@ -35,6 +35,20 @@ impl Unit {
         }
     }
 
+    /// Name of a metric for a column head: without the unit, which stands behind it (`latency mean`).
+    pub fn words(metric: &str) -> String {
+        let endings: &[&str] = match Self::of(metric) {
+            Self::Percent => &["_ratio"],
+            Self::Millis => &["_ms"],
+            Self::Seconds => &["_s"],
+            Self::PerSecond => &["_rps"],
+            Self::Hours => &["_hours"],
+            Self::Plain => &[],
+        };
+        let name = endings.iter().find_map(|ending| metric.strip_suffix(ending)).unwrap_or(metric);
+        name.replace('_', " ")
+    }
+
     /// Sign that follows a figure or stands in a column head; empty for plain numbers.
     pub const fn sign(self) -> &'static str {
         match self {
@@ -225,5 +239,7 @@ mod tests {
         assert_eq!(Unit::of("recovery_time_s"), Unit::Seconds);
         assert_eq!(Unit::of("service.api.attempts_per_request"), Unit::Plain);
         assert_eq!(Unit::of("goodput_rps"), Unit::PerSecond);
+        assert_eq!(Unit::words("latency_mean_ms"), "latency mean");
+        assert_eq!(Unit::words("service.api.utilization"), "service.api.utilization");
     }
 }

@@ -42,8 +42,9 @@ pub fn verdict(outcome: &StudyOutcome, colour: bool) -> String {
 /// Names of the metrics shown in the summary table: those that some strategy has and that are not zero everywhere.
 pub(super) fn columns(outcome: &StudyOutcome) -> Vec<(String, String)> {
     let primary = outcome.manifest.primary.as_str();
+    let words = Unit::words(primary);
     let primary_head =
-        COLUMNS.iter().find(|(metric, _)| *metric == primary).map_or(primary, |(_, head)| head);
+        COLUMNS.iter().find(|(metric, _)| *metric == primary).map_or(words.as_str(), |(_, head)| head);
     let has_cost = outcome.strategies.iter().any(|strategy| strategy.metrics.contains_key("cost"));
     std::iter::once((primary, primary_head))
         .chain(COLUMNS.iter().copied().filter(|(metric, _)| *metric != primary))
@@ -169,12 +170,12 @@ fn comparisons(text: &mut String, outcome: &StudyOutcome, paint: Paint) {
     );
     let width = outcome.comparisons.iter().map(|c| c.strategy.chars().count()).max().unwrap_or(0);
     for comparison in &outcome.comparisons {
-        let finding = match comparison.finding {
-            Finding::Better => paint.green("better   "),
-            Finding::Worse => paint.red("worse    "),
-            Finding::NotShown => paint.dim("not shown"),
+        let words = match comparison.finding {
+            Finding::Better => paint.green(&comparison.words),
+            Finding::Worse => paint.red(&comparison.words),
+            Finding::NotShown => comparison.words.clone(),
         };
-        line(text, &format!("  {:<width$}  {finding}  {}", comparison.strategy, comparison.words));
+        line(text, &format!("  {:<width$}  {words}", comparison.strategy));
     }
 }
 

@@ -6,22 +6,22 @@
 mod calls;
 mod events;
 mod traffic;
+mod widths;
 
 use std::ops::Range;
 
-use super::de::Policy;
-use super::de::Spanned;
-use super::error::{Diagnostic, Place};
+use super::de::{Policy, Spanned};
+use super::error::{Diagnostic, Place, enumerated, shortened};
 use super::files::Files;
 use super::loops;
 use super::model::{
-    Cache, CpuSharing, Edge, Endpoint, Full, Instance, Limits, Link, MetricsPipeline, Mode, Network,
-    NodePool, Order, Pool, Scenario, Service, SlowDown, Version, WarmUp,
+    Arrivals, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Instance, Limits, Link, MetricsPipeline,
+    Mode, Network, NodePool, Order, Pool, Scenario, Service, SlowDown, Version, WarmUp,
 };
 use super::schema::{
-    Count, CpuWord, EdgeTable, FullWord, InstanceTable, LawText, LimitsTable, MetricsTable, ModeWord,
-    NetworkTable, NodePoolTable, OrderWord, PoolOrPools, ScenarioFile, ScopeWord, ServiceTable,
-    SlowDownChoice,
+    CacheTable, Count, CpuWord, EdgeTable, FullWord, InstanceTable, LawText, LimitsTable, MetricsTable,
+    ModeWord, NetworkTable, NodePoolTable, OrderWord, PoolOrPools, PoolTable, ScenarioFile, ScopeWord,
+    ServiceTable, SlowDownChoice, SourceTable,
 };
 use crate::random::law::{Dimension, Law};
 use crate::time::Duration;
@@ -114,14 +114,9 @@ impl<'a> Check<'a> {
     }
 
     /// What only shows when everything is read.
-    fn whole(
-        &mut self,
-        scenario: &Scenario,
-        services: &[ServiceTable],
-        sources: &[super::schema::SourceTable],
-    ) {
+    fn whole(&mut self, scenario: &Scenario, services: &[ServiceTable], sources: &[SourceTable]) {
         if let Some(cycle) = loops::timeless_cycle(scenario) {
-            let name = |at: &super::model::EndpointRef| {
+            let name = |at: &EndpointRef| {
                 let service = &scenario.services[at.service];
                 format!("{}.{}", service.name, service.endpoints[at.endpoint].name)
             };
@@ -136,7 +131,7 @@ impl<'a> Check<'a> {
             );
         }
         for (source, table) in scenario.sources.iter().zip(sources) {
-            if let super::model::Arrivals::Users(users) = &source.arrivals
+            if let Arrivals::Users(users) = &source.arrivals
                 && users.think.mean() <= 0.0
                 && !loops::journey_takes_time(scenario, &source.steps)
             {
@@ -149,6 +144,7 @@ impl<'a> Check<'a> {
                 );
             }
         }
+        self.widths(scenario);
         let instances: u64 = scenario.services.iter().map(|service| u64::from(service.replicas)).sum();
         self.within_limit(instances, "instances at the start", self.limits.instances, "instances", None);
         for (at, pool) in scenario.node_pools.iter().enumerate() {
@@ -207,8 +203,13 @@ impl<'a> Check<'a> {
     pub(super) fn well_formed(&mut self, what: &str, name: &Spanned<String>, dots: bool) {
         const LONGEST: usize = 100;
         let text = &name.value;
-        let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || dots && c == '.';
-        let shown = super::error::shortened(text);
+        let extra: &[char] = match what {
+            "strategy" => &['.', '+'],
+            _ if dots => &['.'],
+            _ => &[],
+        };
+        let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || extra.contains(&c);
+        let shown = shortened(text);
         let message = if text.is_empty() {
             format!("the name of a {what} is empty")
         } else if text.len() > LONGEST {
@@ -220,7 +221,11 @@ impl<'a> Check<'a> {
         } else {
             return;
         };
-        let signs = if dots { "letters, digits, `-`, `_` and `.`" } else { "letters, digits, `-` and `_`" };
+        let signs = match extra {
+            [] => "letters, digits, `-` and `_`",
+            [_] => "letters, digits, `-`, `_` and `.`",
+            _ => "letters, digits, `-`, `_`, `.` and `+`",
+        };
         self.errors.push(Diagnostic::new(message).at(name.place).hint(format!("names are made of {signs}")));
     }
 
@@ -229,6 +234,23 @@ impl<'a> Check<'a> {
         let at = known.iter().position(|known| known.as_ref() == name);
         if at.is_none() {
             self.errors.push(Diagnostic::unknown(what, name, known.iter().map(AsRef::as_ref)).at(place));
+        }
+        at
+    }
+
+    /// Position of a part's name in what it belongs to: `api` has no endpoint `gte`.
+    fn lookup_in(
+        &mut self,
+        owner: &str,
+        what: &str,
+        name: &str,
+        place: Place,
+        known: &[&str],
+    ) -> Option<usize> {
+        let at = known.iter().position(|known| *known == name);
+        if at.is_none() {
+            let error = Diagnostic::new(format!("`{owner}` has no {what} `{}`", shortened(name)));
+            self.errors.push(error.at(place).among(name, known.iter().copied()));
         }
         at
     }
@@ -393,7 +415,7 @@ impl<'a> Check<'a> {
         if let Some(at) = pool {
             self.fits(table, &instance, &node_pools[at]);
         }
-        let connections: &[super::schema::PoolTable] = match &table.pool {
+        let connections: &[PoolTable] = match &table.pool {
             PoolOrPools::Connections(pools) => pools,
             PoolOrPools::NodePool(..) => &[],
         };
@@ -460,9 +482,9 @@ impl<'a> Check<'a> {
             (None, []) => None,
             (None, [_]) => Some(0),
             (None, _) => {
-                let known: Vec<String> = node_pools.iter().map(|pool| format!("`{}`", pool.name)).collect();
+                let known: Vec<&str> = node_pools.iter().map(|pool| pool.name.as_str()).collect();
                 let error = Diagnostic::new(format!("on which node pool does `{}` run?", table.name.value));
-                let error = error.at(table.name.place).note(format!("known: {}", known.join(", ")));
+                let error = error.at(table.name.place).note(enumerated(&known));
                 self.errors.push(error.hint(format!("write pool = \"{}\"", node_pools[0].name)));
                 None
             }
@@ -483,8 +505,11 @@ impl<'a> Check<'a> {
         }
         if instance.memory > pool.memory {
             let message = format!(
-                "an instance of `{}` takes {} bytes of memory, and a node of `{}` has {}",
-                table.name.value, instance.memory, pool.name, pool.memory
+                "an instance of `{}` takes {} of memory, and a node of `{}` has {}",
+                table.name.value,
+                size(instance.memory),
+                pool.name,
+                size(pool.memory)
             );
             self.wrong(message, table.instance.memory.map_or(table.name.place, |memory| memory.place));
         }
@@ -518,7 +543,7 @@ impl<'a> Check<'a> {
             cores,
             cpu_request: table
                 .cpu_request
-                .map_or(f64::from(cores), |cpu| self.above_zero(cpu.value, "cpu-request", cpu.place)),
+                .map_or_else(|| f64::from(cores), |cpu| self.above_zero(cpu.value, "cpu-request", cpu.place)),
             memory: table.memory.map_or(0, |memory| memory.value.0),
             mode,
             cpu,
@@ -579,13 +604,13 @@ impl<'a> Check<'a> {
     fn metrics(&mut self, table: &MetricsTable) -> MetricsPipeline {
         let secs = Duration::from_secs;
         MetricsPipeline {
-            period: table.period.map_or(secs(15), |period| self.some_time(&period, "period")),
-            window: table.window.map_or(secs(30), |window| self.some_time(&window, "window")),
+            period: table.period.map_or_else(|| secs(15), |period| self.some_time(&period, "period")),
+            window: table.window.map_or_else(|| secs(30), |window| self.some_time(&window, "window")),
             delay: table.delay.map_or(Duration::ZERO, |delay| delay.value),
         }
     }
 
-    fn cache(&mut self, table: &super::schema::CacheTable) -> Cache {
+    fn cache(&mut self, table: &CacheTable) -> Cache {
         const MOST_KEYS: u64 = 1_000_000_000;
         let keys = table.keys;
         self.at_least(keys.value as f64, 1.0, "keys", keys.place);
@@ -644,7 +669,7 @@ impl<'a> Check<'a> {
         };
         set(&mut limits.pending_events, table.pending_events, "pending-events", 1 << 24);
         set(&mut limits.in_flight, table.in_flight, "in-flight", 1 << 24);
-        set(&mut limits.instances, table.instances, "instances", u64::from(u32::MAX));
+        set(&mut limits.instances, table.instances, "instances", 1 << 24);
         set(&mut limits.requests, table.requests, "requests", u64::from(u32::MAX));
         set(&mut limits.events, table.events, "events", 1 << 36);
         set(&mut limits.replications, table.replications, "replications", u64::from(u32::MAX));
@@ -655,8 +680,17 @@ impl<'a> Check<'a> {
     }
 }
 
+/// Bytes in the largest unit that keeps them whole.
+fn size(bytes: u64) -> String {
+    let units = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.into_iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{}{name}", bytes / unit),
+        None => format!("{bytes}B"),
+    }
+}
+
 /// Zones in order of mention: node pools first, then sources.
-fn zones(pools: &[NodePoolTable], sources: &[super::schema::SourceTable]) -> Vec<String> {
+fn zones(pools: &[NodePoolTable], sources: &[SourceTable]) -> Vec<String> {
     let mut zones: Vec<String> = Vec::new();
     let mentioned = pools
         .iter()

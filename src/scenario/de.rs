@@ -14,7 +14,7 @@ use serde::de::{
     Unexpected, VariantAccess, Visitor,
 };
 
-use super::error::{Diagnostic, Place, shortened};
+use super::error::{Diagnostic, Place, enumerated, shortened};
 use super::tree::{Entry, Node, Table, Value};
 
 /// Reads a `T` out of the tree.
@@ -379,8 +379,7 @@ impl Fault {
             }
             (None, None) => {
                 let plain = Diagnostic::new(self.message);
-                let names: Vec<String> = self.known.iter().map(|name| format!("`{name}`")).collect();
-                if names.is_empty() { plain } else { plain.note(format!("known: {}", names.join(", "))) }
+                if self.known.is_empty() { plain } else { plain.note(enumerated(self.known)) }
             }
         };
         let diagnostic = match self.hint {

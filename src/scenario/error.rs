@@ -63,11 +63,18 @@ impl Diagnostic {
     /// `found` is no known `what` (service, limiter, key ...); names what is known and guesses what was meant.
     pub(super) fn unknown<'a>(what: &str, found: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         let known: Vec<&str> = known.into_iter().collect();
-        let mut error = Self::new(format!("unknown {what} `{}`", shortened(found)));
-        error = match known.as_slice() {
-            [] => error.note(format!("there is no {what} here")),
-            names => error.note(format!("known: {}", enumerated(names))),
-        };
+        let error = Self::new(format!("unknown {what} `{}`", shortened(found)));
+        if known.is_empty() {
+            error.note(format!("there is no {what} here"))
+        } else {
+            error.among(found, known)
+        }
+    }
+
+    /// `found` is none of the `known` names.
+    pub(super) fn among<'a>(self, found: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        let known: Vec<&str> = known.into_iter().collect();
+        let error = if known.is_empty() { self } else { self.note(enumerated(&known)) };
         match nearest(found, &known) {
             Some(name) => error.hint(format!("did you mean `{name}`?")),
             None => error,
@@ -82,18 +89,35 @@ pub(super) fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
         .map(|name| (strsim::damerau_levenshtein(&found, &folded(name)), *name))
-        .filter(|(distance, name)| *distance * 3 <= name.len().max(found.len()) || *distance <= 1)
+        .filter(|(distance, name)| {
+            let length = name.len().max(found.len());
+            *distance * 3 <= length || *distance <= 1 && length > 1
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
 
-/// Names in a row; a long list is cut.
-fn enumerated(names: &[&str]) -> String {
+/// Names in a row, broken into lines; a long list is cut.
+pub(super) fn enumerated(names: &[&str]) -> String {
     const SHOWN: usize = 40;
-    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{}`", shortened(name))).collect();
+    const WIDTH: usize = 100;
+    let mut text = "known:".to_owned();
+    let mut width = text.len();
+    for (at, name) in names.iter().take(SHOWN).enumerate() {
+        let comma = if at + 1 < names.len() { "," } else { "" };
+        let word = format!("`{}`{comma}", shortened(name));
+        let space = if width + word.len() < WIDTH { " " } else { "\n" };
+        width = if space == " " { width + 1 + word.len() } else { word.len() };
+        text.push_str(space);
+        text.push_str(&word);
+    }
     let rest = names.len().saturating_sub(SHOWN);
-    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-    shown.join(", ") + &more
+    if rest > 0 {
+        text.push_str(" and ");
+        text.push_str(&rest.to_string());
+        text.push_str(" more");
+    }
+    text
 }
 
 /// A name as it can stand in a message: one line, not endless.
@@ -140,8 +164,8 @@ impl ScenarioError {
     /// Each error with its file, line, column, source line and hint; with terminal colours if asked for.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-        let rendered: Vec<String> = self.diagnostics.iter().map(|error| self.one(error, &renderer)).collect();
-        rendered.join("\n\n")
+        let texts: Vec<String> = self.diagnostics.iter().map(|error| self.one(error, &renderer)).collect();
+        texts.join("\n\n")
     }
 
     fn one(&self, error: &Diagnostic, renderer: &Renderer) -> String {

@@ -129,7 +129,7 @@ fn text((bytes, limit): (Vec<u8>, u64), limit_in_words: &str) -> Result<String, 
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        let line = 1 + error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
+        let line = error.as_bytes()[..at].split(|byte| *byte == b'\n').count();
         format!("it is not UTF-8 text (line {line}, byte {at})")
     })?;
     // A byte-order mark would shift every column.

@@ -84,8 +84,8 @@ fn takes_time<'a>(
     let mut timed = vec![false; count];
     loop {
         let before = timed.clone();
-        for at in 0..count {
-            timed[at] |= immediate_calls(steps(at), &before, position).1;
+        for (at, timed) in timed.iter_mut().enumerate() {
+            *timed |= immediate_calls(steps(at), &before, position).1;
         }
         if timed == before {
             return timed;

@@ -90,8 +90,9 @@ fn sine(inside: &str) -> Result<Profile, UnitError> {
     let base = parse_rate(parts.next().unwrap_or_default().trim())?;
     let (mut amplitude, mut period, mut phase) = (None, None, 0.0);
     for part in parts {
-        let (name, value) =
-            part.split_once('=').map_or((part.trim(), ""), |(name, value)| (name.trim(), value.trim()));
+        let (name, value) = part
+            .split_once('=')
+            .map_or_else(|| (part.trim(), ""), |(name, value)| (name.trim(), value.trim()));
         match name {
             "amplitude" => amplitude = Some(parse_rate(value)?),
             "period" => period = Some(parse_duration(value)?),

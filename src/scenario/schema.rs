@@ -2,7 +2,6 @@
 //!
 //! The doc comments here become the descriptions in `simlab schema`.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -27,7 +26,7 @@ pub(super) struct ScenarioFile {
     pub(super) _extends: Option<String>,
     /// Values that stand wherever `"$name"` is written.
     #[serde(rename = "vars")]
-    pub(super) _vars: Option<BTreeMap<String, Anything>>,
+    pub(super) _vars: Option<Named<Anything>>,
     /// Name, length, seed and replications.
     pub(super) scenario: Header,
     /// The service level objective.

@@ -1,7 +1,8 @@
 //! Thresholds as k6 writes them: `"latency{strategy:hpa}" = ["p(99) < 800ms"]`; and the names of all metrics.
 
 use super::error::Diagnostic;
-use super::model::Comparison;
+use super::model::{Comparison, Scenario};
+use crate::time::Duration;
 use crate::units::{UnitError, parse_duration, parse_number, parse_rate, parse_share};
 
 /// What a metric counts, which decides how a number beside it is written.
@@ -19,49 +20,114 @@ pub enum Unit {
     Number,
 }
 
-/// Metrics of the whole scenario (DESIGN section 8).
-pub const METRICS: &[(&str, Unit)] = &[
+/// Metrics of requests: of all of them, and written `source.NAME.METRIC` of one source among several.
+pub const REQUEST_METRICS: &[(&str, Unit)] = &[
     ("availability", Unit::Share),
-    ("degraded_ratio", Unit::Share),
-    ("offered_rps", Unit::Rate),
-    ("throughput_rps", Unit::Rate),
-    ("goodput_rps", Unit::Rate),
     ("latency_mean_ms", Unit::Milliseconds),
     ("latency_p50_ms", Unit::Milliseconds),
     ("latency_p90_ms", Unit::Milliseconds),
     ("latency_p99_ms", Unit::Milliseconds),
     ("latency_p999_ms", Unit::Milliseconds),
     ("latency_offered_p99_ms", Unit::Milliseconds),
+    ("offered_rps", Unit::Rate),
+    ("throughput_rps", Unit::Rate),
+    ("goodput_rps", Unit::Rate),
     ("rejected_ratio", Unit::Share),
     ("timeout_ratio", Unit::Share),
     ("failed_ratio", Unit::Share),
-    ("abandoned_ratio", Unit::Share),
     ("unfinished_ratio", Unit::Share),
-    ("wasted_work_ratio", Unit::Share),
+    ("in_system_mean", Unit::Number),
+    ("requests", Unit::Number),
+];
+
+/// Metrics of the whole run.
+pub const RUN_METRICS: &[(&str, Unit)] = &[
     ("amplification", Unit::Number),
-    ("attempts_per_request", Unit::Number),
+    ("wasted_work_ratio", Unit::Share),
     ("instance_hours", Unit::Number),
     ("node_hours", Unit::Number),
     ("cost", Unit::Number),
     ("recovery_time_s", Unit::Seconds),
+    ("recovery_censored_s", Unit::Seconds),
     ("version_inconsistent_requests", Unit::Number),
     ("error_budget_burned", Unit::Number),
-    ("requests", Unit::Number),
 ];
 
-/// Metrics of one service, written `service.NAME.METRIC`; those of [`METRICS`] are allowed there too.
+/// Metrics of one service, written `service.NAME.METRIC`.
 pub const SERVICE_METRICS: &[(&str, Unit)] = &[
-    ("wait_mean_ms", Unit::Milliseconds),
-    ("wait_p99_ms", Unit::Milliseconds),
-    ("sojourn_mean_ms", Unit::Milliseconds),
-    ("sojourn_p50_ms", Unit::Milliseconds),
-    ("sojourn_p90_ms", Unit::Milliseconds),
-    ("sojourn_p99_ms", Unit::Milliseconds),
-    ("sojourn_p999_ms", Unit::Milliseconds),
-    ("in_system_mean", Unit::Number),
     ("utilization", Unit::Share),
     ("cpu_of_request", Unit::Share),
+    ("wait_mean_ms", Unit::Milliseconds),
+    ("waited_ratio", Unit::Share),
+    ("sojourn_mean_ms", Unit::Milliseconds),
+    ("sojourn_p99_ms", Unit::Milliseconds),
+    ("in_system_mean", Unit::Number),
+    ("replicas_mean", Unit::Number),
+    ("attempts_rps", Unit::Rate),
+    ("attempts_per_call", Unit::Number),
+    ("refused_ratio", Unit::Share),
+    ("cache_hit_ratio", Unit::Share),
 ];
+
+/// Metrics of one node pool, written `node-pool.NAME.METRIC`.
+pub const NODE_POOL_METRICS: &[(&str, Unit)] = &[("nodes_up_mean", Unit::Number)];
+
+/// The parts of a scenario that have metrics of their own.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Parts {
+    pub(super) services: Vec<String>,
+    pub(super) sources: Vec<String>,
+    pub(super) node_pools: Vec<String>,
+}
+
+impl Parts {
+    pub(super) fn of(scenario: &Scenario) -> Self {
+        Self {
+            services: scenario.services.iter().map(|service| service.name.clone()).collect(),
+            sources: scenario.sources.iter().map(|source| source.name.clone()).collect(),
+            node_pools: scenario.node_pools.iter().map(|pool| pool.name.clone()).collect(),
+        }
+    }
+
+    /// What `service.NAME.` and the like may be followed by, and the known names; without prefix, everything of the run.
+    fn scope<'m>(&self, metric: &'m str) -> Scope<'_, 'm> {
+        let inside = |kind: &str| metric.strip_prefix(kind).and_then(|rest| rest.split_once('.'));
+        if let Some((name, metric)) = inside("service.") {
+            let owner = Some(("service", name, self.services.as_slice()));
+            return Scope { owner, metric, lists: [SERVICE_METRICS, &[]], short: &["wait", "sojourn"] };
+        }
+        if let Some((name, metric)) = inside("source.") {
+            let owner = Some(("source", name, self.sources.as_slice()));
+            return Scope {
+                owner,
+                metric,
+                lists: [REQUEST_METRICS, &[]],
+                short: &["latency", "latency_offered"],
+            };
+        }
+        if let Some((name, metric)) = inside("node-pool.") {
+            let owner = Some(("node pool", name, self.node_pools.as_slice()));
+            return Scope { owner, metric, lists: [NODE_POOL_METRICS, &[]], short: &[] };
+        }
+        Scope {
+            owner: None,
+            metric,
+            lists: [REQUEST_METRICS, RUN_METRICS],
+            short: &["latency", "latency_offered"],
+        }
+    }
+}
+
+/// Where a metric is looked up.
+struct Scope<'p, 'm> {
+    /// Kind and name of the part it belongs to, and the names there are.
+    owner: Option<(&'static str, &'m str, &'p [String])>,
+    /// Its own name.
+    metric: &'m str,
+    lists: [&'static [(&'static str, Unit)]; 2],
+    /// Names that stand for a mean and percentiles.
+    short: &'static [&'static str],
+}
 
 /// `latency{strategy:hpa}` as metric and strategy.
 pub(super) fn selector(key: &str) -> Result<(&str, Option<&str>), Diagnostic> {
@@ -76,28 +142,13 @@ pub(super) fn selector(key: &str) -> Result<(&str, Option<&str>), Diagnostic> {
     }
 }
 
-/// Unit of a metric by its full name, if there is such a metric and such a service.
-pub(super) fn unit_of(metric: &str, services: &[String]) -> Option<Unit> {
-    let find = |list: &[(&str, Unit)], name: &str| {
-        list.iter().find(|(known, _)| *known == name).map(|(_, unit)| *unit)
-    };
-    match metric.strip_prefix("service.") {
-        None => find(METRICS, metric),
-        Some(rest) => {
-            let (service, rest) = rest.split_once('.')?;
-            services.iter().find(|known| *known == service)?;
-            // `service.A.call.B.METRIC` belongs to one edge.
-            let name = match rest.strip_prefix("call.") {
-                Some(edge) => {
-                    let (callee, name) = edge.split_once('.')?;
-                    services.iter().find(|known| *known == callee)?;
-                    name
-                }
-                None => rest,
-            };
-            find(SERVICE_METRICS, name).or_else(|| find(METRICS, name))
-        }
+/// Unit of a metric by its full name, if there is such a metric and such a part.
+pub(super) fn unit_of(metric: &str, parts: &Parts) -> Option<Unit> {
+    let scope = parts.scope(metric);
+    if let Some((_, name, known)) = scope.owner {
+        known.iter().find(|known| *known == name)?;
     }
+    scope.lists.into_iter().flatten().find(|(known, _)| *known == scope.metric).map(|(_, unit)| *unit)
 }
 
 /// What a condition says.
@@ -109,8 +160,21 @@ pub(super) struct Condition {
     pub(super) value: f64,
 }
 
+/// What is wrong with a threshold: the name of the metric, or the condition on it.
+#[derive(Debug)]
+pub(super) enum Wrong {
+    Metric(Diagnostic),
+    Condition(Diagnostic),
+}
+
+impl From<Diagnostic> for Wrong {
+    fn from(error: Diagnostic) -> Self {
+        Self::Condition(error)
+    }
+}
+
 /// Reads `p(99) < 800ms` about `metric`.
-pub(super) fn condition(metric: &str, text: &str, services: &[String]) -> Result<Condition, Diagnostic> {
+pub(super) fn condition(metric: &str, text: &str, parts: &Parts) -> Result<Condition, Wrong> {
     let sign = text.find(['<', '>', '=', '!']).ok_or_else(|| {
         Diagnostic::new(format!("`{}` compares nothing", super::error::shortened(text)))
             .hint("write \"p(99) < 800ms\" or \"mean > 99.5%\"")
@@ -127,25 +191,28 @@ pub(super) fn condition(metric: &str, text: &str, services: &[String]) -> Result
         Some(percentile) => format!("p{percentile}"),
         None if aggregate == "mean" || aggregate == "avg" => "mean".to_owned(),
         None => {
-            return Err(Diagnostic::new(format!(
-                "unknown aggregate `{}`",
-                super::error::shortened(aggregate)
-            ))
-            .hint("write mean, p(50), p(90), p(99) or p(99.9)"));
+            return Err(Wrong::Condition(
+                Diagnostic::new(format!("unknown aggregate `{}`", super::error::shortened(aggregate)))
+                    .hint("write mean, p(50), p(90), p(99) or p(99.9)"),
+            ));
         }
     };
     let full = format!("{metric}_{suffix}_ms");
-    let (metric, unit) = match (unit_of(&full, services), unit_of(metric, services)) {
+    let (metric, unit) = match (unit_of(&full, parts), unit_of(metric, parts)) {
         (Some(unit), _) => (full, unit),
         (None, Some(unit)) if suffix == "mean" => (metric.to_owned(), unit),
         (None, Some(_)) => {
-            return Err(Diagnostic::new(format!("`{metric}` has no percentiles")).hint("write \"mean < ..\""));
+            return Err(Wrong::Condition(
+                Diagnostic::new(format!("`{metric}` has no percentiles")).hint("write \"mean < ..\""),
+            ));
         }
-        (None, None) if unit_of(&format!("{metric}_mean_ms"), services).is_some() => {
-            return Err(Diagnostic::new(format!("`{metric}` has no {aggregate}"))
-                .hint("p(50), p(90), p(99) and p(99.9) are kept"));
+        (None, None) if unit_of(&format!("{metric}_mean_ms"), parts).is_some() => {
+            return Err(Wrong::Condition(
+                Diagnostic::new(format!("`{metric}` has no {aggregate}"))
+                    .hint("p(50), p(90), p(99) and p(99.9) are kept"),
+            ));
         }
-        (None, None) => return Err(unknown_metric(metric, services)),
+        (None, None) => return Err(Wrong::Metric(unknown_metric(metric, parts, true))),
     };
     let value = number(value, unit).map_err(|error| {
         let diagnostic = Diagnostic::new(error.message);
@@ -170,27 +237,30 @@ const OPERATORS: &[(&str, Comparison)] = &[
 fn number(text: &str, unit: Unit) -> Result<f64, UnitError> {
     match unit {
         Unit::Share => parse_share(text),
-        Unit::Milliseconds => parse_duration(text).map(|value| value.as_millis_f64()),
-        Unit::Seconds => parse_duration(text).map(|value| value.as_secs_f64()),
+        Unit::Milliseconds => parse_duration(text).map(Duration::as_millis_f64),
+        Unit::Seconds => parse_duration(text).map(Duration::as_secs_f64),
         Unit::Rate => parse_rate(text),
         Unit::Number => parse_number(text),
     }
 }
 
-/// Says which metrics there are: those of the service if one is named, else those of the scenario.
-pub(super) fn unknown_metric(metric: &str, services: &[String]) -> Diagnostic {
-    let Some((service, name)) = metric.strip_prefix("service.").and_then(|rest| rest.split_once('.')) else {
-        let short = ["latency", "latency_offered"].into_iter();
-        return Diagnostic::unknown("metric", metric, short.chain(METRICS.iter().map(|(name, _)| *name)));
-    };
-    if !services.iter().any(|known| known == service) {
-        return Diagnostic::unknown("service", service, services.iter().map(String::as_str));
+/// Says which metrics there are: those of the part if one is named, else those of the run; and where conditions are
+/// allowed (`short`) the names that stand for several metrics.
+pub(super) fn unknown_metric(metric: &str, parts: &Parts, short: bool) -> Diagnostic {
+    let scope = parts.scope(metric);
+    let names = scope.lists.into_iter().flatten().map(|(name, _)| *name);
+    let known = scope.short.iter().copied().filter(|_| short).chain(names);
+    match scope.owner {
+        Some((kind, name, there)) if !there.iter().any(|known| known == name) => {
+            Diagnostic::unknown(kind, name, there.iter().map(String::as_str))
+        }
+        Some((kind, ..)) => {
+            let name = super::error::shortened(scope.metric);
+            let error = Diagnostic::new(format!("unknown metric `{name}` of a {kind}"));
+            error.among(scope.metric, known)
+        }
+        None => Diagnostic::unknown("metric", metric, known),
     }
-    Diagnostic::unknown(
-        "metric of a service",
-        name,
-        ["wait", "sojourn"].into_iter().chain(SERVICE_METRICS.iter().map(|(name, _)| *name)),
-    )
 }
 
 #[cfg(test)]
@@ -198,9 +268,13 @@ mod tests {
     use super::*;
 
     fn read(key: &str, text: &str) -> Result<(String, Comparison, f64), String> {
-        let services = ["typhoon".to_owned()];
+        let names = |name: &str| vec![name.to_owned()];
+        let parts =
+            Parts { services: names("typhoon"), sources: names("public"), node_pools: names("general") };
         let (metric, _) = selector(key).map_err(|error| error.message)?;
-        let read = condition(metric, text, &services).map_err(|error| error.message)?;
+        let read = condition(metric, text, &parts).map_err(|wrong| match wrong {
+            Wrong::Metric(error) | Wrong::Condition(error) => error.message,
+        })?;
         Ok((read.metric, read.comparison, read.value))
     }
 
@@ -225,6 +299,8 @@ mod tests {
         assert_eq!(ok("amplification", "mean < 1.5"), ("amplification".to_owned(), Comparison::Less, 1.5));
         assert_eq!(ok("service.typhoon.utilization", "mean < 80%").0, "service.typhoon.utilization");
         assert_eq!(ok("service.typhoon.sojourn", "p(99) < 1s").0, "service.typhoon.sojourn_p99_ms");
+        assert_eq!(ok("source.public.latency", "p(99) < 1s").0, "source.public.latency_p99_ms");
+        assert_eq!(ok("node-pool.general.nodes_up_mean", "mean > 3").0, "node-pool.general.nodes_up_mean");
         assert_eq!(selector("latency{strategy:hpa}").unwrap(), ("latency", Some("hpa")));
     }
 
@@ -235,7 +311,7 @@ mod tests {
         assert_eq!(error("service.typhon.utilization", "mean < 80%"), "unknown service `typhon`");
         assert_eq!(
             error("service.typhoon.utilisation", "mean < 80%"),
-            "unknown metric of a service `utilisation`"
+            "unknown metric `utilisation` of a service"
         );
         assert_eq!(error("latency", "p(95) < 1s"), "`latency` has no p(95)");
         assert_eq!(error("availability", "p(99) < 1s"), "`availability` has no percentiles");

@@ -6,8 +6,9 @@ use crate::kernel::queue::Queue;
 use crate::random::{Key, variate::Zipf};
 use crate::time::Time;
 
-use super::frame::{ENDED, LINKED, NIL};
-use super::spec::CacheSpec;
+use super::frame::{ENDED, LINKED, NIL, STARTED};
+use super::service::Service;
+use super::spec::{CacheSpec, Op};
 use super::{Flow, World};
 
 /// Contents of one cache.
@@ -19,9 +20,7 @@ pub(super) struct CacheState {
     by_use: BTreeMap<u64, u64>,
     uses: u64,
     /// Keys being fetched, with those who wait for them (single flight).
-    fetching: BTreeMap<u64, Vec<u32>>,
-    pub(super) hits: u64,
-    pub(super) misses: u64,
+    pub(super) fetching: BTreeMap<u64, Vec<u32>>,
 }
 
 /// Answer of a look-up.
@@ -69,7 +68,7 @@ impl World<'_> {
         let frame = &self.frames[slot];
         let service = self.instances[frame.instance as usize].service as usize;
         let zipf: &Zipf = &self.services[service].popularity[cache as usize];
-        zipf.sample(&mut Key(frame.key ^ KEY_SALT).with(u64::from(cache)).rng())
+        zipf.sample(&mut Key(frame.key ^ KEY_SALT).with(u64::from(cache)).draws())
     }
 
     fn cache_of(&mut self, slot: u32, cache: u16) -> (&mut CacheState, &CacheSpec) {
@@ -89,7 +88,7 @@ impl World<'_> {
         let key = self.cache_key(slot, cache);
         let (state, spec) = self.cache_of(slot, cache);
         if state.has(now, key) {
-            state.hits += 1;
+            self.service_of(slot).cache_hits += 1;
             return Lookup::Hit;
         }
         if spec.single_flight {
@@ -100,8 +99,12 @@ impl World<'_> {
             }
             state.fetching.insert(key, Vec::new());
         }
-        state.misses += 1;
+        self.service_of(slot).cache_misses += 1;
         Lookup::Miss
+    }
+
+    fn service_of(&mut self, slot: u32) -> &mut Service {
+        &mut self.services[self.instances[self.frames[slot].instance as usize].service as usize]
     }
 
     /// Stores the frame's key; whoever waited for it looks again (and hits).
@@ -113,40 +116,72 @@ impl World<'_> {
         self.wake(now, queue, waiting)
     }
 
-    /// `slot` leaves without having fetched what it had begun to: those who wait for it look again, and the first of
-    /// them fetches.
-    pub(super) fn abandon_fetches(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
-        let service = self.instances[self.frames[slot].instance as usize].service as usize;
-        let pc = self.frames[slot].pc as usize;
-        // It fetches for each fill that still lies ahead without its look-up.
-        let mut cache = None;
-        for op in &self.spec.ops[pc..] {
+    /// Caches whose key `slot` is fetching: each fill that lies ahead of it without its look-up.
+    fn fetches(&self, slot: u32) -> Vec<u16> {
+        let frame = &self.frames[slot];
+        let service = self.instances[frame.instance as usize].service as usize;
+        let (mut fetched, mut looked_up) = (Vec::new(), Vec::new());
+        for op in &self.spec.ops[frame.pc as usize..] {
             match op {
-                super::spec::Op::CacheFill { cache: found } => {
-                    cache = Some(*found);
-                    break;
-                }
-                super::spec::Op::CacheLookup { .. } | super::spec::Op::End => break,
+                Op::CacheLookup { cache, .. } => looked_up.push(*cache),
+                Op::CacheFill { cache } => match looked_up.iter().rposition(|other| other == cache) {
+                    Some(at) => drop(looked_up.remove(at)),
+                    None if self.spec.services[service].caches[*cache as usize].single_flight => {
+                        fetched.push(*cache);
+                    }
+                    None => {}
+                },
+                Op::End => break,
                 _ => {}
             }
         }
-        let Some(cache) = cache else { return Ok(()) };
-        if !self.spec.services[service].caches[cache as usize].single_flight {
-            return Ok(());
-        }
-        let key = self.cache_key(slot, cache);
-        let waiting = self.cache_of(slot, cache).0.fetching.remove(&key).unwrap_or_default();
-        self.wake(now, queue, waiting)
+        fetched
     }
 
-    fn wake(&mut self, now: Time, queue: &mut Queue, waiting: Vec<u32>) -> Flow {
+    /// `slot` leaves without having fetched what it had begun to: those who wait for it look again, and the first of
+    /// them fetches.
+    pub(super) fn abandon_fetches(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        for cache in self.fetches(slot) {
+            let key = self.cache_key(slot, cache);
+            let waiting = self.cache_of(slot, cache).0.fetching.remove(&key).unwrap_or_default();
+            self.wake(now, queue, waiting)?;
+        }
+        Ok(())
+    }
+
+    /// The frames `lost` die with their instance: they wait for nobody any more, and nobody may wait for them. Returns
+    /// those of other instances that waited for them at a cache of the whole service.
+    pub(super) fn lose_fetches(&mut self, lost: &[u32]) -> Vec<u32> {
+        let mut orphans = Vec::new();
+        for &slot in lost {
+            let frame = &self.frames[slot];
+            if frame.has(LINKED)
+                && let Op::CacheLookup { cache, .. } = self.spec.ops[frame.pc as usize]
+            {
+                let key = self.cache_key(slot, cache);
+                if let Some(waiting) = self.cache_of(slot, cache).0.fetching.get_mut(&key) {
+                    waiting.retain(|other| *other != slot);
+                }
+            }
+        }
+        for &slot in lost.iter().filter(|&&slot| self.frames[slot].has(STARTED)).collect::<Vec<_>>() {
+            for cache in self.fetches(slot) {
+                let key = self.cache_key(slot, cache);
+                orphans.extend(self.cache_of(slot, cache).0.fetching.remove(&key).unwrap_or_default());
+            }
+        }
+        orphans
+    }
+
+    /// Those who waited look again.
+    pub(super) fn wake(&mut self, now: Time, queue: &mut Queue, waiting: Vec<u32>) -> Flow {
         for slot in waiting {
             debug_assert!(slot != NIL);
             self.frames[slot].flags &= !LINKED;
             if self.frames[slot].has(ENDED) {
                 self.release_if_loose(slot);
             } else {
-                self.advance(now, queue, slot)?;
+                self.go_on(now, queue, slot)?;
             }
         }
         Ok(())

@@ -13,6 +13,8 @@ use crate::random::Key;
 use crate::time::{Duration, Time};
 
 use super::frame::{AWAITED, ENDED, EVENT, Frame, INSIDE, NIL, Side};
+use super::hang::Late;
+use super::outbound::ANYWHERE;
 use super::spec::NO_RING;
 use super::{Flow, Full, RETRY, World};
 
@@ -67,12 +69,32 @@ pub(super) struct Origin {
     pub(super) priority: u8,
 }
 
+/// Who waits for the answer to a call.
+#[derive(Clone, Copy)]
+struct Caller {
+    parent: u32,
+    parent_pc: u16,
+    outbound: u32,
+    request: u32,
+}
+
+impl Origin {
+    const fn caller(self) -> Caller {
+        Caller {
+            parent: self.parent,
+            parent_pc: self.parent_pc,
+            outbound: self.outbound,
+            request: self.request,
+        }
+    }
+}
+
 const PICK_SALT: u64 = 0x7069_636b_2d73_6c74;
 const RETRY_SALT: u64 = 0x7265_7472_792d_736c;
 
 impl World<'_> {
     /// Makes call number `call` with the draws under `key`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn place(
         &mut self,
         now: Time,
@@ -87,13 +109,10 @@ impl World<'_> {
             return self.open_call(now, queue, call, key, origin);
         }
         let sent = self.send(now, queue, call, key, 0, origin, NIL)?;
-        if sent {
-            Ok(())
-        } else {
-            self.settle(now, queue, origin.parent, origin.parent_pc, origin, now, Class::Failure)
-        }
+        if sent { Ok(()) } else { self.settle(now, queue, origin.caller(), now, Class::Failure) }
     }
 
+    #[inline(never)]
     fn open_call(&mut self, now: Time, queue: &mut Queue, call: u32, key: u64, origin: Origin) -> Flow {
         if let Some(budget) = &mut self.outbounds[origin.outbound as usize].budget {
             budget.deposit(now);
@@ -190,7 +209,7 @@ impl World<'_> {
     }
 
     /// Picks an endpoint and sends one attempt; false if the client knows no endpoint.
-    #[inline]
+    #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "the hot path hands registers on, not a struct")]
     fn send(
         &mut self,
@@ -229,6 +248,7 @@ impl World<'_> {
             flags: AWAITED,
             ring: target.ring,
             priority: origin.priority,
+            zone: outbound.zone as u16,
         };
         let frame = self.frames.insert(frame).ok_or(Full::InFlight)?;
         if self.has_sides {
@@ -241,7 +261,12 @@ impl World<'_> {
         Ok(true)
     }
 
+    #[inline(never)]
     fn note_side(&mut self, frame: u32, origin: Origin, state: u32) {
+        if self.frames[frame].zone == ANYWHERE {
+            let caller = self.frames[origin.parent].instance;
+            self.frames[frame].zone = self.instances[caller as usize].more.zone as u16;
+        }
         let mut side = Side { call: state, request: origin.request, tag: origin.tag, ..Side::EMPTY };
         if self.tracks_children && origin.parent != NIL {
             let parent = &mut self.sides[origin.parent as usize];
@@ -265,11 +290,11 @@ impl World<'_> {
     }
 
     /// The caller of `frame` learns how it ended (answer, timeout); what follows is its business.
-    #[inline]
+    #[inline(always)]
     pub(super) fn hear(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
         let frame = &mut self.frames[slot];
         frame.flags &= !AWAITED;
-        let Frame { parent, parent_pc, outbound: from, started, instance, priority, .. } = *frame;
+        let Frame { parent, parent_pc, outbound: from, started, instance, .. } = *frame;
         let outbound = &mut self.outbounds[from as usize];
         let outcome = Outcome::new(class, now - started);
         if outbound.alive {
@@ -277,24 +302,34 @@ impl World<'_> {
             outbound.view.active[ordinal as usize] -= 1;
             outbound.balancer.on_outcome(now, Slot(ordinal), &outcome);
         }
-        let side = if self.has_sides { self.sides[slot as usize] } else { Side::EMPTY };
+        if self.has_sides {
+            return self.hear_beside(now, queue, slot, outcome);
+        }
+        self.release_if_loose(slot);
+        self.settle(now, queue, Caller { parent, parent_pc, outbound: from, request: NIL }, started, class)
+    }
+
+    /// The rest of hearing where attempts have a side.
+    #[inline(never)]
+    fn hear_beside(&mut self, now: Time, queue: &mut Queue, slot: u32, outcome: Outcome) -> Flow {
+        let Frame { parent, parent_pc, outbound, started, .. } = self.frames[slot];
+        let Side { call, request, cpu, .. } = self.sides[slot as usize];
+        let class = outcome.class;
         if self.tracks_children && parent != NIL {
             self.unlink_child(parent, slot);
         }
-        if self.has_sides && class == Class::Success {
-            self.credit(parent, parent_pc, side.cpu);
+        if class == Class::Success {
+            self.credit(parent, parent_pc, cpu);
         }
         self.release_if_loose(slot);
-        if side.call != NIL {
-            self.teach(now, side.call, &outcome);
-            if class == Class::Success {
-                return self.close_call(now, queue, side.call, Class::Success);
-            }
-            return self.attempt_failed(now, queue, side.call, outcome);
+        if call == NIL {
+            return self.settle(now, queue, Caller { parent, parent_pc, outbound, request }, started, class);
         }
-        let origin =
-            Origin { parent, parent_pc, outbound: from, request: side.request, tag: side.tag, priority };
-        self.settle(now, queue, parent, parent_pc, origin, started, class)
+        self.teach(now, call, &outcome);
+        if class == Class::Success {
+            return self.close_call(now, queue, call, Class::Success);
+        }
+        self.attempt_failed(now, queue, call, outcome)
     }
 
     /// The work of a successful attempt was of use to its caller.
@@ -362,9 +397,18 @@ impl World<'_> {
     pub(super) fn on_retry(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let state = self.calls[slot];
         let alive = self.outbounds[state.outbound as usize].alive;
+        if alive && state.parent != NIL && self.is_hung(state.parent) {
+            self.postpone(state.parent, Late::Retry(slot));
+            return Ok(());
+        }
         if alive && self.caller_waits(state.parent, state.parent_pc) {
             self.attempt(now, queue, slot)
         } else {
+            if state.admitted {
+                // Breaker and limiter had let it in, but nobody wants it any more.
+                let unused = Outcome { ignored: true, ..Outcome::new(Class::Abandoned, Duration::ZERO) };
+                self.teach(now, slot, &unused);
+            }
             self.close_call(now, queue, slot, Class::Abandoned)
         }
     }
@@ -373,15 +417,8 @@ impl World<'_> {
         let state = self.calls[slot];
         self.calls[slot].open = false;
         self.calls.remove(slot);
-        let origin = Origin {
-            parent: state.parent,
-            parent_pc: state.parent_pc,
-            outbound: state.outbound,
-            request: state.request,
-            tag: state.tag,
-            priority: state.priority,
-        };
-        self.settle(now, queue, state.parent, state.parent_pc, origin, state.started, class)?;
+        let CallState { parent, parent_pc, outbound, request, .. } = state;
+        self.settle(now, queue, Caller { parent, parent_pc, outbound, request }, state.started, class)?;
         self.let_go(state.request);
         Ok(())
     }
@@ -395,21 +432,12 @@ impl World<'_> {
     }
 
     /// A call has come back to its caller with `class`: the parent goes on, or the request is over.
-    #[inline]
-    #[expect(clippy::too_many_arguments, reason = "the hot path hands registers on, not a struct")]
-    fn settle(
-        &mut self,
-        now: Time,
-        queue: &mut Queue,
-        parent: u32,
-        parent_pc: u16,
-        origin: Origin,
-        started: Time,
-        class: Class,
-    ) -> Flow {
+    #[inline(always)]
+    fn settle(&mut self, now: Time, queue: &mut Queue, caller: Caller, started: Time, class: Class) -> Flow {
+        let Caller { parent, parent_pc, outbound, request } = caller;
         if parent == NIL {
-            let source = self.outbounds[origin.outbound as usize].source;
-            return self.root_done(now, queue, source, started, origin.request, class);
+            let source = self.outbounds[outbound as usize].source;
+            return self.root_done(now, queue, source, started, request, class);
         }
         let frame = &mut self.frames[parent];
         frame.pending -= 1;
@@ -426,12 +454,19 @@ impl World<'_> {
                 return Ok(());
             }
             frame.pc += 1;
-            return self.advance(now, queue, parent);
+            return self.go_on(now, queue, parent);
         }
         if frame.slack > 0 {
             frame.slack -= 1;
             return Ok(());
         }
+        if self.is_hung(parent) {
+            // Past the call, so that nothing else can be heard of it.
+            self.frames[parent].pc += 1;
+            self.stall(parent, false);
+            return Ok(());
+        }
+        let frame = &self.frames[parent];
         // A journey ends the way its call ended; a service answers with an error of its own.
         let class = if frame.instance == NIL { class } else { Class::Failure };
         self.finish(now, queue, parent, class)
@@ -514,7 +549,7 @@ impl World<'_> {
     }
 
     /// Frees a frame that nothing refers to any more.
-    #[inline]
+    #[inline(always)]
     pub(super) fn release_if_loose(&mut self, slot: u32) {
         if self.frames[slot].is_loose() {
             if self.has_sides {

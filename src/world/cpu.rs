@@ -78,6 +78,11 @@ impl Shared {
         Some(self.since + Duration(u64::try_from(ns).unwrap_or(u64::MAX)))
     }
 
+    /// Runnable steps.
+    pub(super) fn runnable(&self) -> u32 {
+        self.steps.len() as u32
+    }
+
     /// Cores in use.
     fn running(&self) -> u32 {
         (self.steps.len() as u32).min(self.cores)
@@ -86,33 +91,39 @@ impl Shared {
 
 impl World<'_> {
     /// `slot` needs a core for `demand`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn run_on_cpu(&mut self, now: Time, queue: &mut Queue, slot: u32, demand: Duration) {
         if self.has_sides {
             self.sides[slot as usize].cpu += demand.0;
         }
         let frame = &mut self.frames[slot];
         frame.flags |= ON_CPU;
+        let instance = &mut self.instances[frame.instance as usize];
+        if !instance.dedicated || instance.hung {
+            return self.run_on_cpu_shared(now, queue, slot, demand);
+        }
+        instance.set_running(now, instance.running + 1);
+        frame.flags |= EVENT;
+        queue.push(now + demand, Payload::new(STEP, slot));
+    }
+
+    /// The same where cores are not always free.
+    #[inline(never)]
+    fn run_on_cpu_shared(&mut self, now: Time, queue: &mut Queue, slot: u32, demand: Duration) {
+        let frame = &mut self.frames[slot];
         let index = frame.instance;
         let instance = &mut self.instances[index as usize];
         let service = &self.services[instance.service as usize];
         match service.cpu {
-            CpuMode::Dedicated => {
-                instance.set_running(now, instance.running + 1);
-                if instance.hung {
-                    instance.more.held.push((slot, demand));
-                    return;
-                }
-                frame.flags |= EVENT;
-                queue.push(now + demand, Payload::new(STEP, slot));
-            }
-            CpuMode::Fifo => {
-                if instance.running < service.cores {
-                    instance.set_running(now, instance.running + 1);
+            CpuMode::Dedicated | CpuMode::Fifo => {
+                let running = if instance.hung { instance.more.hang.running } else { instance.running };
+                if service.cpu == CpuMode::Dedicated || running < service.cores {
                     if instance.hung {
-                        instance.more.held.push((slot, demand));
+                        instance.more.hang.running += 1;
+                        instance.more.hang.held.push((slot, demand));
                         return;
                     }
+                    instance.set_running(now, running + 1);
                     frame.flags |= EVENT;
                     queue.push(now + demand, Payload::new(STEP, slot));
                     return;
@@ -133,7 +144,7 @@ impl World<'_> {
                 let hung = instance.hung;
                 let shared = instance.more.shared.as_mut().expect("a shared instance has its state");
                 shared.catch_up(now);
-                let end = shared.served + (demand.0 << 12);
+                let end = shared.served.saturating_add(demand.0.saturating_mul(1 << 12));
                 shared.order += 1;
                 shared.steps.push(Reverse((end, shared.order, slot)));
                 let running = shared.running();
@@ -144,16 +155,16 @@ impl World<'_> {
     }
 
     /// A core of `index` is free again (dedicated and first come, first served).
-    #[inline]
+    #[inline(always)]
     pub(super) fn core_free(&mut self, now: Time, queue: &mut Queue, index: u32) {
         let instance = &mut self.instances[index as usize];
         instance.set_running(now, instance.running - 1);
-        if instance.more.cpu_lane.head != NIL {
+        if !instance.dedicated {
             self.next_on_core(now, queue, index);
         }
     }
 
-    #[cold]
+    #[inline(never)]
     fn next_on_core(&mut self, now: Time, queue: &mut Queue, index: u32) {
         loop {
             let lane = &mut self.instances[index as usize].more.cpu_lane;
@@ -197,6 +208,9 @@ impl World<'_> {
             return Ok(());
         }
         shared.armed = Time::MAX;
+        if instance.hung {
+            return Ok(());
+        }
         shared.catch_up(now);
         loop {
             let instance = &mut self.instances[index as usize];
@@ -239,61 +253,15 @@ impl World<'_> {
                     // It only waited for a core; the lane will skip it.
                     return;
                 }
-                instance.more.held.retain(|(frame, _)| *frame != slot);
-                instance.more.owed.retain(|(frame, _)| *frame != slot);
+                instance.more.hang.forget(slot);
                 self.frames[slot].flags &= !OWED;
-                self.core_free(now, queue, index);
+                if instance.hung {
+                    instance.more.hang.running -= 1;
+                    self.next_on_core(now, queue, index);
+                } else {
+                    self.core_free(now, queue, index);
+                }
             }
-        }
-    }
-
-    /// Stops everything inside an instance, or lets it go on.
-    pub(super) fn set_hung(&mut self, now: Time, queue: &mut Queue, index: u32, hung: bool) {
-        let instance = &mut self.instances[index as usize];
-        if instance.hung == hung {
-            return;
-        }
-        instance.hung = hung;
-        self.set_speed(now, queue, index);
-        let instance = &mut self.instances[index as usize];
-        if hung {
-            instance.more.hung_since = now;
-            return;
-        }
-        let (lost, held) = (now - instance.more.hung_since, std::mem::take(&mut instance.more.held));
-        // Steps whose event has not come yet owe the time that was lost.
-        for slot in 0..self.frames.slots() {
-            let frame = &mut self.frames[slot];
-            if frame.instance == index && frame.has(ON_CPU | EVENT) {
-                frame.flags |= OWED;
-                self.instances[index as usize].more.owed.push((slot, lost));
-            }
-        }
-        for (slot, left) in held {
-            self.frames[slot].flags |= EVENT;
-            queue.push(now + left, Payload::new(STEP, slot));
-        }
-    }
-
-    /// The event of `slot`'s step has come, but the instance hung while it ran: it goes on.
-    #[cold]
-    pub(super) fn pay_owed(&mut self, now: Time, queue: &mut Queue, slot: u32) {
-        let frame = &mut self.frames[slot];
-        frame.flags &= !OWED;
-        let more = &mut self.instances[frame.instance as usize].more;
-        let owed = more
-            .owed
-            .iter()
-            .filter(|(owner, _)| *owner == slot)
-            .fold(Duration::ZERO, |sum, (_, lost)| sum + *lost);
-        more.owed.retain(|(owner, _)| *owner != slot);
-        if self.instances[frame.instance as usize].hung {
-            let more = &mut self.instances[frame.instance as usize].more;
-            let left = now - more.hung_since + owed;
-            more.held.push((slot, left));
-        } else {
-            frame.flags |= EVENT;
-            queue.push(now + owed, Payload::new(STEP, slot));
         }
     }
 

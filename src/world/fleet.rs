@@ -9,7 +9,9 @@ use crate::time::{Duration, Time};
 
 use super::control::Control;
 use super::cpu::Shared;
-use super::frame::{AWAITED, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, OWED, QUEUED, STARTED};
+use super::frame::{
+    AWAITED, CLASS_SHIFT, ENDED, EVENT, INSIDE, LEFTOVER, LINKED, NIL, ON_CPU, OWED, QUEUED, STARTED,
+};
 use super::instance::{Instance, Lane, State};
 use super::outbound::Outbound;
 use super::program::PoolState;
@@ -23,14 +25,16 @@ pub(super) struct Node {
     pub(super) pool: u32,
     pub(super) zone: u32,
     pub(super) alive: bool,
-    cores_free: f64,
-    memory_free: u64,
+    /// Faults that keep it down.
+    faults: u32,
+    pub(super) cores_free: f64,
+    pub(super) memory_free: u64,
     /// (service, version) whose image is here.
     images: BTreeSet<(u32, u8)>,
 }
 
 /// A lost node is noticed after this long: kube-controller-manager's `node-monitor-grace-period`, default 40 s.
-const NODE_GRACE: Duration = Duration::from_secs(40);
+pub(super) const NODE_GRACE: Duration = Duration::from_secs(40);
 
 /// Its instances are given up this long after that: the default `tolerationSeconds` of unreachable nodes, 300 s.
 const EVICTION: Duration = Duration::from_secs(300);
@@ -49,6 +53,7 @@ impl World<'_> {
                     pool: pool as u32,
                     zone,
                     alive: true,
+                    faults: 0,
                     cores_free: spec.cores,
                     memory_free: spec.memory,
                     images: BTreeSet::new(),
@@ -91,12 +96,23 @@ impl World<'_> {
         Ok(())
     }
 
+    /// Since when the control plane takes an instance for ready; it is late to notice that a machine is gone.
+    pub(super) fn ready_since(&self, now: Time, index: u32) -> Option<Time> {
+        let instance = &self.instances[index as usize];
+        let seen = match instance.state {
+            State::Ready => true,
+            State::Dead => !instance.more.leaving && now < instance.more.dead_at + NODE_GRACE,
+            State::Pending | State::Starting | State::Draining => false,
+        };
+        (seen && instance.more.ready_at < Time::MAX).then_some(instance.more.ready_at)
+    }
+
     /// Instances of one version that are not on their way out.
     pub(super) fn members(&self, service: u32, version: u8) -> Vec<u32> {
         let living = self.services[service as usize].living.iter().copied();
         let wanted = |index: &u32| {
             let instance = &self.instances[*index as usize];
-            instance.version == version && instance.state != State::Draining
+            instance.version == version && !instance.more.leaving
         };
         living.filter(wanted).collect()
     }
@@ -120,6 +136,7 @@ impl World<'_> {
         state.living.push(index);
         let outbounds = self.outbounds.len() as u32;
         let mut instance = Instance::new(service, ordinal, version, outbounds, now);
+        instance.dedicated = spec.cpu == CpuMode::Dedicated;
         instance.more.limiter = spec.limiter.as_ref().map(|settings| settings.build(now));
         instance.more.shared = (spec.cpu == CpuMode::Shared).then(|| Shared::new(spec.cores, now));
         instance.more.lanes = vec![Lane::EMPTY; self.spec.priorities.len().saturating_sub(1)];
@@ -149,7 +166,7 @@ impl World<'_> {
         instance.state = State::Starting;
         let spec = &self.spec.services[instance.service as usize];
         let mut rng =
-            Key::new(self.seed).named("start").named(&spec.name).with(u64::from(instance.ordinal)).rng();
+            Key::new(self.seed).named("start").named(&spec.name).with(u64::from(instance.ordinal)).draws();
         let pull = spec.pull.sample_duration(&mut rng);
         let start = spec.start.sample_duration(&mut rng);
         let ready_at = now + if pulled { start } else { pull + start };
@@ -170,7 +187,7 @@ impl World<'_> {
         for &other in &self.services[service as usize].living {
             let other = &self.instances[other as usize];
             if other.more.node != NIL {
-                per_zone[other.zone as usize] += 1;
+                per_zone[other.more.zone as usize] += 1;
             }
         }
         let fits = |node: &Node| {
@@ -195,7 +212,7 @@ impl World<'_> {
 
     fn bind_to(&mut self, index: u32, node: u32, zone: u32, now: Time) {
         let instance = &mut self.instances[index as usize];
-        instance.zone = zone;
+        instance.more.zone = zone;
         instance.more.node = node;
         instance.more.launched = now;
         let (first, edges) =
@@ -213,9 +230,8 @@ impl World<'_> {
                 if self.bind(Time::ZERO, index).is_some() {
                     let instance = &mut self.instances[index as usize];
                     instance.state = State::Ready;
-                    // They have been running for long: neither warming up nor new to the autoscaler.
+                    // They have been running for long and do not warm up.
                     instance.more.ready_at = Time::ZERO;
-                    instance.more.launched = Time::ZERO;
                     let state = &mut self.services[service as usize];
                     state.ready.add(Time::ZERO, 1);
                 }
@@ -240,6 +256,9 @@ impl World<'_> {
         }
         instance.state = State::Ready;
         instance.more.ready_at = now;
+        if let Some((lasts, _)) = self.spec.services[instance.service as usize].warm_up {
+            instance.more.warm_at = now + lasts;
+        }
         instance.more.ready_changed = Some(now);
         let (service, ordinal) = (instance.service, instance.ordinal);
         self.services[service as usize].ready.add(now, 1);
@@ -281,7 +300,7 @@ impl World<'_> {
             if instant {
                 if came { outbound.learn(now, slot) } else { outbound.forget(now, slot) }
             } else {
-                let delay = law.sample_duration(&mut key.with(index as u64).rng()) + after;
+                let delay = law.sample_duration(&mut key.with(index as u64).draws()) + after;
                 let control = if came {
                     Control::Learn(index as u32, slot)
                 } else {
@@ -301,6 +320,7 @@ impl World<'_> {
             State::Ready => {}
         }
         instance.state = State::Draining;
+        instance.more.leaving = true;
         instance.more.ready_changed = Some(now);
         let (service, ordinal) = (instance.service, instance.ordinal);
         let idle = instance.inside == 0 && instance.queued == 0;
@@ -345,6 +365,9 @@ impl World<'_> {
         if silent {
             // The control plane notices late, and waits before it gives the instance up.
             self.schedule(queue, now + NODE_GRACE + EVICTION, Control::Evict(index));
+            if let Some(rollout) = self.rollout_of(service) {
+                self.schedule(queue, now + NODE_GRACE, Control::Sync(rollout));
+            }
             return Ok(());
         }
         if node != NIL {
@@ -384,46 +407,68 @@ impl World<'_> {
 
     /// Everything inside an instance is lost.
     fn lose_work(&mut self, now: Time, queue: &mut Queue, index: u32, silent: bool) -> Flow {
-        let victims: Vec<u32> = (0..self.frames.slots())
-            .filter(|&slot| self.frames[slot].instance == index && self.frames[slot].has(INSIDE))
+        // Besides what is inside, what left early and still stands in some list there.
+        let here: Vec<u32> = (0..self.frames.slots())
+            .filter(|&slot| {
+                let frame = &self.frames[slot];
+                frame.instance == index && (frame.has(INSIDE) || frame.has(LINKED))
+            })
             .collect();
+        let orphans = self.lose_fetches(&here);
         let instance = &mut self.instances[index as usize];
         instance.inside = 0;
         instance.queued = 0;
         instance.lane = Lane::EMPTY;
         instance.more.lanes.fill(Lane::EMPTY);
         instance.more.cpu_lane = Lane::EMPTY;
-        instance.more.held.clear();
-        instance.more.owed.clear();
+        let late = instance.more.hang.lose();
+        instance.hung = false;
         instance.more.shared = None;
         instance.more.pools.clear();
         instance.more.caches.clear();
         let service = instance.service as usize;
-        for slot in victims {
+        // All of it ends before anybody hears of it: callers may sit in the same instance.
+        let mut victims = Vec::new();
+        for slot in here {
+            let frame = &mut self.frames[slot];
+            if frame.has(INSIDE) {
+                let arrived = frame.arrived;
+                self.services[service].leave(now, arrived);
+                victims.push(slot);
+            }
             let frame = &mut self.frames[slot];
             frame.flags = frame.flags & !(INSIDE | STARTED | QUEUED | ON_CPU | LINKED | OWED) | ENDED;
-            let (arrived, awaited) = (frame.arrived, frame.has(AWAITED));
-            self.services[service].leave(now, arrived);
-            if !awaited {
-                self.release_if_loose(slot);
-            } else if !silent {
+            if frame.has(EVENT) {
+                frame.flags ^= EVENT | LEFTOVER;
+            }
+            self.release_if_loose(slot);
+        }
+        for slot in victims {
+            let frame = &mut self.frames[slot];
+            if !frame.has(AWAITED | ENDED) {
+                continue;
+            }
+            if !silent {
                 self.reply(now, queue, slot, Class::Failure)?;
-            } else {
-                let frame = &mut self.frames[slot];
-                // With a timeout the caller helps itself; a pending step event tells it otherwise.
-                if frame.ring == NO_RING && !frame.has(EVENT) {
-                    frame.flags |= EVENT | (Class::Failure as u16) << super::frame::CLASS_SHIFT;
-                    frame.slack = 0;
-                    queue.push(now + TRANSPORT_GIVES_UP, Payload::new(REPLY, slot));
-                }
+            } else if frame.ring == NO_RING {
+                // With a timeout the caller helps itself; otherwise its transport does.
+                frame.flags =
+                    frame.flags & !(7 << CLASS_SHIFT) | EVENT | (Class::Failure as u16) << CLASS_SHIFT;
+                frame.slack = 0;
+                queue.push(now + TRANSPORT_GIVES_UP, Payload::new(REPLY, slot));
             }
         }
-        Ok(())
+        for late in late {
+            self.catch_up_late(now, queue, late)?;
+        }
+        self.wake(now, queue, orphans)
     }
 
     /// A node goes down with all its instances.
     pub(super) fn lose_node(&mut self, now: Time, queue: &mut Queue, node: u32) -> Flow {
-        if !std::mem::replace(&mut self.nodes[node as usize].alive, false) {
+        let state = &mut self.nodes[node as usize];
+        state.faults += 1;
+        if !std::mem::replace(&mut state.alive, false) {
             return Ok(());
         }
         let name = self.node_name(node);
@@ -441,11 +486,14 @@ impl World<'_> {
         Ok(())
     }
 
-    /// A node is back, empty, with no images.
+    /// A fault of a node ends. After the last one it is back, empty, with no images.
     pub(super) fn restore_node(&mut self, now: Time, queue: &mut Queue, node: u32) -> Flow {
-        if std::mem::replace(&mut self.nodes[node as usize].alive, true) {
+        let state = &mut self.nodes[node as usize];
+        state.faults -= 1;
+        if state.faults > 0 {
             return Ok(());
         }
+        state.alive = true;
         let name = self.node_name(node);
         self.telemetry.log(now, "node", name, "back".to_owned());
         self.note_nodes(now, node);

@@ -18,7 +18,7 @@ pub(super) struct Frame {
     pub(super) arrived: Time,
     /// Key of all draws of this call: request number and call path, without attempts.
     pub(super) key: u64,
-    /// Link in the queue, for a core, or for a connection.
+    /// Link in the queue, for a core, or for a connection. For a request at its client: its source.
     pub(super) next: u32,
     /// Frame that made the call; `NIL` if it came straight from a source.
     pub(super) parent: u32,
@@ -42,7 +42,11 @@ pub(super) struct Frame {
     pub(super) ring: u8,
     /// Position in `Spec::priorities`.
     pub(super) priority: u8,
+    /// Where the caller sits.
+    pub(super) zone: u16,
 }
+
+const _: () = assert!(size_of::<Frame>() == 56);
 
 /// What only some attempts need; kept beside the frames when the scenario has retries, breakers, limiters, rollouts,
 /// closed loops or cancellation.
@@ -99,6 +103,8 @@ pub(super) const LINKED: u16 = 1 << 8;
 pub(super) const PERMIT: u16 = 1 << 9;
 /// Its step has to go on for longer, because its instance hung meanwhile.
 pub(super) const OWED: u16 = 1 << 10;
+/// The event of a step that it did not live to see still stands in the queue, beside the one that [`EVENT`] tells of.
+pub(super) const LEFTOVER: u16 = 1 << 11;
 /// Where the class of its answer is kept while the answer travels (3 bits).
 pub(super) const CLASS_SHIFT: u16 = 12;
 
@@ -112,7 +118,7 @@ impl Frame {
     /// Whether nothing refers to the frame any more.
     #[inline]
     pub(super) const fn is_loose(&self) -> bool {
-        self.flags & (AWAITED | EVENT | INSIDE | PATIENCE | LINKED) == 0
+        self.flags & (AWAITED | EVENT | INSIDE | PATIENCE | LINKED | LEFTOVER) == 0
             && self.pending == 0
             && self.flags & ENDED != 0
     }

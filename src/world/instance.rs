@@ -10,9 +10,11 @@ use super::cpu::Shared;
 use super::frame::{
     AWAITED, CLASS_SHIFT, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, PATIENCE, PERMIT, QUEUED, STARTED,
 };
+use super::hang::{Hang, Late};
+use super::network::MAX_TRIES;
 use super::program::PoolState;
-use super::spec::Order;
-use super::{Flow, PATIENCE as PATIENCE_EVENT, TRANSMIT, World};
+use super::spec::{Op, Order};
+use super::{Flow, PATIENCE as PATIENCE_EVENT, STEP, TRANSMIT, World};
 
 /// Where an instance is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,6 @@ pub(super) struct Instance {
     pub(super) service: u32,
     /// Position in `Service::slots`.
     pub(super) ordinal: u32,
-    pub(super) zone: u32,
     /// First outbound; there is one for each edge of the service.
     pub(super) outbounds: u32,
     pub(super) state: State,
@@ -56,6 +57,8 @@ pub(super) struct Instance {
     pub(super) silent: bool,
     /// Demand is not multiplied by anything at present.
     pub(super) plain: bool,
+    /// There are never more runnable steps than cores.
+    pub(super) dedicated: bool,
     /// The queue is being worked on; nested departures leave it alone.
     dispatching: bool,
     pub(super) more: Box<More>,
@@ -64,16 +67,19 @@ pub(super) struct Instance {
 /// What is rarely looked at.
 pub(super) struct More {
     pub(super) node: u32,
+    pub(super) zone: u32,
     pub(super) launched: Time,
+    /// Since when it is (or was) ready.
     pub(super) ready_at: Time,
+    /// When it has warmed up.
+    pub(super) warm_at: Time,
+    /// It was asked to stop.
+    pub(super) leaving: bool,
     pub(super) dead_at: Time,
     /// Whether the Ready condition was ever true, and when it last changed.
     pub(super) ready_changed: Option<Time>,
-    pub(super) hung_since: Time,
-    /// Steps that ran when it hung: frame and what was left.
-    pub(super) held: Vec<(u32, Duration)>,
-    /// Steps that have to go on for longer than their event says, because the instance hung meanwhile.
-    pub(super) owed: Vec<(u32, Duration)>,
+    /// What waits for the end of a hang.
+    pub(super) hang: Hang,
     /// Factors of the slow faults in force.
     pub(super) slow: Vec<f64>,
     /// Probabilities of the error faults in force.
@@ -113,23 +119,24 @@ impl Instance {
             cpu_ns: 0,
             service,
             ordinal,
-            zone: 0,
             outbounds,
             state: State::Pending,
             version,
             hung: false,
             silent: false,
             plain: false,
+            dedicated: false,
             dispatching: false,
             more: Box::new(More {
                 node: NIL,
+                zone: 0,
                 launched: now,
                 ready_at: Time::MAX,
+                warm_at: Time::ZERO,
+                leaving: false,
                 dead_at: Time::MAX,
                 ready_changed: None,
-                hung_since: Time::ZERO,
-                held: Vec::new(),
-                owed: Vec::new(),
+                hang: Hang::default(),
                 slow: Vec::new(),
                 errors: Vec::new(),
                 limiter: None,
@@ -146,7 +153,7 @@ impl Instance {
     /// Changes the number of cores in use.
     #[inline]
     pub(super) fn set_running(&mut self, now: Time, running: u32) {
-        self.cpu_ns += u64::from(self.running) * (now - self.cpu_since).0;
+        self.cpu_ns += u64::from(self.running) * (now.0 - self.cpu_since.0);
         self.cpu_since = now;
         self.running = running;
     }
@@ -154,6 +161,12 @@ impl Instance {
     /// Core time used so far.
     pub(super) fn cpu_used(&self, now: Time) -> u64 {
         self.cpu_ns + u64::from(self.running) * (now - self.cpu_since).0
+    }
+
+    /// Whether work runs here at once, undisturbed, on a core of its own.
+    #[inline]
+    pub(super) const fn is_quick(&self) -> bool {
+        self.plain && self.dedicated && !self.hung && matches!(self.state, State::Ready)
     }
 
     /// Whether an attempt that arrives now is taken at all.
@@ -173,39 +186,84 @@ enum Refusal {
     Answer(Class),
 }
 
+// One cache line, found with a shift.
+const _: () = assert!(size_of::<Instance>() == 64);
+
 const PATIENCE_SALT: u64 = 0x7061_7469_656e_6365;
 
 impl World<'_> {
     /// The request of `slot` reaches its instance.
-    #[inline]
+    #[inline(always)]
     pub(super) fn arrive(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let frame = &mut self.frames[slot];
         frame.arrived = now;
-        let index = frame.instance;
-        let entry = frame.pc;
-        let instance = &mut self.instances[index as usize];
+        let instance = &mut self.instances[frame.instance as usize];
         let service = &mut self.services[instance.service as usize];
         if !instance.accepts() || service.guarded {
-            match self.refusal(now, slot, entry) {
-                Refusal::None => {}
-                Refusal::Silent => return self.drop_silently(now, queue, slot),
-                Refusal::Answer(class) => return self.refuse(now, queue, slot, class),
-            }
+            return self.arrive_guarded(now, queue, slot);
         }
-        let instance = &mut self.instances[index as usize];
-        let service = &mut self.services[instance.service as usize];
         if instance.inside < service.workers && instance.queued == 0 {
             service.enter(now);
-            self.frames[slot].flags |= INSIDE;
+            frame.flags |= INSIDE;
+            if instance.is_quick()
+                && !self.tracks_requests
+                && let Op::Cpu(request, None) = &self.spec.ops[frame.pc as usize]
+            {
+                // The common case in one piece: work begins at once on a core of its own.
+                let salt = self.op_salts[frame.pc as usize];
+                let demand = request.sample_duration(&mut Key(frame.key ^ salt).draws());
+                if demand > Duration::ZERO {
+                    frame.flags |= STARTED | ON_CPU | EVENT;
+                    service.started(now, now);
+                    instance.inside += 1;
+                    instance.set_running(now, instance.running + 1);
+                    if self.has_sides {
+                        self.sides[slot as usize].cpu += demand.0;
+                    }
+                    queue.push(now + demand, Payload::new(STEP, slot));
+                    return Ok(());
+                }
+            }
             return self.start(now, queue, slot);
         }
         if instance.queued < service.queue {
             service.enter(now);
-            self.frames[slot].flags |= INSIDE;
+            frame.flags |= INSIDE;
             self.enqueue(now, queue, slot);
             return Ok(());
         }
-        if service.drop_when_full {
+        self.arrive_full(now, queue, slot)
+    }
+
+    /// The same where somebody may turn the attempt away.
+    #[inline(never)]
+    fn arrive_guarded(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        match self.refusal(now, slot, self.frames[slot].pc) {
+            Refusal::None => {}
+            Refusal::Silent => return self.drop_silently(now, queue, slot),
+            Refusal::Answer(class) => return self.refuse(now, queue, slot, class),
+        }
+        let frame = &mut self.frames[slot];
+        let instance = &mut self.instances[frame.instance as usize];
+        let service = &mut self.services[instance.service as usize];
+        let free = instance.inside < service.workers && instance.queued == 0;
+        if !free && instance.queued >= service.queue {
+            return self.arrive_full(now, queue, slot);
+        }
+        service.enter(now);
+        frame.flags |= INSIDE;
+        if free {
+            return self.start(now, queue, slot);
+        }
+        self.enqueue(now, queue, slot);
+        Ok(())
+    }
+
+    /// No worker is free and no place to wait.
+    #[inline(never)]
+    fn arrive_full(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        let service = self.instances[self.frames[slot].instance as usize].service;
+        if self.services[service as usize].drop_when_full {
             self.drop_silently(now, queue, slot)
         } else {
             self.refuse(now, queue, slot, Class::Rejected)
@@ -243,7 +301,8 @@ impl World<'_> {
         self.give_permit_back(now, slot, class);
         let frame = &mut self.frames[slot];
         let service = self.instances[frame.instance as usize].service;
-        self.services[service as usize].refused += 1;
+        // What a full queue dropped before has been counted then.
+        self.services[service as usize].refused += u64::from(frame.flags >> CLASS_SHIFT == 0);
         frame.flags |= ENDED;
         if frame.has(AWAITED) {
             return self.reply(now, queue, slot, class);
@@ -257,31 +316,53 @@ impl World<'_> {
         self.give_permit_back(now, slot, Class::Rejected);
         let frame = &mut self.frames[slot];
         let service = self.instances[frame.instance as usize].service;
-        self.services[service as usize].dropped += 1;
+        let tries = frame.flags >> CLASS_SHIFT;
+        // Counted once, however often the transport knocks.
+        self.services[service as usize].dropped += u64::from(tries == 0);
         if !frame.has(AWAITED) {
             frame.flags |= ENDED;
             self.release_if_loose(slot);
             return Ok(());
         }
-        // Counted where the class of the answer will stand later.
-        let tries = frame.flags >> CLASS_SHIFT;
-        if tries >= SYN_RETRIES {
-            return self.broken(now, queue, slot);
+        // Tries are counted where the class of the answer will stand later. After the last one the transport waits once
+        // more and gives up.
+        if tries < SYN_RETRIES {
+            frame.flags += 1 << CLASS_SHIFT;
+            frame.slack = 0;
+        } else {
+            frame.slack = 1;
+            frame.need = MAX_TRIES + 1;
         }
-        frame.flags += 1 << CLASS_SHIFT;
-        frame.slack = 0;
         frame.flags |= EVENT;
         queue.push(now + Duration::from_secs(1 << tries), Payload::new(TRANSMIT, slot));
         Ok(())
     }
 
+    /// `slot` waits for a worker.
+    #[inline(always)]
     fn enqueue(&mut self, now: Time, queue: &mut Queue, slot: u32) {
         let frame = &mut self.frames[slot];
         frame.flags |= QUEUED;
         frame.next = NIL;
+        let instance = &mut self.instances[frame.instance as usize];
+        instance.queued += 1;
+        if !self.services[instance.service as usize].simple_queue {
+            return self.enqueue_specially(now, queue, slot);
+        }
+        let tail = std::mem::replace(&mut instance.lane.tail, slot);
+        if tail == NIL {
+            instance.lane.head = slot;
+        } else {
+            self.frames[tail].next = slot;
+        }
+    }
+
+    /// The same where the order is not first come, first served, or patience is limited.
+    #[inline(never)]
+    fn enqueue_specially(&mut self, now: Time, queue: &mut Queue, slot: u32) {
+        let frame = &self.frames[slot];
         let (index, priority, key) = (frame.instance as usize, frame.priority, frame.key);
         let instance = &mut self.instances[index];
-        instance.queued += 1;
         let service = &self.spec.services[instance.service as usize];
         let lane = match service.order {
             Order::Priority if priority > 0 => &mut instance.more.lanes[priority as usize - 1],
@@ -298,13 +379,14 @@ impl World<'_> {
         }
         if let Some(law) = &service.queue_timeout {
             let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
-            let patience = law.sample_duration(&mut Key(key ^ PATIENCE_SALT).with(u64::from(tag)).rng());
+            let patience = law.sample_duration(&mut Key(key ^ PATIENCE_SALT).with(u64::from(tag)).draws());
             self.frames[slot].flags |= PATIENCE;
             queue.push(now + patience, Payload::new(PATIENCE_EVENT, slot));
         }
     }
 
     /// The next waiting attempt that still wants to be served.
+    #[inline(always)]
     fn dequeue(&mut self, index: u32) -> Option<u32> {
         loop {
             let instance = &mut self.instances[index as usize];
@@ -312,9 +394,13 @@ impl World<'_> {
                 return None;
             }
             // More important priorities sit in `lanes`, the last one being the most important.
-            let lane = match instance.more.lanes.iter_mut().rev().find(|lane| lane.head != NIL) {
-                Some(lane) => lane,
-                None => &mut instance.lane,
+            let lane = if self.services[instance.service as usize].simple_queue {
+                &mut instance.lane
+            } else {
+                match instance.more.lanes.iter_mut().rev().find(|lane| lane.head != NIL) {
+                    Some(lane) => lane,
+                    None => &mut instance.lane,
+                }
             };
             let slot = lane.head;
             let frame = &mut self.frames[slot];
@@ -335,6 +421,7 @@ impl World<'_> {
     }
 
     /// Starts waiting attempts while there are free workers.
+    #[inline(always)]
     pub(super) fn dispatch(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
         let instance = &mut self.instances[index as usize];
         if instance.dispatching {
@@ -354,7 +441,7 @@ impl World<'_> {
     }
 
     /// A worker takes `slot`.
-    #[inline]
+    #[inline(always)]
     fn start(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let frame = &mut self.frames[slot];
         frame.flags |= STARTED;
@@ -362,13 +449,19 @@ impl World<'_> {
         instance.inside += 1;
         let service = &mut self.services[instance.service as usize];
         service.started(now, frame.arrived);
+        let hung = instance.hung;
         if self.tracks_requests {
             self.note_version(slot);
+        }
+        if hung {
+            self.stall(slot, true);
+            return Ok(());
         }
         self.advance(now, queue, slot)
     }
 
     /// The request of `slot` meets the version of its instance.
+    #[inline(never)]
     fn note_version(&mut self, slot: u32) {
         let instance = &self.instances[self.frames[slot].instance as usize];
         let Some(at) = self.spec.services[instance.service as usize].version_slot else { return };
@@ -387,7 +480,7 @@ impl World<'_> {
 
     /// `slot` leaves its instance, whatever it was doing there: its worker, core, connections and place in the queue are
     /// free again.
-    #[inline]
+    #[inline(always)]
     pub(super) fn leave(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let frame = &mut self.frames[slot];
         let (index, flags) = (frame.instance, frame.flags);
@@ -401,10 +494,8 @@ impl World<'_> {
             if flags & ON_CPU != 0 {
                 self.give_core_back(now, queue, slot);
             }
-            if self.services[service as usize].single_flight {
+            if self.services[service as usize].lends {
                 self.abandon_fetches(now, queue, slot)?;
-            }
-            if self.services[service as usize].has_pools {
                 self.give_connection_back(now, queue, slot)?;
             }
         } else if flags & QUEUED != 0 {
@@ -436,6 +527,11 @@ impl World<'_> {
     /// A queued attempt's patience ends.
     pub(super) fn on_patience(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let frame = &mut self.frames[slot];
+        if frame.has(QUEUED) && self.is_hung(slot) {
+            self.postpone(slot, Late::Patience(slot));
+            return Ok(());
+        }
+        let frame = &mut self.frames[slot];
         frame.flags &= !PATIENCE;
         if !frame.has(QUEUED) {
             self.release_if_loose(slot);
@@ -448,5 +544,5 @@ impl World<'_> {
     }
 }
 
-/// 1 + 2 + 4 + ... + 32 s, then the connection attempt fails.
+/// After 1, 3, 7, 15, 31 and 63 s; 64 s later the connection attempt fails (Linux, `tcp_syn_retries` = 6).
 const SYN_RETRIES: u16 = 6;

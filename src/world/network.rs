@@ -55,7 +55,7 @@ impl Network {
         if self.partitions.iter().any(|&pair| touches(pair)) {
             return None;
         }
-        let mut rng = Key(key).rng();
+        let mut rng = Key(key).draws();
         let mut delay = spec.latency[from as usize * self.zones + to as usize].sample_duration(&mut rng);
         for (between, law) in &self.added {
             if between.is_none_or(touches) {
@@ -92,17 +92,22 @@ const fn retransmission(tries: u16) -> Duration {
     Duration::from_millis(200 << if tries < MAX_TRIES { tries } else { MAX_TRIES })
 }
 
-const MAX_TRIES: u16 = 10;
+pub(super) const MAX_TRIES: u16 = 10;
 const REQUEST_SALT: u64 = 0x6e65_742d_7265_7173;
 const REPLY_SALT: u64 = 0x6e65_742d_7265_706c;
 
 impl World<'_> {
     /// Sends the request of `slot` to its instance.
-    #[inline]
+    #[inline(always)]
     pub(super) fn transmit(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         if self.network.quiet {
             return self.arrive(now, queue, slot);
         }
+        self.transmit_far(now, queue, slot)
+    }
+
+    #[inline(never)]
+    fn transmit_far(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         match self.message_delay(slot, REQUEST_SALT) {
             Some(Duration::ZERO) => self.arrive(now, queue, slot),
             delay => self.travel(now, queue, slot, TRANSMIT, delay),
@@ -110,11 +115,16 @@ impl World<'_> {
     }
 
     /// Sends the answer of `slot` to its caller.
-    #[inline]
+    #[inline(always)]
     pub(super) fn reply(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
         if self.network.quiet {
             return self.hear(now, queue, slot, class);
         }
+        self.reply_far(now, queue, slot, class)
+    }
+
+    #[inline(never)]
+    fn reply_far(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
         match self.message_delay(slot, REPLY_SALT) {
             Some(Duration::ZERO) => self.hear(now, queue, slot, class),
             delay => {
@@ -129,8 +139,8 @@ impl World<'_> {
     /// One-way delay for the next message of `slot`, `None` while none gets through.
     fn message_delay(&self, slot: u32, salt: u64) -> Option<Duration> {
         let frame = &self.frames[slot];
-        let from = self.outbounds[frame.outbound as usize].zone;
-        let to = self.instances[frame.instance as usize].zone;
+        let from = u32::from(frame.zone);
+        let to = self.instances[frame.instance as usize].more.zone;
         let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
         let key = Key(frame.key ^ salt).with(u64::from(tag) << 16 | u64::from(frame.need)).0;
         if salt == REQUEST_SALT {
@@ -179,7 +189,9 @@ impl World<'_> {
     pub(super) fn on_transmit(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         self.event_over(slot);
         let frame = &self.frames[slot];
-        if frame.has(ENDED) {
+        // A caller that has given up does not go on knocking (its connection was never accepted).
+        if frame.has(ENDED) || !frame.has(AWAITED) && frame.flags >> CLASS_SHIFT > 0 {
+            self.frames[slot].flags |= ENDED;
             self.release_if_loose(slot);
             return Ok(());
         }

@@ -8,7 +8,8 @@ use crate::time::{Duration, Time};
 
 use super::call::Origin;
 use super::control::Control;
-use super::frame::{AWAITED, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, OWED};
+use super::frame::{AWAITED, ENDED, EVENT, INSIDE, LEFTOVER, LINKED, NIL, ON_CPU, OWED, QUEUED, STARTED};
+use super::hang::Late;
 use super::instance::Lane;
 use super::spec::{CpuMode, NO_RING, Op};
 use super::{Flow, STEP, World};
@@ -67,7 +68,7 @@ impl World<'_> {
                 Op::Call(call) => {
                     let probability = spec.calls[*call as usize].probability;
                     if probability < 1.0
-                        && Key(key ^ CHOICE_SALT ^ self.op_salts[pc as usize]).rng().unit() >= probability
+                        && Key(key ^ CHOICE_SALT ^ self.op_salts[pc as usize]).draws().unit() >= probability
                     {
                         self.frames[slot].pc += 1;
                         continue;
@@ -75,7 +76,7 @@ impl World<'_> {
                     return self.call_one(now, queue, slot, *call, 0);
                 }
                 Op::Choose(shares) => {
-                    let draw = Key(key ^ CHOICE_SALT ^ self.op_salts[pc as usize]).rng().unit();
+                    let draw = Key(key ^ CHOICE_SALT ^ self.op_salts[pc as usize]).draws().unit();
                     let Some(&(_, call)) = shares.iter().find(|(upto, _)| draw < *upto) else {
                         self.frames[slot].pc += 1;
                         continue;
@@ -133,17 +134,17 @@ impl World<'_> {
     }
 
     /// Length of the present step: the request's part, the same for every attempt, times the attempt's own factor.
-    #[inline]
     fn draw(&self, slot: u32, key: u64, pc: u16, request: &Law, attempt: Option<&Law>) -> Duration {
         let key = Key(key ^ self.op_salts[pc as usize]);
         let Some(attempt) = attempt else {
-            return request.sample_duration(&mut key.rng());
+            return request.sample_duration(&mut key.draws());
         };
         let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
-        let factor = attempt.sample(&mut Key(key.0 ^ ATTEMPT_SALT).with(u64::from(tag)).rng());
-        Duration::from_ns_f64(request.sample(&mut key.rng()) * factor)
+        let factor = attempt.sample(&mut Key(key.0 ^ ATTEMPT_SALT).with(u64::from(tag)).draws());
+        Duration::from_ns_f64(request.sample(&mut key.draws()) * factor)
     }
 
+    #[inline(always)]
     fn call_one(&mut self, now: Time, queue: &mut Queue, slot: u32, call: u32, position: u64) -> Flow {
         let frame = &mut self.frames[slot];
         frame.need = 1;
@@ -151,6 +152,7 @@ impl World<'_> {
         self.make_call(now, queue, slot, call, position)
     }
 
+    #[inline(always)]
     fn make_call(&mut self, now: Time, queue: &mut Queue, slot: u32, call: u32, position: u64) -> Flow {
         let frame = &mut self.frames[slot];
         frame.pending += 1;
@@ -159,30 +161,51 @@ impl World<'_> {
         let edge = u32::from(self.spec.calls[call as usize].edge);
         let first = if instance == NIL { outbound } else { self.instances[instance as usize].outbounds };
         let mut outbound = first + edge;
-        if instance != NIL {
+        if self.shares_outbounds && instance != NIL {
             let service = self.instances[instance as usize].service;
             outbound = self.services[service as usize].shared_outbound(edge).unwrap_or(outbound);
         }
-        let side = if self.has_sides { self.sides[slot as usize] } else { super::frame::Side::EMPTY };
-        let origin =
-            Origin { parent: slot, parent_pc: pc, outbound, request: side.request, tag: side.tag, priority };
+        let (request, tag) = if self.has_sides {
+            let side = &self.sides[slot as usize];
+            (side.request, side.tag)
+        } else {
+            (NIL, 0)
+        };
+        let origin = Origin { parent: slot, parent_pc: pc, outbound, request, tag, priority };
         let key = Key(key ^ self.op_salts[pc as usize]).with(position).0;
         self.place(now, queue, call, key, origin)
     }
 
     /// Work or waiting of `slot` ends.
-    #[inline]
+    #[inline(always)]
     pub(super) fn on_step(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let frame = &mut self.frames[slot];
-        frame.flags &= !EVENT;
-        if frame.has(ENDED) {
-            if frame.has(AWAITED) {
-                // Its machine went away without a word, and the caller has no timeout.
-                return self.broken(now, queue, slot);
+        if frame.flags == AWAITED | INSIDE | STARTED | ON_CPU | EVENT
+            && matches!(self.spec.ops[frame.pc as usize + 1], Op::End)
+            && let instance = &mut self.instances[frame.instance as usize]
+            && instance.is_quick()
+            && let service = &mut self.services[instance.service as usize]
+            && service.ordinary
+        {
+            // The common case in one piece: the last step of an answer that is awaited ends on a core of its own. What
+            // follows below does the same with everything that can be otherwise.
+            frame.pc += 1;
+            frame.flags = AWAITED | ENDED;
+            service.leave(now, frame.arrived);
+            let index = frame.instance;
+            if instance.queued == 0 {
+                instance.set_running(now, instance.running - 1);
+                instance.inside -= 1;
+            } else {
+                self.hand_over(now, queue, index)?;
             }
-            self.release_if_loose(slot);
+            return self.reply(now, queue, slot, Class::Success);
+        }
+        if frame.has(ENDED) {
+            self.step_of_the_dead(slot);
             return Ok(());
         }
+        frame.flags &= !EVENT;
         if frame.has(ON_CPU) {
             if frame.has(OWED) {
                 self.pay_owed(now, queue, slot);
@@ -192,19 +215,82 @@ impl World<'_> {
             let instance = &mut self.instances[index];
             if instance.hung {
                 // What ran when the instance hung still has to run that long when it goes on.
-                let left = now - instance.more.hung_since;
-                instance.more.held.push((slot, left));
+                let left = now - instance.more.hang.since;
+                instance.more.hang.held.push((slot, left));
                 return Ok(());
             }
             frame.flags &= !ON_CPU;
             self.core_free(now, queue, index as u32);
+        } else if self.is_hung(slot) {
+            self.frames[slot].pc += 1;
+            self.stall(slot, true);
+            return Ok(());
         }
-        self.frames[slot].pc += 1;
+        let frame = &mut self.frames[slot];
+        frame.pc += 1;
+        if matches!(self.spec.ops[frame.pc as usize], Op::End) {
+            return self.finish_here(now, queue, slot, Class::Success);
+        }
+        self.advance(now, queue, slot)
+    }
+
+    /// A worker and its core go from an attempt that has ended to the next one that waits.
+    #[inline(always)]
+    fn hand_over(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        let instance = &mut self.instances[index as usize];
+        let next = instance.lane.head;
+        let frame = &mut self.frames[next];
+        if frame.flags & !AWAITED == INSIDE | QUEUED
+            && !self.tracks_requests
+            && let Op::Cpu(request, None) = &self.spec.ops[frame.pc as usize]
+        {
+            let salt = self.op_salts[frame.pc as usize];
+            let demand = request.sample_duration(&mut Key(frame.key ^ salt).draws());
+            if demand > Duration::ZERO {
+                instance.lane.head = frame.next;
+                if frame.next == NIL {
+                    instance.lane.tail = NIL;
+                }
+                instance.queued -= 1;
+                frame.flags ^= QUEUED | STARTED | ON_CPU | EVENT;
+                self.services[instance.service as usize].started(now, frame.arrived);
+                if self.has_sides {
+                    self.sides[next as usize].cpu += demand.0;
+                }
+                queue.push(now + demand, Payload::new(STEP, next));
+                return Ok(());
+            }
+        }
+        instance.set_running(now, instance.running - 1);
+        instance.inside -= 1;
+        self.dispatch(now, queue, index)
+    }
+
+    /// The event of a step that nobody is interested in any more.
+    #[cold]
+    fn step_of_the_dead(&mut self, slot: u32) {
+        let frame = &mut self.frames[slot];
+        // A killed attempt may have an answer under way as well, which is what EVENT stands for then.
+        frame.flags &= if frame.has(LEFTOVER) { !LEFTOVER } else { !EVENT };
+        self.release_if_loose(slot);
+    }
+
+    /// `slot` goes on, unless its instance hangs.
+    pub(super) fn go_on(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        if self.is_hung(slot) {
+            self.stall(slot, true);
+            return Ok(());
+        }
         self.advance(now, queue, slot)
     }
 
     /// The program of `slot` is over (or cannot go on): leave, answer.
     pub(super) fn finish(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
+        self.finish_here(now, queue, slot, class)
+    }
+
+    #[inline(always)]
+    fn finish_here(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
         let frame = &mut self.frames[slot];
         if frame.instance == NIL {
             return self.finish_root(now, queue, slot, class);
@@ -227,11 +313,12 @@ impl World<'_> {
     }
 
     /// A request at its client is over.
+    #[inline(never)]
     fn finish_root(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
         let frame = &mut self.frames[slot];
         frame.flags |= ENDED;
         frame.flags &= !AWAITED;
-        let (started, source) = (frame.started, self.outbounds[frame.outbound as usize].source);
+        let (started, source) = (frame.started, frame.next);
         let request = if self.has_sides { self.sides[slot as usize].request } else { NIL };
         frame.pending += 1;
         if frame.ring != NO_RING
@@ -254,15 +341,21 @@ impl World<'_> {
     fn verdict(&self, slot: u32) -> Class {
         let frame = &self.frames[slot];
         let instance = &self.instances[frame.instance as usize];
-        let service = &self.services[instance.service as usize];
-        if !service.fallible {
+        if !self.services[instance.service as usize].fallible {
             return Class::Success;
         }
+        self.judged(slot)
+    }
+
+    #[cold]
+    fn judged(&self, slot: u32) -> Class {
+        let frame = &self.frames[slot];
+        let instance = &self.instances[frame.instance as usize];
         let version = &self.spec.services[instance.service as usize].versions[instance.version as usize];
         let good =
             instance.more.errors.iter().fold(1.0 - version.error_rate, |good, rate| good * (1.0 - rate));
         let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
-        if good < 1.0 && Key(frame.key ^ ERROR_SALT).with(u64::from(tag)).rng().unit() >= good {
+        if good < 1.0 && Key(frame.key ^ ERROR_SALT).with(u64::from(tag)).draws().unit() >= good {
             return Class::Failure;
         }
         Class::Success
@@ -284,10 +377,9 @@ impl World<'_> {
             constant = false;
         }
         if let Some((lasts, slowdown)) = spec.warm_up {
-            let age = now - instance.more.ready_at;
-            if age < lasts {
-                let left = 1.0 - age.0 as f64 / lasts.0 as f64;
-                factor *= 1.0 + (slowdown - 1.0) * left;
+            let left = instance.more.warm_at - now;
+            if left > Duration::ZERO {
+                factor *= 1.0 + (slowdown - 1.0) * (left.0 as f64 / lasts.0 as f64);
                 constant = false;
             }
         }
@@ -338,6 +430,10 @@ impl World<'_> {
         let frame = &self.frames[ticket.frame];
         let waits = frame.has(LINKED | INSIDE) && frame.pc == ticket.pc && frame.started == ticket.started;
         if waits && !frame.has(ENDED) {
+            if self.is_hung(ticket.frame) {
+                self.postpone(ticket.frame, Late::Pool(ticket));
+                return Ok(());
+            }
             self.finish(now, queue, ticket.frame, Class::Failure)
         } else {
             Ok(())
@@ -348,7 +444,8 @@ impl World<'_> {
     fn release(&mut self, now: Time, queue: &mut Queue, slot: u32, pool: u16) -> Flow {
         let index = self.frames[slot].instance as usize;
         loop {
-            let state = &mut self.instances[index].more.pools[pool as usize];
+            // Without pools the instance has died meanwhile.
+            let Some(state) = self.instances[index].more.pools.get_mut(pool as usize) else { return Ok(()) };
             let next = state.waiting.head;
             if next == NIL {
                 state.free += 1;
@@ -365,21 +462,32 @@ impl World<'_> {
                 continue;
             }
             frame.pc += 1;
-            return self.advance(now, queue, next);
+            return self.go_on(now, queue, next);
         }
     }
 
-    /// `slot` leaves in the middle of its program: a connection that it holds is free again.
-    pub(super) fn give_connection_back(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
-        let frame = &self.frames[slot];
-        if frame.has(LINKED) {
-            return Ok(());
+    /// Connections that `slot` holds: its program would give them back before it takes them again.
+    pub(super) fn connections_held(&self, slot: u32) -> Vec<u16> {
+        let rest = &self.spec.ops[self.frames[slot].pc as usize..];
+        let (mut held, mut taken) = (Vec::new(), Vec::new());
+        for op in rest {
+            match op {
+                Op::Acquire { pool } => taken.push(*pool),
+                Op::Release { pool } => match taken.iter().rposition(|other| other == pool) {
+                    Some(at) => drop(taken.remove(at)),
+                    None => held.push(*pool),
+                },
+                Op::End => break,
+                _ => {}
+            }
         }
-        // It holds one if its program would release one before it takes another.
-        let rest = &self.spec.ops[frame.pc as usize..];
-        let next = rest.iter().find(|op| matches!(op, Op::Acquire { .. } | Op::Release { .. } | Op::End));
-        if let Some(Op::Release { pool }) = next {
-            return self.release(now, queue, slot, *pool);
+        held
+    }
+
+    /// `slot` leaves in the middle of its program: connections that it holds are free again.
+    pub(super) fn give_connection_back(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        for pool in self.connections_held(slot) {
+            self.release(now, queue, slot, pool)?;
         }
         Ok(())
     }

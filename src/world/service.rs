@@ -7,7 +7,7 @@ use crate::time::Time;
 
 use super::cache::CacheState;
 use super::rollout::Set;
-use super::spec::{CpuMode, ServiceSpec};
+use super::spec::{CpuMode, Order, ServiceSpec};
 use super::telemetry::{Integral, Moments};
 
 /// A service while the world runs.
@@ -18,9 +18,16 @@ pub(super) struct Service {
     pub(super) cores: u32,
     pub(super) cpu: CpuMode,
     pub(super) drop_when_full: bool,
-    pub(super) has_pools: bool,
+    /// Attempts may hold a connection or fetch something that others wait for.
+    pub(super) lends: bool,
+    /// None of the above, and the queue is simple: an attempt ends without further questions.
+    pub(super) ordinary: bool,
+    /// First come, first served, with endless patience.
+    pub(super) simple_queue: bool,
     /// Arrivals have to ask a limiter, an outage or a kill switch.
     pub(super) guarded: bool,
+    /// Some caller has a breaker before it.
+    pub(super) broken_off: bool,
     /// Work can come out wrong.
     pub(super) fallible: bool,
     /// Instances by ordinal, dead ones included.
@@ -40,8 +47,8 @@ pub(super) struct Service {
     pub(super) popularity: Vec<Zipf>,
     /// Caches that all instances share.
     pub(super) caches: Vec<CacheState>,
-    /// Somebody may wait for what an attempt fetches.
-    pub(super) single_flight: bool,
+    pub(super) cache_hits: u64,
+    pub(super) cache_misses: u64,
     /// Dependency outages in force.
     pub(super) outages: u32,
 
@@ -56,7 +63,6 @@ pub(super) struct Service {
     pub(super) dropped: u64,
     /// Attempts that found no free worker.
     pub(super) waited: u64,
-    pub(super) starts: u64,
     pub(super) wait: Moments,
     pub(super) sojourn: Moments,
     pub(super) wait_histogram: Totals,
@@ -67,14 +73,19 @@ pub(super) struct Service {
 
 impl Service {
     pub(super) fn new(spec: &ServiceSpec, warm_up: Time, guarded: bool, fallible: bool) -> Self {
+        let lends = !spec.pools.is_empty() || spec.caches.iter().any(|cache| cache.single_flight);
+        let simple_queue = spec.order == Order::Fifo && spec.queue_timeout.is_none();
         Self {
             workers: spec.workers,
             queue: spec.queue,
             cores: spec.cores,
             cpu: spec.cpu,
             drop_when_full: spec.drop_when_full,
-            has_pools: !spec.pools.is_empty(),
+            lends,
+            ordinary: !lends && !fallible && simple_queue,
+            simple_queue,
             guarded,
+            broken_off: false,
             fallible,
             slots: Vec::new(),
             living: Vec::new(),
@@ -85,7 +96,8 @@ impl Service {
             autoscaler: None,
             popularity: spec.caches.iter().map(|cache| Zipf::new(cache.keys, cache.zipf)).collect(),
             caches: spec.caches.iter().map(|_| CacheState::default()).collect(),
-            single_flight: spec.caches.iter().any(|cache| cache.single_flight),
+            cache_hits: 0,
+            cache_misses: 0,
             outages: 0,
             counted_from: warm_up,
             load: Integral::default(),
@@ -95,7 +107,6 @@ impl Service {
             refused: 0,
             dropped: 0,
             waited: 0,
-            starts: 0,
             wait: Moments::default(),
             sojourn: Moments::default(),
             wait_histogram: Totals::new(),
@@ -128,7 +139,6 @@ impl Service {
     pub(super) fn started(&mut self, now: Time, arrived: Time) {
         if arrived >= self.counted_from {
             let wait = (now - arrived).0;
-            self.starts += 1;
             self.waited += u64::from(wait > 0);
             self.wait.add(wait);
             self.wait_histogram.record(wait);

@@ -139,7 +139,7 @@ impl World<'_> {
                 let source = &self.sources[index];
                 for user in 0..source.user_count() {
                     let key = Key(source.key.with(u64::from(user)).0 ^ THINK_SALT);
-                    let first = think.sample_duration(&mut key.with(0).rng());
+                    let first = think.sample_duration(&mut key.with(0).draws());
                     queue.push(Time::ZERO + first, Payload::new(USER, source.users + user));
                 }
             } else {
@@ -149,7 +149,7 @@ impl World<'_> {
     }
 
     /// Schedules the next arrival of a source, if there is one before the end.
-    #[inline]
+    #[inline(always)]
     fn schedule_arrival(&mut self, now: Time, queue: &mut Queue, index: usize) {
         let (spec, source) = (&self.spec.sources[index], &mut self.sources[index]);
         let next = if source.cursor.constant_gap > 0.0 && matches!(spec.arrivals, Arrivals::Poisson(_)) {
@@ -161,18 +161,34 @@ impl World<'_> {
             Some(at) if at < self.spec.end && source.arrivals < spec.requests => {
                 queue.push(at, Payload::new(ARRIVAL, index as u32));
             }
-            _ => self.retire(index),
+            _ => self.dry_up(index),
+        }
+    }
+
+    /// A source has nothing more to send. Unless its requests are used up, the run still goes on to its end.
+    #[cold]
+    fn dry_up(&mut self, index: usize) {
+        if self.sources[index].arrivals >= self.spec.sources[index].requests {
+            self.retire(index);
+        }
+    }
+
+    /// The counted part is over: no source sends anything from here on.
+    pub(super) fn retire_all(&mut self) {
+        for index in 0..self.sources.len() {
+            self.retire(index);
         }
     }
 
     fn retire(&mut self, index: usize) {
         if std::mem::replace(&mut self.sources[index].live, false) {
             self.live_sources -= 1;
+            self.over = self.live_sources == 0 && self.open_roots == 0;
         }
     }
 
     /// A request of an open loop begins.
-    #[inline]
+    #[inline(always)]
     pub(super) fn on_arrival(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
         let number = self.sources[index as usize].arrivals;
         let key = self.sources[index as usize].key.with(number);
@@ -183,13 +199,10 @@ impl World<'_> {
 
     /// A user of a closed loop makes the next request.
     pub(super) fn on_user(&mut self, now: Time, queue: &mut Queue, user: u32) -> Flow {
+        // The last one that starts at or before it; open loops have no users and start where the next one does.
+        let last = self.sources.partition_point(|source| source.users <= user);
         let index =
-            self.sources.partition_point(|source| source.users <= user || source.user_count() == 0).max(1)
-                - 1;
-        let index = (0..=index)
-            .rev()
-            .find(|&at| self.sources[at].user_count() > 0)
-            .expect("users belong to a source");
+            (0..last).rev().find(|&at| self.sources[at].user_count() > 0).expect("users belong to a source");
         if now >= self.spec.end || self.sources[index].arrivals >= self.spec.sources[index].requests {
             self.retire(index);
             return Ok(());
@@ -201,7 +214,7 @@ impl World<'_> {
         self.begin_request(now, queue, index, key, user)
     }
 
-    #[inline]
+    #[inline(always)]
     fn begin_request(&mut self, now: Time, queue: &mut Queue, index: usize, key: Key, user: u32) -> Flow {
         let (spec, source) = (&self.spec.sources[index], &mut self.sources[index]);
         source.arrivals += 1;
@@ -221,7 +234,7 @@ impl World<'_> {
             NIL
         };
         let share = self.sources[index].share;
-        if share < 1.0 && Key(key.0 ^ SHARE_SALT).rng().unit() >= share {
+        if share < 1.0 && Key(key.0 ^ SHARE_SALT).draws().unit() >= share {
             self.root_done(now, queue, index as u32, now, request, Class::Rejected)?;
             return self.end_request(request);
         }
@@ -242,7 +255,7 @@ impl World<'_> {
             started: now,
             arrived: now,
             key: key.0,
-            next: NIL,
+            next: index as u32,
             parent: NIL,
             instance: NIL,
             outbound: first,
@@ -254,6 +267,7 @@ impl World<'_> {
             flags: AWAITED,
             ring: spec.deadline,
             priority: spec.priority,
+            zone: spec.zone as u16,
         };
         let slot = self.frames.insert(frame).ok_or(Full::InFlight)?;
         if self.has_sides {
@@ -272,7 +286,7 @@ impl World<'_> {
     }
 
     /// A request is over for its user.
-    #[inline]
+    #[inline(always)]
     pub(super) fn root_done(
         &mut self,
         now: Time,
@@ -300,6 +314,7 @@ impl World<'_> {
             }
         }
         self.open_roots -= 1;
+        self.over = self.open_roots == 0 && self.live_sources == 0;
         if request != NIL {
             self.request_over(now, queue, index, request, class, counted);
         }
@@ -307,6 +322,7 @@ impl World<'_> {
     }
 
     /// Version bookkeeping, and the user thinks about the answer.
+    #[inline(never)]
     fn request_over(
         &mut self,
         now: Time,
@@ -327,7 +343,7 @@ impl World<'_> {
         };
         let member = user - source.users;
         let key = Key(source.key.with(u64::from(member)).0 ^ THINK_SALT);
-        let mut rng = key.with(u64::from(source.cycles[member as usize])).rng();
+        let mut rng = key.with(u64::from(source.cycles[member as usize])).draws();
         let pause = think.sample_duration(&mut rng);
         let upset = class != Class::Success && *leave > 0.0 && rng.unit() < *leave;
         let pause = if upset { away.sample_duration(&mut rng) } else { pause };

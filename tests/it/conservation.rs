@@ -1,1 +1,638 @@
-//! To be written.
+//! Nothing gets lost: random small scenarios that mix everything, whose books must balance.
+//!
+//! Every run recounts its own books at the end (and, in debug builds, at every timeline window) and panics if anything does
+//! not agree; see `docs/INVARIANTS.md`. So these stories only have to be told.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+use simlab::lab::outcome::StudyOutcome;
+use simlab::lab::{self, LabError, Progress, RunOptions};
+use simlab::random::Key;
+use simlab::scenario::Overrides;
+use simlab::scenario::model::Study;
+
+/// What a random scenario may have. A failing mixture shrinks to the few that matter.
+const FEATURES: [&str; 84] = [
+    "long",
+    "nodes",
+    "tight nodes",
+    "second pool",
+    "network",
+    "outside",
+    "discovery",
+    "web timeout",
+    "web cancel",
+    "web retry",
+    "web budget",
+    "web breaker",
+    "web bulkhead",
+    "web bucket",
+    "web clients",
+    "front timeout",
+    "front cancel",
+    "front retry",
+    "front budget",
+    "front breaker",
+    "front bulkhead",
+    "front shared",
+    "mid timeout",
+    "mid cancel",
+    "mid retry",
+    "mid breaker",
+    "mid bulkhead",
+    "mid shared",
+    "balancer",
+    "front async",
+    "mid async",
+    "leaf async",
+    "front bounded",
+    "mid bounded",
+    "leaf bounded",
+    "mid drop",
+    "leaf drop",
+    "mid lifo",
+    "leaf priority",
+    "mid impatient",
+    "leaf impatient",
+    "front fifo",
+    "mid fifo",
+    "leaf shared",
+    "mid warm-up",
+    "leaf slow-down",
+    "mid bulkhead inside",
+    "leaf bucket inside",
+    "hpa",
+    "formula",
+    "leaf errors",
+    "parallel any",
+    "quorum",
+    "choose",
+    "probability",
+    "cycle",
+    "self call",
+    "cache",
+    "shared cache",
+    "ttl",
+    "pool",
+    "impatient pool",
+    "pool around cpu",
+    "wait",
+    "attempt part",
+    "deadline",
+    "propagate",
+    "users",
+    "leaving users",
+    "second source",
+    "counted source",
+    "mmpp",
+    "crash",
+    "slow",
+    "hang",
+    "error-rate",
+    "node-loss",
+    "zone-loss",
+    "partition",
+    "packet-loss",
+    "latency",
+    "outage",
+    "drawn",
+    "operators",
+];
+
+/// And some more that need the others: rollouts, and a second helping of faults.
+const EXTRAS: [&str; 6] =
+    ["stop-the-world", "container-swap", "rolling", "second rollout", "more faults", "zero steps"];
+
+/// Writes one scenario. Each parameter depends on the seed and its own name, so leaving a feature out changes nothing else.
+struct Writer<'a> {
+    seed: u64,
+    features: &'a BTreeSet<usize>,
+}
+
+impl Writer<'_> {
+    fn has(&self, name: &str) -> bool {
+        let known = FEATURES.iter().chain(&EXTRAS).position(|feature| *feature == name);
+        self.features.contains(&known.unwrap_or_else(|| panic!("{name} is no feature")))
+    }
+
+    /// A number in `from..=to`.
+    fn number(&self, what: &str, from: u64, to: u64) -> u64 {
+        from + Key::new(self.seed).named(what).0 % (to - from + 1)
+    }
+
+    fn one_of<'t>(&self, what: &str, choices: &[&'t str]) -> &'t str {
+        choices[self.number(what, 0, choices.len() as u64 - 1) as usize]
+    }
+
+    fn seconds(&self) -> u64 {
+        if self.has("long") { 500 } else { 40 }
+    }
+
+    /// An instant at which something happens.
+    fn at(&self, what: &str) -> String {
+        format!("{}ms", self.number(what, 1000, self.seconds() * 800))
+    }
+
+    /// A length; now and then longer than the run.
+    fn lasting(&self, what: &str) -> String {
+        format!("{}ms", self.number(what, 1, self.seconds() * 400))
+    }
+
+    fn law(&self, what: &str, mean_us: u64) -> String {
+        let mean = self.number(what, mean_us / 2, mean_us * 2);
+        match self.number(&format!("{what} law"), 0, 3) {
+            0 => format!("{mean}us"),
+            1 => format!("exp({mean}us)"),
+            2 => format!("lognormal({mean}us, cv=2)"),
+            _ => format!("uniform(0us, {}us)", 2 * mean),
+        }
+    }
+
+    fn edge(&self, name: &str) -> String {
+        let mut text = String::new();
+        let has = |what: &str| {
+            let feature = format!("{name} {what}");
+            FEATURES.contains(&feature.as_str()) && self.has(&feature)
+        };
+        let number = |what: &str, from, to| self.number(&format!("{name} {what}"), from, to);
+        if has("timeout") {
+            writeln!(text, "timeout = \"{}ms\"", number("timeout ms", 5, 200)).unwrap();
+        }
+        if has("cancel") {
+            text += "cancel = true\n";
+        }
+        if has("retry") {
+            let attempts = number("attempts", 2, 4);
+            match number("retry kind", 0, 2) {
+                0 => writeln!(
+                    text,
+                    "retry.exponential = {{ attempts = {attempts}, base = \"20ms\", max-delay = \"1s\" }}"
+                ),
+                1 => writeln!(text, "retry.fixed = {{ attempts = {attempts}, delay = \"0s\" }}"),
+                _ => writeln!(text, "retry.seed = {{ attempts = {attempts} }}"),
+            }
+            .unwrap();
+        }
+        if has("budget") {
+            text += "retry-budget.tower = {}\n";
+        }
+        if has("breaker") {
+            let threshold = number("errors", 1, 10);
+            writeln!(text, "breaker.seed = {{ error-threshold = {threshold}, open = \"3s\" }}").unwrap();
+        }
+        if has("bulkhead") {
+            let most = number("most", 1, 6);
+            writeln!(text, "limiter.bulkhead = {{ max-concurrent = {most} }}").unwrap();
+        } else if has("bucket") {
+            text += "limiter.seed-token-bucket = { capacity = 20, fill-rate = \"30/s\" }\n";
+        }
+        if has("shared") {
+            text += "sharing = \"service\"\n";
+        }
+        if self.has("balancer") {
+            let kinds = [
+                "random",
+                "weighted-random",
+                "round-robin",
+                "smooth-weighted-round-robin",
+                "least-request",
+                "p2c",
+            ];
+            writeln!(text, "balancer.{} = {{}}", self.one_of(&format!("{name} balancer"), &kinds)).unwrap();
+        }
+        text
+    }
+
+    fn instance(&self, name: &str) -> String {
+        let mut parts = Vec::new();
+        let has = |what: &str| {
+            let feature = format!("{name} {what}");
+            FEATURES.contains(&feature.as_str()) && self.has(&feature)
+        };
+        let number = |what: &str, from, to| self.number(&format!("{name} {what}"), from, to);
+        parts.push(format!("cores = {}", number("cores", 1, 2)));
+        if has("async") {
+            parts.push("mode = \"async\"".to_owned());
+            if number("endless", 0, 1) == 0 {
+                parts.push(format!("max-in-flight = {}", number("in flight", 1, 40)));
+            }
+        } else {
+            parts.push(format!("workers = {}", number("workers", 1, 12)));
+        }
+        if has("fifo") {
+            parts.push("cpu = \"fifo\"".to_owned());
+        } else if has("shared") {
+            parts.push("cpu = \"shared\"".to_owned());
+        }
+        if has("bounded") || has("drop") {
+            parts.push(format!("queue = {}", number("queue", 0, 8)));
+        }
+        if has("drop") {
+            parts.push("full = \"drop\"".to_owned());
+        }
+        if has("lifo") {
+            parts.push("order = \"lifo\"".to_owned());
+        } else if has("priority") {
+            parts.push("order = \"priority\"".to_owned());
+        }
+        if has("impatient") {
+            parts.push("queue-timeout = \"exp(50ms)\"".to_owned());
+        }
+        if has("warm-up") {
+            parts.push("warm-up = { for = \"10s\", slowdown = 3 }".to_owned());
+        }
+        if has("slow-down") {
+            parts.push(match number("usl", 0, 1) {
+                0 => "slow-down = { usl = { alpha = 0.05, beta = 0.001 } }".to_owned(),
+                _ => "slow-down = { table = [1, 1.2, 2] }".to_owned(),
+            });
+        }
+        parts.push(format!("pull = \"{}ms\"", number("pull", 0, 3000)));
+        parts.push(format!("start = \"uniform(0s, {}ms)\"", number("start", 1, 4000)));
+        parts.push(format!("grace = \"{}ms\"", number("grace", 0, 500)));
+        if self.has("nodes") {
+            parts.push("memory = \"1GiB\"".to_owned());
+        }
+        parts.join(", ")
+    }
+
+    fn fault(&self, text: &mut String, name: &str, what: &str) {
+        writeln!(text, "[[fault]]\nname = \"{name}\"\nat = \"{}\"\n{what}", self.at(name)).unwrap();
+    }
+
+    fn faults(&self, text: &mut String, round: &str) {
+        let service = |what: &str| self.one_of(&format!("{round} {what} service"), &["front", "mid", "leaf"]);
+        let lasting = |what: &str| self.lasting(&format!("{round} {what} lasts"));
+        let count = |what: &str| match self.number(&format!("{round} {what} count"), 0, 2) {
+            0 => String::new(),
+            count => format!(", count = {count}"),
+        };
+        let struck = |what: &str, more: &str| {
+            let (service, count, lasting) = (service(what), count(what), lasting(what));
+            format!("{what} = {{ service = \"{service}\"{count}{more}, for = \"{lasting}\" }}")
+        };
+        let name = |what: &str| format!("{what}{round}");
+        if self.has("crash") {
+            let what = format!("crash = {{ service = \"{}\"{} }}", service("crash"), count("crash"));
+            self.fault(text, &name("crash"), &what);
+        }
+        if self.has("slow") {
+            self.fault(text, &name("slow"), &struck("slow", ", factor = 4"));
+        }
+        if self.has("hang") {
+            self.fault(text, &name("hang"), &struck("hang", ""));
+        }
+        if self.has("error-rate") {
+            self.fault(text, &name("error-rate"), &struck("error-rate", ", rate = \"40%\""));
+        }
+        if self.has("outage") {
+            let what = format!(
+                "outage = {{ service = \"{}\", for = \"{}\" }}",
+                service("outage"),
+                lasting("outage")
+            );
+            self.fault(text, &name("outage"), &what);
+        }
+        if self.has("nodes") && self.has("node-loss") {
+            let what = format!(
+                "node-loss = {{ pool = \"general\", count = 1, for = \"{}\" }}",
+                lasting("node-loss")
+            );
+            self.fault(text, &name("node-loss"), &what);
+        }
+        if self.has("nodes") && self.has("zone-loss") {
+            let what = format!("zone-loss = {{ zone = \"a\", for = \"{}\" }}", lasting("zone-loss"));
+            self.fault(text, &name("zone-loss"), &what);
+        }
+        if self.has("nodes") && self.has("partition") {
+            let what =
+                format!("partition = {{ between = [\"a\", \"b\"], for = \"{}\" }}", lasting("partition"));
+            self.fault(text, &name("partition"), &what);
+        }
+        if self.has("packet-loss") {
+            let rate = self.one_of(&format!("{round} rate"), &["1%", "30%", "100%"]);
+            let what = format!("packet-loss = {{ rate = \"{rate}\", for = \"{}\" }}", lasting("packet-loss"));
+            self.fault(text, &name("packet-loss"), &what);
+        }
+        if self.has("latency") {
+            let what =
+                format!("added-latency = {{ latency = \"exp(20ms)\", for = \"{}\" }}", lasting("latency"));
+            self.fault(text, &name("latency"), &what);
+        }
+    }
+
+    fn text(&self) -> String {
+        let secs = self.seconds();
+        let mut text = format!(
+            "[scenario]\nname = \"any\"\nduration = \"{secs}s\"\nwarm-up = \"{}ms\"\nseed = {}\nreplications = 1\n\
+             [objective]\navailability = \"90%\"\nlatency-p99 = \"500ms\"\n\
+             [limits]\nin-flight = 200000\npending-events = 1000000\ninstances = 5000\n",
+            self.number("warm-up", 0, secs * 500),
+            self.seed % 1000,
+        );
+        if self.has("network") || self.has("outside") {
+            text += "[network]\n";
+            if self.has("network") {
+                text += "same-zone = \"0.2ms\"\ncross-zone = \"exp(2ms)\"\n";
+            }
+            if self.has("outside") {
+                text += "outside = \"uniform(1ms, 20ms)\"\n";
+            }
+        }
+        if self.has("nodes") {
+            let nodes = if self.has("tight nodes") { 2 } else { 4 };
+            writeln!(
+                text,
+                "[[node-pool]]\nname = \"general\"\nnodes = {nodes}\ncores = 6\nmemory = \"16GiB\"\n\
+                 zones = [\"a\", \"b\"]\nprice = \"0.2/h\""
+            )
+            .unwrap();
+            if self.has("second pool") {
+                text += "[[node-pool]]\nname = \"other\"\nnodes = 2\ncores = 8\nmemory = \"16GiB\"\nzones = [\"b\"]\n";
+            }
+        }
+        self.services(&mut text);
+        self.sources(&mut text);
+        self.faults(&mut text, "");
+        if self.has("more faults") {
+            self.faults(&mut text, " again");
+        }
+        if self.has("drawn") {
+            let hang = self.one_of("drawn what", &["hang", "crash", "slow"]);
+            let more = if hang == "slow" { ", factor = 3" } else { "" };
+            let count = self.number("drawn count", 1, 3);
+            writeln!(
+                text,
+                "[[fault]]\nname = \"drawn\"\nmtbf = \"exp(8s)\"\nmttr = \"exp(2s)\"\ncrew = 1\n\
+                 {hang} = {{ service = \"mid\", count = {count}{more} }}"
+            )
+            .unwrap();
+            if self.has("nodes") {
+                text += "[[fault]]\nname = \"machines\"\nmtbf = \"exp(20s)\"\nmttr = \"exp(5s)\"\n\
+                         node-loss = { pool = \"general\", count = 2 }\n";
+            }
+        }
+        if self.has("operators") {
+            let replicas = self.number("scale to", 0, 6);
+            writeln!(
+                text,
+                "[[action]]\nat = \"{}\"\nscale = {{ service = \"mid\", replicas = {replicas} }}\n\
+                 [[action]]\nat = \"{}\"\nscale = {{ service = \"leaf\", replicas = 3 }}\n\
+                 [[action]]\nat = \"{}\"\nthrottle = {{ source = \"web\", share = \"50%\" }}\n\
+                 [[action]]\nat = \"{}\"\nkill-switch = {{ endpoint = \"leaf.get\", on = true }}\n\
+                 [[action]]\nat = \"{}\"\nkill-switch = {{ endpoint = \"leaf.get\", on = false }}",
+                self.at("scale"),
+                self.at("scale leaf"),
+                self.at("throttle"),
+                self.at("kill"),
+                self.at("revive"),
+            )
+            .unwrap();
+        }
+        let settings = [
+            ("stop-the-world", "{}"),
+            ("container-swap", "{ batch = 2 }"),
+            ("rolling", "{ max-surge = 1, max-unavailable = 0, min-ready = \"2s\" }"),
+        ];
+        for (how, settings) in settings {
+            if self.has(how) {
+                let service = self.one_of(how, &["mid", "leaf"]);
+                writeln!(
+                    text,
+                    "[[rollout]]\nname = \"{how}\"\nat = \"{}\"\nservice = \"{service}\"\nto = \"v2\"\n{how} = {settings}",
+                    self.at(how)
+                )
+                .unwrap();
+            }
+        }
+        if self.has("second rollout") {
+            for (name, to) in [("back", "v1"), ("on", "v3")] {
+                writeln!(
+                    text,
+                    "[[rollout]]\nname = \"{name}\"\nat = \"{}\"\nservice = \"mid\"\nto = \"{to}\"\nrolling = {{}}",
+                    self.at(name)
+                )
+                .unwrap();
+            }
+        }
+        text
+    }
+
+    fn services(&self, text: &mut String) {
+        let mean = if self.has("zero steps") { 0 } else { 4000 };
+        let attempt = if self.has("attempt part") { " * exp(1)" } else { "" };
+        let mut front = vec![format!("cpu {}", self.law("front cpu", mean / 4))];
+        front.push(match () {
+            () if self.has("parallel any") => "parallel any mid.get mid.get leaf.get".to_owned(),
+            () if self.has("quorum") => "parallel quorum=2 mid.get mid.get leaf.get timeout=150ms".to_owned(),
+            () if self.has("choose") => "choose 60% mid.get, 30% leaf.get".to_owned(),
+            () if self.has("probability") => "call mid.get probability=60%".to_owned(),
+            () => "call mid.get".to_owned(),
+        });
+        let mut mid = vec![format!("cpu {}{attempt}", self.law("mid cpu", mean))];
+        if self.has("wait") {
+            mid.push(format!("wait {}", self.law("mid wait", 5000)));
+        }
+        if self.has("pool") {
+            mid.push("pool db".to_owned());
+        }
+        if self.has("cache") || self.has("shared cache") {
+            mid.push("cache keys".to_owned());
+        }
+        mid.push("call leaf.get".to_owned());
+        if self.has("pool around cpu") {
+            mid.push("pool db".to_owned());
+            mid.push(format!("cpu {}", self.law("mid more cpu", mean / 2)));
+        }
+        let mut leaf = vec![format!("cpu {}", self.law("leaf cpu", mean))];
+        if self.has("cycle") {
+            leaf.push("call mid.get probability=30%".to_owned());
+        }
+        if self.has("self call") {
+            leaf.push("call leaf.get probability=40%".to_owned());
+        }
+        for (name, steps, edge) in
+            [("front", &front, "front"), ("mid", &mid, "mid"), ("leaf", &leaf, "front")]
+        {
+            let replicas = self.number(&format!("{name} replicas"), 1, 3);
+            writeln!(text, "[[service]]\nname = \"{name}\"\nreplicas = {replicas}\nprice = \"0.1/h\"")
+                .unwrap();
+            if self.has("nodes") && self.has("second pool") {
+                let pool = self.one_of(&format!("{name} pool"), &["general", "other"]);
+                writeln!(text, "node-pool = \"{pool}\"").unwrap();
+            }
+            if self.has("discovery") {
+                text.push_str("discovery = \"uniform(0s, 3s)\"\n");
+            }
+            if name == "mid" && self.has("hpa") {
+                text.push_str(
+                    "autoscaler.hpa = { min-replicas = 1, max-replicas = 6, target-cpu-utilization = 50, \
+                     downscale-stabilization = \"10s\" }\nmetrics = { period = \"2s\", window = \"6s\", delay = \"1s\" }\n",
+                );
+            } else if name == "mid" && self.has("formula") {
+                text.push_str("autoscaler.seed-formula = { interval = \"5s\" }\n");
+            }
+            if name == "mid" && self.has("mid bulkhead inside") {
+                text.push_str("limiter.bulkhead = { max-concurrent = 5 }\n");
+            }
+            if name == "leaf" && self.has("leaf bucket inside") {
+                text.push_str("limiter.seed-token-bucket = { capacity = 10, fill-rate = \"25/s\" }\n");
+            }
+            writeln!(text, "instance = {{ {} }}", self.instance(name)).unwrap();
+            let steps: Vec<String> = steps.iter().map(|step| format!("{step:?}")).collect();
+            writeln!(text, "[[service.endpoint]]\nname = \"get\"\nsteps = [{}]", steps.join(", ")).unwrap();
+            if name == "mid" && (self.has("cache") || self.has("shared cache")) {
+                let scope = if self.has("shared cache") { "service" } else { "instance" };
+                let ttl = if self.has("ttl") { "ttl = \"400ms\"\n" } else { "" };
+                writeln!(
+                    text,
+                    "[[service.cache]]\nname = \"keys\"\nkeys = {}\nzipf = 0.9\ncapacity = 20\nscope = \"{scope}\"\n\
+                     single-flight = true\n{ttl}",
+                    self.number("keys", 1, 60)
+                )
+                .unwrap();
+            }
+            if name == "mid" && (self.has("pool") || self.has("pool around cpu")) {
+                let wait = if self.has("impatient pool") { "max-wait = \"15ms\"\n" } else { "" };
+                let size = self.number("pool size", 1, 3);
+                writeln!(text, "[[service.pool]]\nname = \"db\"\nsize = {size}\n{wait}").unwrap();
+            }
+            if name != "front" {
+                let errors =
+                    if name == "leaf" && self.has("leaf errors") { "error-rate = \"10%\"\n" } else { "" };
+                writeln!(
+                    text,
+                    "[[service.version]]\nname = \"v1\"\n{errors}[[service.version]]\nname = \"v2\"\ndemand = 1.3\n\
+                     [[service.version]]\nname = \"v3\"\nerror-rate = \"5%\""
+                )
+                .unwrap();
+            }
+            let callees: &[&str] = match name {
+                "front" if self.has("parallel any") || self.has("quorum") || self.has("choose") => {
+                    &["mid", "leaf"]
+                }
+                "front" => &["mid"],
+                "mid" => &["leaf"],
+                _ if self.has("self call") && self.has("cycle") => &["mid", "leaf"],
+                _ if self.has("self call") => &["leaf"],
+                _ if self.has("cycle") => &["mid"],
+                _ => &[],
+            };
+            for callee in callees {
+                writeln!(text, "[service.call.{callee}]\n{}", self.edge(edge)).unwrap();
+            }
+        }
+    }
+
+    fn sources(&self, text: &mut String) {
+        let rate = if self.has("long") { 6 } else { 60 };
+        let rate = self.number("rate", rate / 2, rate * 2);
+        let deadline = |text: &mut String| {
+            if self.has("deadline") {
+                writeln!(text, "deadline = \"{}ms\"", self.number("deadline ms", 20, 1500)).unwrap();
+                if self.has("propagate") {
+                    text.push_str("propagate-deadline = true\n");
+                }
+            }
+        };
+        text.push_str("[[source]]\nname = \"web\"\nto = \"front.get\"\n");
+        deadline(text);
+        if self.has("web clients") {
+            writeln!(text, "clients = {}", self.number("clients", 2, 9)).unwrap();
+        }
+        if self.has("mmpp") {
+            writeln!(
+                text,
+                "arrivals.mmpp = {{ states = [{{ rate = \"{rate}/s\", lasts = \"2s\" }}, {{ rate = \"{}/s\", lasts = \"1s\" }}] }}",
+                rate * 4
+            )
+            .unwrap();
+        } else {
+            writeln!(text, "arrivals.poisson = {{ rate = \"{rate}/s\" }}").unwrap();
+        }
+        writeln!(text, "[source.call.front]\n{}", self.edge("web")).unwrap();
+        if self.has("users") {
+            let leave = if self.has("leaving users") { ", leave = \"50%\", away = \"exp(5s)\"" } else { "" };
+            writeln!(
+                text,
+                "[[source]]\nname = \"people\"\npriority = 3\nsteps = [\"call front.get\", \"wait exp(50ms)\", \"call mid.get\"]\n\
+                 arrivals.users = {{ count = {}, think = \"exp(1s)\"{leave} }}",
+                self.number("people", 1, 10)
+            )
+            .unwrap();
+            deadline(text);
+            writeln!(text, "[source.call.front]\n{}", self.edge("web")).unwrap();
+        }
+        if self.has("second source") {
+            let zone = if self.has("nodes") { "zone = \"b\"\n" } else { "" };
+            writeln!(
+                text,
+                "[[source]]\nname = \"batch\"\npriority = 1\nto = \"mid.get\"\n{zone}arrivals.deterministic = {{ rate = \"5/s\" }}"
+            )
+            .unwrap();
+        }
+        if self.has("counted source") {
+            text.push_str(
+                "[[source]]\nname = \"counted\"\nto = \"leaf.get\"\nrequests = 100\narrivals.poisson = { rate = \"20/s\" }\n",
+            );
+        }
+    }
+}
+
+/// Runs a text; a limit that it hits is its own fault, everything else is ours.
+fn run(text: &str) -> Option<StudyOutcome> {
+    let study = Study::from_text("story", text, &Overrides::default())
+        .unwrap_or_else(|error| panic!("{}\n{text}", error));
+    match lab::run(&study, &RunOptions { threads: Some(1) }, &Progress::default()) {
+        Ok(outcome) => Some(outcome),
+        Err(LabError::Stopped { .. }) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// What must hold of the results of any run.
+fn plausible(outcome: &StudyOutcome) {
+    let replication = &outcome.strategies[0].replications[0];
+    let metrics = &replication.metrics;
+    for (name, value) in metrics {
+        assert!(value.is_finite() && *value >= 0.0, "{name} = {value}");
+        let share = ["availability", "utilization", "hit_ratio", "work_ratio", "waited_ratio"];
+        if share.iter().any(|ending| name.ends_with(ending)) || name.ends_with("finished_ratio") {
+            assert!(*value <= 1.0 + 1e-9, "{name} = {value}");
+        }
+    }
+    let sum: f64 = ["availability", "failed_ratio", "timeout_ratio", "rejected_ratio", "unfinished_ratio"]
+        .iter()
+        .filter_map(|name| metrics.get(*name))
+        .sum();
+    assert!(metrics["requests"] == 0.0 || (sum - 1.0).abs() < 1e-9, "the endings sum to {sum}");
+    let windows = replication.timeline.t_s.len();
+    for series in &replication.timeline.series {
+        assert_eq!(series.values.len(), windows, "{} {} {}", series.scope, series.name, series.metric);
+    }
+}
+
+/// How many scenarios to try; `SIMLAB_CASES=20000` for a long night.
+fn cases() -> u32 {
+    std::env::var("SIMLAB_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(200)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_the_books_balance(
+        seed in any::<u64>(),
+        features in prop::collection::btree_set(0..FEATURES.len() + EXTRAS.len(), 1..60),
+    ) {
+        let text = Writer { seed, features: &features }.text();
+        if std::env::var_os("SIMLAB_SHOW").is_some() {
+            let _ = std::fs::write("/tmp/last-story.toml", &text);
+        }
+        if let Some(outcome) = run(&text) {
+            plausible(&outcome);
+        }
+    }
+}

@@ -121,6 +121,7 @@ impl Balancer for LeastRequest {
         }
     }
 
+    #[inline(never)]
     fn pick(
         &mut self,
         _now: Time,

@@ -134,6 +134,7 @@ impl Balancer for SmoothWeightedRoundRobin {
         *single = endpoints.eligible.len() == 1;
     }
 
+    #[inline(never)]
     fn pick(
         &mut self,
         now: Time,

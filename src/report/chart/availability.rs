@@ -14,7 +14,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
     let mut seen = Vec::new();
     for (position, strategy) in outcome.strategies.iter().enumerate() {
         let Some(bands) = Bands::of(strategy, "run", "", "availability") else { continue };
-        seen.extend(bands.windows.iter().map(|band| band.min));
+        seen.extend(bands.windows.iter().map(|band| band.low));
         layers.push(&bands, strategy.replications.len(), Style::of(position), Weight::Heavy);
     }
     if layers.is_empty() {

@@ -72,9 +72,7 @@ impl Axis {
         let lo = ((from / step + 1e-9).floor() * step).max(0.0);
         let label = |share: f64| format!("{} %", quantity::share_digits((share * 1e8).round() / 1e6));
         let ticks = multiples(step, lo, 1.0).map(|value| (value.min(1.0), label(value))).collect();
-        // A curve along 100 % must not hide under the frame.
-        let hi = 1.0 + (1.0 - lo) * 0.025;
-        Self { title: title.to_owned(), scale: Scale::Linear, lo, hi, ticks, minor: Vec::new() }
+        Self { title: title.to_owned(), scale: Scale::Linear, lo, hi: 1.0, ticks, minor: Vec::new() }.padded()
     }
 
     /// Latency in ms, logarithmic: fine labels within one decade, 1-2-5 over a few, decades over many.
@@ -112,6 +110,14 @@ impl Axis {
         let ticks =
             nines.iter().filter(|&&share| share <= last + 1e-9).map(|&share| (share, label(share))).collect();
         Self { title: title.to_owned(), scale: Scale::Tail, lo: 0.0, hi: last, ticks, minor: Vec::new() }
+    }
+
+    /// A little room beyond both ends, so that a curve along an end does not hide under the frame.
+    pub(super) fn padded(mut self) -> Self {
+        let room = (self.hi - self.lo) * 0.025;
+        self.lo -= room;
+        self.hi += room;
+        self
     }
 
     /// Labelled ticks.

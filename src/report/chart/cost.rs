@@ -45,7 +45,8 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         return None;
     }
     let (lo, hi) = extent(costs.into_iter());
-    let room = ((hi - lo) * 0.08).max(hi.abs() * 0.01);
+    // Strategies that cost the same should look so, not fill the axis with their rounding.
+    let room = ((hi - lo) * 0.08).max(hi.abs() * 0.05);
     let title = if priced { "cost of one run (currency of the prices)" } else { "instance-hours of one run" };
     Some(Picture {
         title: "What does a low p99 cost?".to_owned(),

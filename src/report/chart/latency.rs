@@ -16,7 +16,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
     for (metric, weight) in [("latency_p50_ms", Weight::Light), ("latency_p99_ms", Weight::Heavy)] {
         for (position, strategy) in outcome.strategies.iter().enumerate() {
             let Some(bands) = Bands::of(strategy, "run", "", metric) else { continue };
-            seen.extend(bands.windows.iter().flat_map(|band| [band.min, band.max]).filter(|&ms| ms > 0.0));
+            seen.extend(bands.windows.iter().flat_map(|band| [band.low, band.high]).filter(|&ms| ms > 0.0));
             layers.push(&bands, strategy.replications.len(), Style::of(position), weight);
         }
     }

@@ -8,7 +8,8 @@ use crate::report::curves::Bands;
 use crate::report::quantity;
 
 pub(super) const READING: &str = "Grey is what arrives, the lines are what gets a good answer. The room between them is what users lost. With open-loop \
-     sources every strategy sees the same arrivals; where the users react to the system, offered load differs and is drawn thin per strategy.";
+     sources every strategy sees the same arrivals. Where users react to the system, offered load differs: by less than 5 % of its peak, that of the \
+     first strategy stands for all; by more, each has its own thin line.";
 
 pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
     let mut layers = CurveLayers::new(outcome);
@@ -16,17 +17,18 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
     let offered: Vec<Option<Bands>> =
         outcome.strategies.iter().map(|strategy| Bands::of(strategy, "run", "", "offered_rps")).collect();
     let first = offered.first().and_then(Option::as_ref);
-    let shared = offered.iter().all(|bands| same(bands.as_ref(), first));
+    let furthest = offered.iter().map(|bands| apart(bands.as_ref(), first)).fold(0.0, f64::max);
+    let shared = furthest < NEARLY;
     for (position, strategy) in outcome.strategies.iter().enumerate() {
         let replications = strategy.replications.len();
         if let Some(bands) = &offered[position] {
-            seen.extend(bands.windows.iter().map(|band| band.max));
+            seen.extend(bands.windows.iter().map(|band| band.high));
             if !shared {
                 layers.push(bands, replications, Style::of(position), Weight::Light);
             }
         }
         let Some(goodput) = Bands::of(strategy, "run", "", "goodput_rps") else { continue };
-        seen.extend(goodput.windows.iter().map(|band| band.max));
+        seen.extend(goodput.windows.iter().map(|band| band.high));
         layers.push(&goodput, replications, Style::of(position), Weight::Heavy);
     }
     if layers.is_empty() {
@@ -38,7 +40,9 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
     if let Some(bands) = first.filter(|_| shared) {
         let points = bands.points().map(|(t, band)| (t, band.median)).collect();
         stacked.push(Layer::Backdrop { points, colour: LOAD, opacity: LOAD_OPACITY });
-        legend.push(LegendEntry::Patch("offered load".to_owned(), LOAD, LOAD_OPACITY));
+        let exact = furthest < 1e-9;
+        let label = if exact { "offered load" } else { "offered load (≈)" };
+        legend.push(LegendEntry::Patch(label.to_owned(), LOAD, LOAD_OPACITY));
         legend.push(LegendEntry::Line("goodput".to_owned(), Style::neutral(), Weight::Heavy));
     } else {
         legend.push(LegendEntry::Line("goodput".to_owned(), Style::neutral(), Weight::Heavy));
@@ -52,7 +56,8 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         panels: vec![Panel {
             title: String::new(),
             x: Axis::time(outcome.manifest.duration_s),
-            y: Axis::linear("requests per second", extent(seen.into_iter()), 7, quantity::per_second),
+            y: Axis::linear("requests per second", extent(seen.into_iter()), 7, quantity::per_second)
+                .padded(),
             right: None,
             height: 400,
             layers: stacked,
@@ -62,13 +67,18 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
     })
 }
 
-/// Whether two curves are the same but for rounding.
-fn same(a: Option<&Bands>, b: Option<&Bands>) -> bool {
-    let (Some(a), Some(b)) = (a, b) else { return false };
-    let close = |x: f64, y: f64| (x.is_nan() && y.is_nan()) || (x - y).abs() <= 1e-9 * x.abs().max(y.abs());
-    a.windows.len() == b.windows.len()
-        && a.windows.iter().zip(&b.windows).all(|(a, b)| close(a.median, b.median))
+/// How far apart the medians of two curves are at most, relative to the highest.
+fn apart(a: Option<&Bands>, b: Option<&Bands>) -> f64 {
+    let Some((a, b)) = a.zip(b).filter(|(a, b)| a.windows.len() == b.windows.len()) else {
+        return f64::INFINITY;
+    };
+    let highest = extent(a.windows.iter().chain(&b.windows).map(|band| band.median)).1;
+    let gaps = a.windows.iter().zip(&b.windows).map(|(a, b)| (a.median - b.median).abs());
+    extent(gaps).1.max(0.0) / highest.max(f64::MIN_POSITIVE)
 }
+
+/// Users who react to the system shift its load a little; below this it is drawn once.
+const NEARLY: f64 = 0.05;
 
 /// Tint of offered load, here and behind the replicas.
 pub(super) const LOAD: super::picture::Rgb = (120, 120, 120);

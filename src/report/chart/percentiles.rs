@@ -19,10 +19,10 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         }
         let style = Style::of(position);
         let share = |percentile: f64| percentile / 100.0;
-        seen.extend(curve.iter().flat_map(|(_, band)| [band.min, band.max]).filter(|&ms| ms > 0.0));
+        seen.extend(curve.iter().flat_map(|(_, band)| [band.low, band.high]).filter(|&ms| ms > 0.0));
         last = curve.iter().map(|&(p, _)| share(p)).fold(last, f64::max);
         if strategy.replications.len() > 1 {
-            let points = curve.iter().map(|&(p, band)| (share(p), band.min, band.max)).collect();
+            let points = curve.iter().map(|&(p, band)| (share(p), band.low, band.high)).collect();
             layers.band(points, style, Weight::Heavy);
         }
         let points = curve.iter().map(|&(p, band)| (share(p), band.median)).collect();

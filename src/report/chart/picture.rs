@@ -158,7 +158,7 @@ impl Picture {
         for (mark, row) in self.marks.iter().zip(&layout.mark_rows) {
             let Some(row) = row else { continue };
             let x = frame.x(panel, mark.from) / ZOOM;
-            let y = frame.top - 24 - 15 * (pixels(layout.mark_row_count) - 1 - pixels(*row)) - 4;
+            let y = MARKS_TOP + 15 * pixels(*row);
             let font = Font { size: 11, colour: mark.kind.ink(), ..INK };
             let right = x + text_width(&mark.label, 11) > layout.right;
             let anchor = if right { HPos::Right } else { HPos::Left };
@@ -173,7 +173,6 @@ struct Layout {
     right: i32,
     legend_left: i32,
     mark_rows: Vec<Option<usize>>,
-    mark_row_count: usize,
     caption: Vec<String>,
     height: i32,
 }
@@ -203,7 +202,7 @@ impl Layout {
         let legend_left = WIDTH - MARGIN - legend_width;
         let right = legend_left - 20 - chars(|panel| panel.right.as_ref());
         let (mark_rows, mark_row_count) = place_labels(picture, left, right);
-        let mut top = 66 + 15 * pixels(mark_row_count) + 28;
+        let mut top = MARKS_TOP + 15 * pixels(mark_row_count) + 28;
         let mut frames = Vec::new();
         for panel in &picture.panels {
             frames.push(Frame { left, right, top, bottom: top + panel.height });
@@ -213,7 +212,7 @@ impl Layout {
         let bottom = frames.last().map_or(top, |frame: &Frame| frame.bottom);
         let legend_bottom = 94 + 20 * pixels(picture.legend.len());
         let height = (bottom.max(legend_bottom)) + 54 + 17 * pixels(caption.len()) + 12;
-        Self { frames, right, legend_left, mark_rows, mark_row_count, caption, height }
+        Self { frames, right, legend_left, mark_rows, caption, height }
     }
 
     fn last_bottom(&self) -> i32 {
@@ -619,6 +618,7 @@ fn finish(svg: &str, title: &str, height: i32) -> String {
 const WIDTH: i32 = 1200;
 const MARGIN: i32 = 24;
 const ZOOM: i32 = 2;
+const MARKS_TOP: i32 = 66;
 const MOST_MARK_ROWS: usize = 3;
 const WHITE: Rgb = (255, 255, 255);
 const GRID: Rgb = (222, 222, 222);

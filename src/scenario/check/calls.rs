@@ -6,7 +6,7 @@ use super::Check;
 use crate::policies::balancer::BalancerSettings;
 use crate::random::law::{Dimension, Law};
 use crate::scenario::de::{Named, Policy, Spanned};
-use crate::scenario::error::{Diagnostic, Place};
+use crate::scenario::error::{Diagnostic, Place, shortened};
 use crate::scenario::model::{Cache, Call, Demand, Edge, EndpointRef, Pool, Sharing, Step};
 use crate::scenario::schema::{EdgeTable, SharingWord};
 use crate::scenario::step::{self, Form, Need, Part, StepError};
@@ -30,7 +30,7 @@ struct Line<'a> {
 }
 
 /// More calls than this in one `parallel` are a slip of the keyboard.
-const WIDEST: u64 = 100_000;
+const WIDEST: u64 = 60_000;
 
 impl Check<'_> {
     /// Reads steps; calls to a service for the first time open an edge.
@@ -53,27 +53,18 @@ impl Check<'_> {
         steps
     }
 
-    /// `cache` and `pool` say something about the next step, so there must be one that they can mean.
+    /// `cache` and `pool` say something about the step after them (each other included), so they cannot come last.
     fn order_of(&mut self, steps: &[Step], lines: &[Spanned<String>]) {
-        if steps.len() != lines.len() {
-            return;
-        }
-        for (at, step) in steps.iter().enumerate() {
-            let word = match step {
-                Step::Cache(_) => "cache",
-                Step::Pool(_) => "pool",
-                _ => continue,
-            };
-            let next = steps.get(at + 1);
-            let works = !matches!(next, None | Some(Step::Cache(_) | Step::Pool(_)));
-            if !works {
-                let (what, hint) = match word {
-                    "cache" => ("skips on a hit", "a `call`, `wait` or `cpu` step comes after `cache`"),
-                    _ => ("holds a connection for", "a `call`, `wait` or `cpu` step comes after `pool`"),
-                };
-                let message = format!("after `{word}` there must be one step that it {what}");
-                self.errors.push(Diagnostic::new(message).at(lines[at].place).hint(hint));
-            }
+        let (Some(last), Some(line)) = (steps.last(), lines.last()) else { return };
+        let (word, what) = match last {
+            Step::Cache(_) => ("cache", "skips on a hit"),
+            Step::Pool(_) => ("pool", "holds a connection for"),
+            _ => return,
+        };
+        if steps.len() == lines.len() {
+            let error = Diagnostic::new(format!("after `{word}` there must be a step that it {what}"));
+            let hint = format!("a `call`, `wait` or `cpu` step comes after `{word}`");
+            self.errors.push(error.at(line.place).hint(hint));
         }
     }
 
@@ -104,7 +95,7 @@ impl Check<'_> {
                 Some(Step::Call(Call { probability: probability?, ..call }))
             }
             (Form::Choose { branches, timeout }, _) => {
-                self.choose(branches, timeout.as_ref(), line, own, edges)
+                self.choose(&branches, timeout.as_ref(), line, own, edges)
             }
             (Form::Parallel { to, need, times, timeout }, _) => {
                 let timeout = timeout.and_then(|timeout| self.timeout(&timeout, line));
@@ -126,7 +117,7 @@ impl Check<'_> {
 
     fn choose(
         &mut self,
-        branches: Vec<(Part, Part)>,
+        branches: &[(Part, Part)],
         timeout: Option<&Part>,
         line: Line<'_>,
         own: &Named<EdgeTable>,
@@ -134,14 +125,14 @@ impl Check<'_> {
     ) -> Option<Step> {
         let timeout = timeout.and_then(|timeout| self.timeout(timeout, line));
         let mut chosen = Vec::new();
-        for (share, to) in &branches {
+        for (share, to) in branches {
             let share = self.share(share, line);
             let call = self.call(to, timeout, line, own, edges);
             chosen.push((share?, call?));
         }
         let sum: f64 = chosen.iter().map(|(share, _)| share).sum();
         if sum > 1.0 + 1e-9 {
-            self.wrong(format!("the shares sum to {}%", sum * 100.0), line.place);
+            self.wrong(format!("the shares sum to {}%", (sum * 1e6).round() / 1e4), line.place);
         }
         Some(Step::Choose(chosen))
     }
@@ -205,8 +196,7 @@ impl Check<'_> {
     pub(super) fn endpoint(&mut self, text: &str, place: Place) -> Option<EndpointRef> {
         let Some((service, endpoint)) = text.split_once('.') else {
             let known = self.names.services.iter().position(|known| known == text);
-            let error =
-                Diagnostic::new(format!("`{}` is not an endpoint", crate::scenario::error::shortened(text)));
+            let error = Diagnostic::new(format!("`{}` is not an endpoint", shortened(text)));
             let hint = match known.and_then(|at| self.names.endpoints[at].first()) {
                 Some(first) => format!("write \"{text}.{}\"", first.value),
                 None => "write \"service.endpoint\"".to_owned(),
@@ -214,12 +204,14 @@ impl Check<'_> {
             self.errors.push(error.at(place).hint(hint));
             return None;
         };
+        let dot = service.len();
+        let at_service = self.files.inside(place, text, 0..dot);
+        let at_endpoint = self.files.inside(place, text, dot + 1..text.len());
         let services = self.names.services.clone();
-        let service = self.lookup("service", service, place, &services)?;
-        let known: Vec<String> =
-            self.names.endpoints[service].iter().map(|name| name.value.clone()).collect();
-        let what = format!("endpoint of `{}`", services[service]);
-        let endpoint = self.lookup(&what, endpoint, place, &known)?;
+        let service = self.lookup("service", service, at_service, &services)?;
+        let known = self.names.endpoints[service].clone();
+        let known: Vec<&str> = known.iter().map(|name| name.value.as_str()).collect();
+        let endpoint = self.lookup_in(&services[service], "endpoint", endpoint, at_endpoint, &known)?;
         Some(EndpointRef { service, endpoint })
     }
 

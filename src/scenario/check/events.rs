@@ -187,8 +187,7 @@ impl Check<'_> {
         let service = self.service_named(&table.service)?;
         let known: Vec<&str> =
             scenario.services[service].versions.iter().map(|version| version.name.as_str()).collect();
-        let what = format!("version of `{}`", table.service.value);
-        let to = self.lookup(&what, &table.to.value, table.to.place, &known)?;
+        let to = self.lookup_in(&table.service.value, "version", &table.to.value, table.to.place, &known)?;
         Some(RolloutPlan { at: Time(table.at.value.0), service, to, how: table.how.value })
     }
 }

@@ -289,7 +289,7 @@ fn mean_count(profile: &Profile, duration: Duration) -> f64 {
             let next = profile.points.get(at + 1);
             let to = next.map_or(end, |(to, _)| (*to).min(end));
             let last = if profile.linear { next.map_or(rate, |(_, rate)| *rate) } else { rate };
-            (rate + last) / 2.0 * to.since(from).as_secs_f64()
+            f64::midpoint(rate, last) * to.since(from).as_secs_f64()
         })
         .sum()
 }

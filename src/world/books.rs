@@ -1,0 +1,313 @@
+//! The books: everything that is counted while the run goes on is counted again from scratch, and must agree.
+//!
+//! At the end of every run in every build; in debug builds also whenever a timeline window closes.
+
+use crate::policies::limiter::{AnyLimiter, Limiter as _};
+use crate::time::Time;
+
+use super::World;
+use super::frame::{AWAITED, ENDED, INSIDE, LINKED, NIL, ON_CPU, PERMIT, QUEUED, STARTED};
+use super::instance::State;
+use super::spec::CpuMode;
+
+/// What the frames say about one instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Inside {
+    queued: u32,
+    started: u32,
+    on_cpu: u32,
+    waits_for_core: u32,
+    permits: u32,
+    /// Connections in use, by pool.
+    held: Vec<u32>,
+}
+
+impl World<'_> {
+    /// Counts everything again. No handler may be at work.
+    pub(super) fn check_books(&self, now: Time) {
+        self.check_requests(now);
+        self.check_frames();
+        self.check_clients();
+        self.check_instances();
+        self.check_lists();
+        self.check_nodes();
+    }
+
+    /// INV-5, INV-6 and INV-7: nothing is lost, and Little's law holds exactly, in integers.
+    fn check_requests(&self, now: Time) {
+        let mut open = vec![(0u64, 0u128); self.sources.len()];
+        let mut inside = vec![(0u64, 0u128); self.services.len()];
+        for slot in 0..self.frames.slots() {
+            let frame = &self.frames[slot];
+            if frame.has(INSIDE) {
+                let service = self.instances[frame.instance as usize].service as usize;
+                inside[service].0 += 1;
+                inside[service].1 += u128::from((now - frame.arrived).0);
+            }
+            let is_root = frame.instance == NIL && frame.flags & (AWAITED | ENDED) == AWAITED;
+            let is_direct = frame.instance != NIL
+                && frame.parent == NIL
+                && frame.has(AWAITED)
+                && self.call_of(slot) == NIL;
+            if is_root || is_direct {
+                let source =
+                    if is_root { frame.next } else { self.outbounds[frame.outbound as usize].source };
+                let source = &mut open[source as usize];
+                source.0 += 1;
+                source.1 += u128::from((now - frame.started).0);
+            }
+        }
+        for slot in 0..self.calls.slots() {
+            let call = &self.calls[slot];
+            if call.open && call.parent == NIL {
+                let source = &mut open[self.outbounds[call.outbound as usize].source as usize];
+                source.0 += 1;
+                source.1 += u128::from((now - call.started).0);
+            }
+        }
+        assert_eq!(
+            self.open_roots,
+            open.iter().map(|(open, _)| open).sum::<u64>(),
+            "INV-5: every open request is somewhere"
+        );
+        for (source, (open, waiting)) in self.sources.iter().zip(open) {
+            assert_eq!(
+                source.arrivals,
+                source.outcomes.all() + open,
+                "INV-5: every request is accounted for"
+            );
+            assert_eq!(
+                source.in_system.area(now),
+                source.time_sum + waiting,
+                "INV-7: Little's law, requests"
+            );
+        }
+        for (service, (inside, staying)) in self.services.iter().zip(inside) {
+            assert_eq!(
+                service.arrivals,
+                service.departures + inside,
+                "INV-6: every attempt is accounted for"
+            );
+            assert_eq!(
+                service.load.area(now),
+                service.sojourn_sum + staying,
+                "INV-7: Little's law, attempts"
+            );
+        }
+    }
+
+    /// Call record of an attempt.
+    fn call_of(&self, slot: u32) -> u32 {
+        if self.has_sides { self.sides[slot as usize].call } else { NIL }
+    }
+
+    /// Every slot in use is in use for a reason, and knows how many answers it waits for.
+    fn check_frames(&self) {
+        let mut pending = vec![0u32; self.frames.slots() as usize];
+        let mut refs = vec![0u32; self.requests.slots() as usize];
+        let (mut frames, mut calls) = (0, 0);
+        for slot in 0..self.frames.slots() {
+            let frame = &self.frames[slot];
+            if frame.flags == 0 {
+                continue;
+            }
+            frames += 1;
+            assert!(!frame.is_loose(), "INV-8: a frame that nothing refers to is free");
+            if frame.has(AWAITED) && frame.instance != NIL && frame.parent != NIL && self.call_of(slot) == NIL
+            {
+                pending[frame.parent as usize] += 1;
+            }
+            if self.has_sides && self.sides[slot as usize].request != NIL {
+                refs[self.sides[slot as usize].request as usize] += 1;
+            }
+        }
+        for slot in 0..self.calls.slots() {
+            let call = &self.calls[slot];
+            if call.open {
+                calls += 1;
+                if call.parent != NIL {
+                    pending[call.parent as usize] += 1;
+                }
+                if call.request != NIL {
+                    refs[call.request as usize] += 1;
+                }
+            }
+        }
+        assert_eq!(self.frames.len(), frames, "INV-8: no frame is lost");
+        assert_eq!(self.calls.len(), calls, "INV-8: no call is lost");
+        assert_eq!(
+            self.requests.len(),
+            refs.iter().filter(|refs| **refs > 0).count(),
+            "INV-8: no request record is lost"
+        );
+        for slot in 0..self.frames.slots() {
+            let frame = &self.frames[slot];
+            let expected = if frame.flags == 0 { 0 } else { u32::from(frame.pending) };
+            assert_eq!(pending[slot as usize], expected, "INV-8: a frame waits for its calls: {frame:?}");
+        }
+    }
+
+    /// INV-10: what clients believe to have outstanding is outstanding.
+    fn check_clients(&self) {
+        let mut active: Vec<Vec<u32>> =
+            self.outbounds.iter().map(|outbound| vec![0; outbound.view.active.len()]).collect();
+        let mut permits = vec![0; self.outbounds.len()];
+        for slot in 0..self.frames.slots() {
+            let frame = &self.frames[slot];
+            let from = frame.outbound as usize;
+            if frame.has(AWAITED) && frame.instance != NIL && self.outbounds[from].alive {
+                active[from][self.instances[frame.instance as usize].ordinal as usize] += 1;
+                permits[from] += u32::from(self.call_of(slot) != NIL);
+            }
+        }
+        for slot in 0..self.calls.slots() {
+            let call = &self.calls[slot];
+            if call.open && call.admitted {
+                permits[call.outbound as usize] += 1;
+            }
+        }
+        for (index, outbound) in self.outbounds.iter().enumerate() {
+            if outbound.alive {
+                assert_eq!(outbound.view.active, active[index], "INV-10: attempts of a client");
+                if let Some(held) = in_flight(outbound.limiter.as_ref()) {
+                    assert_eq!(held, permits[index], "INV-10: permits of a client's limiter");
+                }
+            }
+        }
+    }
+
+    fn check_instances(&self) {
+        let mut inside = vec![Inside::default(); self.instances.len()];
+        for (index, instance) in self.instances.iter().enumerate() {
+            inside[index].held = vec![0; self.spec.services[instance.service as usize].pools.len()];
+        }
+        for slot in 0..self.frames.slots() {
+            let frame = &self.frames[slot];
+            if frame.instance == NIL || !frame.has(INSIDE) {
+                continue;
+            }
+            let here = &mut inside[frame.instance as usize];
+            here.queued += u32::from(frame.has(QUEUED));
+            here.started += u32::from(frame.has(STARTED));
+            here.permits += u32::from(frame.has(PERMIT));
+            here.on_cpu += u32::from(frame.has(ON_CPU));
+            here.waits_for_core += u32::from(frame.has(ON_CPU | LINKED));
+            if frame.has(STARTED) {
+                for pool in self.connections_held(slot) {
+                    here.held[pool as usize] += 1;
+                }
+            }
+        }
+        for (instance, here) in self.instances.iter().zip(inside) {
+            let service = &self.spec.services[instance.service as usize];
+            assert_eq!(
+                (instance.queued, instance.inside),
+                (here.queued, here.started),
+                "INV-6: attempts at an instance"
+            );
+            if instance.state == State::Dead {
+                assert_eq!(here.queued + here.started + instance.running, 0, "INV-6: the dead do nothing");
+                continue;
+            }
+            let running = match (&instance.more.shared, service.cpu) {
+                (Some(shared), _) => {
+                    assert_eq!(shared.runnable(), here.on_cpu, "INV-9: steps on shared cores");
+                    here.on_cpu.min(service.cores)
+                }
+                (None, CpuMode::Fifo) => {
+                    let running = here.on_cpu - here.waits_for_core;
+                    assert!(
+                        here.waits_for_core == 0 || running == service.cores,
+                        "INV-9: nobody waits for a free core"
+                    );
+                    running
+                }
+                (None, _) => here.on_cpu,
+            };
+            let busy = if instance.hung { 0 } else { running };
+            if instance.hung && instance.more.shared.is_none() {
+                assert_eq!(instance.more.hang.running, running, "INV-9: cores that a hang has stopped");
+            }
+            assert_eq!(instance.running, busy, "INV-9: cores in use");
+            for (pool, (state, held)) in instance.more.pools.iter().zip(&here.held).enumerate() {
+                assert_eq!(state.free + held, service.pools[pool].size, "INV-10: connections of a pool");
+            }
+            if let Some(held) = in_flight(instance.more.limiter.as_ref()) {
+                assert_eq!(held, here.permits, "INV-10: permits of an instance's limiter");
+            }
+        }
+        for (index, service) in self.services.iter().enumerate() {
+            let alive = |state: fn(State) -> bool| {
+                let of = self.instances.iter().filter(|instance| instance.service as usize == index);
+                of.filter(|instance| state(instance.state)).count()
+            };
+            assert_eq!(
+                service.ready.level() as usize,
+                alive(|state| state == State::Ready),
+                "INV-6: ready instances"
+            );
+            let living = service.living.iter();
+            let living = living.filter(|&&at| self.instances[at as usize].state != State::Dead).count();
+            assert_eq!(living, alive(|state| state != State::Dead), "INV-6: living instances");
+        }
+    }
+
+    /// INV-8: whoever stands in a list knows it, and whoever thinks so does.
+    fn check_lists(&self) {
+        let mut listed = vec![0u32; self.frames.slots() as usize];
+        let mut walk = |lane: super::instance::Lane| {
+            let (mut at, mut last) = (lane.head, NIL);
+            while at != NIL {
+                listed[at as usize] += 1;
+                (at, last) = (self.frames[at].next, at);
+            }
+            assert_eq!(lane.tail, last, "INV-8: a list ends where it says");
+        };
+        for instance in &self.instances {
+            walk(instance.lane);
+            walk(instance.more.cpu_lane);
+            instance.more.lanes.iter().for_each(|lane| walk(*lane));
+            instance.more.pools.iter().for_each(|pool| walk(pool.waiting));
+        }
+        let stalled = self.instances.iter().flat_map(|instance| &instance.more.hang.stalled);
+        for (slot, _) in stalled {
+            listed[*slot as usize] += 1;
+        }
+        let local = self.instances.iter().flat_map(|instance| &instance.more.caches);
+        let shared = self.services.iter().flat_map(|service| &service.caches);
+        for waiting in local.chain(shared).flat_map(|cache| cache.fetching.values()).flatten() {
+            listed[*waiting as usize] += 1;
+        }
+        for slot in 0..self.frames.slots() {
+            let thinks = self.frames[slot].flags & (QUEUED | LINKED) != 0;
+            assert_eq!(listed[slot as usize], u32::from(thinks), "INV-8: lists hold those who wait");
+        }
+    }
+
+    fn check_nodes(&self) {
+        for (index, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.alive) {
+            let here = self
+                .instances
+                .iter()
+                .filter(|instance| instance.more.node as usize == index && instance.state != State::Dead);
+            let requests = here.map(|instance| &self.spec.services[instance.service as usize]);
+            let (cores, memory) = requests.fold((0.0, 0), |(cores, memory), service| {
+                (cores + service.cpu_request, memory + service.memory)
+            });
+            let pool = &self.spec.pools[node.pool as usize];
+            assert!((node.cores_free + cores - pool.cores).abs() < 1e-6, "INV-6: cores of a node");
+            assert_eq!(node.memory_free + memory, pool.memory, "INV-6: memory of a node");
+        }
+    }
+}
+
+/// Calls in flight as a limiter sees them, if it counts them.
+fn in_flight(limiter: Option<&AnyLimiter>) -> Option<u32> {
+    let mut found = None;
+    limiter?.gauges(Time::ZERO, &mut |name, value| {
+        if name == "in_flight" {
+            found = Some(value as u32);
+        }
+    });
+    found
+}
