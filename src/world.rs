@@ -35,7 +35,7 @@ mod source;
 pub mod spec;
 mod telemetry;
 
-pub use report::{Decision, LogEntry, RunReport, WindowSeries};
+pub use report::{Decision, LogEntry, NamedHistogram, RunReport, WindowSeries};
 
 use std::ops::ControlFlow;
 

@@ -437,7 +437,8 @@ impl World<'_> {
         let Caller { parent, parent_pc, outbound, request } = caller;
         if parent == NIL {
             let source = self.outbounds[outbound as usize].source;
-            return self.root_done(now, queue, source, started, request, class);
+            self.root_done(now, queue, source, started, request, class);
+            return Ok(());
         }
         let frame = &mut self.frames[parent];
         frame.pending -= 1;

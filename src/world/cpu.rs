@@ -63,7 +63,7 @@ impl Shared {
         if self.steps.is_empty() {
             self.served = 0;
         } else {
-            self.served += (u128::from(passed.0) * u128::from(self.rate()) >> 20) as u64;
+            self.served += ((u128::from(passed.0) * u128::from(self.rate())) >> 20) as u64;
         }
     }
 

@@ -240,7 +240,10 @@ impl World<'_> {
     fn arrive_guarded(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         match self.refusal(now, slot, self.frames[slot].pc) {
             Refusal::None => {}
-            Refusal::Silent => return self.drop_silently(now, queue, slot),
+            Refusal::Silent => {
+                self.drop_silently(now, queue, slot);
+                return Ok(());
+            }
             Refusal::Answer(class) => return self.refuse(now, queue, slot, class),
         }
         let frame = &mut self.frames[slot];
@@ -264,7 +267,8 @@ impl World<'_> {
     fn arrive_full(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let service = self.instances[self.frames[slot].instance as usize].service;
         if self.services[service as usize].drop_when_full {
-            self.drop_silently(now, queue, slot)
+            self.drop_silently(now, queue, slot);
+            Ok(())
         } else {
             self.refuse(now, queue, slot, Class::Rejected)
         }
@@ -312,7 +316,7 @@ impl World<'_> {
     }
 
     /// Nobody answers (the queue is full, or the machine is gone): the caller's transport tries again after 1, 2, 4 ... s, six times.
-    fn drop_silently(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+    fn drop_silently(&mut self, now: Time, queue: &mut Queue, slot: u32) {
         self.give_permit_back(now, slot, Class::Rejected);
         let frame = &mut self.frames[slot];
         let service = self.instances[frame.instance as usize].service;
@@ -322,7 +326,7 @@ impl World<'_> {
         if !frame.has(AWAITED) {
             frame.flags |= ENDED;
             self.release_if_loose(slot);
-            return Ok(());
+            return;
         }
         // Tries are counted where the class of the answer will stand later. After the last one the transport waits once
         // more and gives up.
@@ -335,7 +339,6 @@ impl World<'_> {
         }
         frame.flags |= EVENT;
         queue.push(now + Duration::from_secs(1 << tries), Payload::new(TRANSMIT, slot));
-        Ok(())
     }
 
     /// `slot` waits for a worker.

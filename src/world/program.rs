@@ -330,7 +330,7 @@ impl World<'_> {
         if self.has_sides && class == Class::Success {
             self.telemetry.useful_cpu += u128::from(self.sides[slot as usize].cpu);
         }
-        self.root_done(now, queue, source, started, request, class)?;
+        self.root_done(now, queue, source, started, request, class);
         self.frames[slot].pending -= 1;
         self.release_if_loose(slot);
         Ok(())

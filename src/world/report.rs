@@ -30,7 +30,7 @@ pub struct RunReport {
     /// Curves on these windows.
     pub series: Vec<WindowSeries>,
     /// (scope, name, histogram of latencies in ns).
-    pub histograms: Vec<(&'static str, String, Totals)>,
+    pub histograms: Vec<NamedHistogram>,
     /// (service, histogram of waiting times in ns): every counted attempt, those that gave up included.
     pub waits: Vec<(String, Totals)>,
     /// Lines of `events.csv`.
@@ -40,6 +40,9 @@ pub struct RunReport {
     /// By node pool: time with so many nodes up within the counted part, ns.
     pub nodes_up: Vec<Vec<u128>>,
 }
+
+/// Scope, name and latencies in ns.
+pub type NamedHistogram = (&'static str, String, Totals);
 
 /// One curve.
 #[derive(Clone, Debug)]
@@ -266,7 +269,7 @@ impl World<'_> {
         }
     }
 
-    fn histograms(&mut self) -> (Vec<(&'static str, String, Totals)>, Vec<(String, Totals)>) {
+    fn histograms(&mut self) -> (Vec<NamedHistogram>, Vec<(String, Totals)>) {
         let mut all = Totals::new();
         let mut list = Vec::new();
         for (index, source) in self.sources.iter().enumerate() {

@@ -78,7 +78,7 @@ impl World<'_> {
             return Ok(());
         }
         for _ in 0..MAX_ORDERS {
-            let min_ready = self.rollouts[index as usize].policy.as_ref().map(|policy| policy.min_ready());
+            let min_ready = self.rollouts[index as usize].policy.as_ref().map(AnyRollout::min_ready);
             let Some(min_ready) = min_ready else { break };
             let (sets, next_available) = self.replica_sets(now, service, min_ready);
             let wanted = self.services[service as usize].wanted;

@@ -235,8 +235,9 @@ impl World<'_> {
         };
         let share = self.sources[index].share;
         if share < 1.0 && Key(key.0 ^ SHARE_SALT).draws().unit() >= share {
-            self.root_done(now, queue, index as u32, now, request, Class::Rejected)?;
-            return self.end_request(request);
+            self.root_done(now, queue, index as u32, now, request, Class::Rejected);
+            self.let_go(request);
+            return Ok(());
         }
         if let Some(call) = spec.direct {
             let edge = u32::from(self.spec.calls[call as usize].edge);
@@ -249,7 +250,8 @@ impl World<'_> {
                 priority: spec.priority,
             };
             self.place(now, queue, call, key.0, origin)?;
-            return self.end_request(request);
+            self.let_go(request);
+            return Ok(());
         }
         let frame = Frame {
             started: now,
@@ -279,12 +281,6 @@ impl World<'_> {
         self.advance(now, queue, slot)
     }
 
-    /// The source's own hold on the record ends; calls in flight keep it.
-    fn end_request(&mut self, request: u32) -> Flow {
-        self.let_go(request);
-        Ok(())
-    }
-
     /// A request is over for its user.
     #[inline(always)]
     pub(super) fn root_done(
@@ -295,7 +291,7 @@ impl World<'_> {
         started: Time,
         request: u32,
         class: Class,
-    ) -> Flow {
+    ) {
         let source = &mut self.sources[index as usize];
         source.in_system.sub(now, 1);
         let latency = (now - started).0;
@@ -318,7 +314,6 @@ impl World<'_> {
         if request != NIL {
             self.request_over(now, queue, index, request, class, counted);
         }
-        Ok(())
     }
 
     /// Version bookkeeping, and the user thinks about the answer.
