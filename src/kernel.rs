@@ -27,8 +27,8 @@ pub trait Model {
     /// Root requests so far, for progress.
     fn requests(&self) -> u64;
 
-    /// Largest number of pending events.
-    fn pending_limit(&self) -> u64;
+    /// Asked every few thousand events: whether a limit is exceeded, given the number of pending events.
+    fn excess(&self, pending: usize) -> Option<Stop>;
 }
 
 /// Why a run ended before its horizon.
@@ -112,9 +112,8 @@ pub fn run<M: Model>(
         if handle.cancelled.load(Ordering::Relaxed) {
             return Err(Stop::Cancelled);
         }
-        if queue.len() as u64 > model.pending_limit() {
-            let limit = model.pending_limit();
-            return Err(Stop::Limit { name: "pending-events", what: "events waiting at one moment", limit });
+        if let Some(stop) = model.excess(queue.len()) {
+            return Err(stop);
         }
         // Timers in rings take numbers in the order of events too, and the numbers end.
         if journal.events() > max_events || queue.scheduled() > MAX_EVENTS - (1 << 32) {

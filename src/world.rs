@@ -110,7 +110,6 @@ pub struct World<'a> {
 enum Full {
     InFlight,
     Instances,
-    Requests,
 }
 
 /// Result of everything that may need a new slot.
@@ -159,11 +158,20 @@ impl Model for World<'_> {
     }
 
     fn requests(&self) -> u64 {
-        self.telemetry.requests
+        self.sources.iter().map(|source| source.arrivals).sum()
     }
 
-    fn pending_limit(&self) -> u64 {
-        self.spec.limits.pending_events
+    fn excess(&self, pending: usize) -> Option<Stop> {
+        let limits = &self.spec.limits;
+        if pending as u64 > limits.pending_events {
+            let what = "events waiting at one moment";
+            return Some(Stop::Limit { name: "pending-events", what, limit: limits.pending_events });
+        }
+        (self.requests() > limits.requests).then_some(Stop::Limit {
+            name: "requests",
+            what: "requests",
+            limit: limits.requests,
+        })
     }
 }
 
@@ -266,7 +274,7 @@ impl<'a> World<'a> {
                     self.outbounds.push(Outbound::new(edge, source.zone, index as u32, Time::ZERO));
                 }
             }
-            let state = Source::new(source, self.seed, first, users);
+            let state = Source::new(source, self.seed, spec.warm_up, first, users);
             users += state.user_count();
             self.sources.push(state);
         }
@@ -341,7 +349,6 @@ impl World<'_> {
                 limit: u64::from(limits.in_flight),
             },
             Full::Instances => Stop::Limit { name: "instances", what: "instances", limit: limits.instances },
-            Full::Requests => Stop::Limit { name: "requests", what: "requests", limit: limits.requests },
         }
     }
 }

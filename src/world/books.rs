@@ -135,11 +135,11 @@ impl World<'_> {
         }
         assert_eq!(self.frames.len(), frames, "INV-8: no frame is lost");
         assert_eq!(self.calls.len(), calls, "INV-8: no call is lost");
-        assert_eq!(
-            self.requests.len(),
-            refs.iter().filter(|refs| **refs > 0).count(),
-            "INV-8: no request record is lost"
-        );
+        let used = refs.iter().filter(|refs| **refs > 0).count();
+        assert_eq!(self.requests.len(), used, "INV-8: no request record is lost");
+        for (slot, refs) in (0..).zip(refs).filter(|(_, refs)| *refs > 0) {
+            assert_eq!(self.requests[slot].refs, refs, "INV-8: a request record knows who needs it");
+        }
         for slot in 0..self.frames.slots() {
             let frame = &self.frames[slot];
             let expected = if frame.flags == 0 { 0 } else { u32::from(frame.pending) };

@@ -103,9 +103,7 @@ impl World<'_> {
         key: u64,
         origin: Origin,
     ) -> Flow {
-        let outbound = &mut self.outbounds[origin.outbound as usize];
-        outbound.firsts += 1;
-        if outbound.stateful {
+        if self.outbounds[origin.outbound as usize].stateful {
             return self.open_call(now, queue, call, key, origin);
         }
         let sent = self.send(now, queue, call, key, 0, origin, NIL)?;
@@ -114,7 +112,9 @@ impl World<'_> {
 
     #[inline(never)]
     fn open_call(&mut self, now: Time, queue: &mut Queue, call: u32, key: u64, origin: Origin) -> Flow {
-        if let Some(budget) = &mut self.outbounds[origin.outbound as usize].budget {
+        let outbound = &mut self.outbounds[origin.outbound as usize];
+        outbound.firsts += 1;
+        if let Some(budget) = &mut outbound.budget {
             budget.deposit(now);
         }
         let state = CallState {

@@ -8,7 +8,7 @@ use crate::kernel::queue::{Payload, Queue};
 use crate::policies::view::Class;
 use crate::time::{Duration, Time};
 
-use super::frame::{ENDED, EVENT, LINKED, NIL, ON_CPU, OWED, PATIENCE};
+use super::frame::{EVENT, LINKED, NIL, ON_CPU, OWED, PATIENCE};
 use super::instance::State;
 use super::program::PoolTicket;
 use super::{Flow, STEP, World};
@@ -126,12 +126,10 @@ impl World<'_> {
             self.frames[slot].flags |= EVENT;
             queue.push(now + left, Payload::new(STEP, slot));
         }
-        for (slot, goes_on) in stalled {
-            let frame = &mut self.frames[slot];
-            frame.flags &= !LINKED;
-            if frame.has(ENDED) {
-                self.release_if_loose(slot);
-            } else if goes_on {
+        let still = self.drop_ended(stalled.iter().map(|(slot, _)| *slot).collect());
+        for (slot, goes_on) in stalled.into_iter().filter(|(slot, _)| still.contains(slot)) {
+            self.frames[slot].flags &= !LINKED;
+            if goes_on {
                 self.advance(now, queue, slot)?;
             } else {
                 self.finish(now, queue, slot, Class::Failure)?;

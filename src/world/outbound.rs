@@ -37,7 +37,7 @@ pub(super) struct Outbound {
     pub(super) limiter: Option<AnyLimiter>,
     /// Attempts sent.
     pub(super) attempts: u64,
-    /// Calls made (first attempts).
+    /// Calls made, where a call can take more than one attempt; elsewhere `attempts` says it.
     pub(super) firsts: u64,
 }
 

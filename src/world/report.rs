@@ -114,7 +114,7 @@ impl World<'_> {
         RunReport {
             end,
             digest: journal.digest(),
-            requests: self.telemetry.requests,
+            requests: self.sources.iter().map(|source| source.arrivals).sum(),
             hops,
             events: journal.events(),
             metrics,

@@ -27,6 +27,8 @@ pub(super) struct Source {
     pub(super) live: bool,
     /// Share of requests that operators let in.
     pub(super) share: f64,
+    /// Requests sent from here on count.
+    counted_from: Time,
     /// Requests so far.
     pub(super) arrivals: u64,
     pub(super) outcomes: Outcomes,
@@ -93,7 +95,13 @@ const SHARE_SALT: u64 = 0x7368_6172_652d_736c;
 const THINK_SALT: u64 = 0x7468_696e_6b2d_736c;
 
 impl Source {
-    pub(super) fn new(spec: &super::spec::SourceSpec, seed: u64, outbounds: u32, users: u32) -> Self {
+    pub(super) fn new(
+        spec: &super::spec::SourceSpec,
+        seed: u64,
+        counted_from: Time,
+        outbounds: u32,
+        users: u32,
+    ) -> Self {
         let constant_gap = match &spec.arrivals {
             Arrivals::Poisson(rate) | Arrivals::Deterministic(rate)
                 if rate.sine.is_none() && rate.points.len() == 1 && rate.points[0].1 > 0.0 =>
@@ -112,6 +120,7 @@ impl Source {
             cycles: vec![0; count as usize],
             live: true,
             share: 1.0,
+            counted_from,
             arrivals: 0,
             outcomes: Outcomes::default(),
             counted: Outcomes::default(),
@@ -218,13 +227,10 @@ impl World<'_> {
     fn begin_request(&mut self, now: Time, queue: &mut Queue, index: usize, key: Key, user: u32) -> Flow {
         let (spec, source) = (&self.spec.sources[index], &mut self.sources[index]);
         source.arrivals += 1;
-        source.counted_arrivals += u64::from(now >= self.spec.warm_up);
+        source.counted_arrivals += u64::from(now >= source.counted_from);
         source.in_system.add(now, 1);
         self.open_roots += 1;
-        self.telemetry.requests += 1;
-        if self.telemetry.requests > self.spec.limits.requests {
-            return Err(Full::Requests);
-        }
+        let share = source.share;
         let client = if spec.clients == 1 { 0 } else { below((key.0 ^ CLIENT_SALT) as u32, spec.clients) };
         let first = source.outbounds + client * spec.edges.len() as u32;
         let request = if self.tracks_requests {
@@ -233,7 +239,6 @@ impl World<'_> {
         } else {
             NIL
         };
-        let share = self.sources[index].share;
         if share < 1.0 && Key(key.0 ^ SHARE_SALT).draws().unit() >= share {
             self.root_done(now, queue, index as u32, now, request, Class::Rejected);
             self.let_go(request);
@@ -297,7 +302,7 @@ impl World<'_> {
         let latency = (now - started).0;
         source.time_sum += u128::from(latency);
         source.outcomes.add(class);
-        let counted = started >= self.spec.warm_up;
+        let counted = started >= source.counted_from;
         if counted {
             source.counted.add(class);
         }

@@ -83,7 +83,6 @@ const MAX_LINES: usize = 200_000;
 
 /// Measurements that belong to the whole world.
 pub(super) struct Telemetry {
-    pub(super) requests: u64,
     pub(super) breaker_rejections: u64,
     pub(super) limiter_rejections: u64,
     pub(super) budget_refusals: u64,
@@ -147,7 +146,6 @@ pub(super) struct SourceMark {
 impl Telemetry {
     pub(super) fn new(pools: &[super::spec::PoolSpec]) -> Self {
         Self {
-            requests: 0,
             breaker_rejections: 0,
             limiter_rejections: 0,
             budget_refusals: 0,
@@ -247,7 +245,7 @@ impl World<'_> {
         for outbound in &self.outbounds {
             let service = &mut services[outbound.service as usize];
             service.attempts += outbound.attempts;
-            service.calls += outbound.firsts;
+            service.calls += if outbound.stateful { outbound.firsts } else { outbound.attempts };
         }
         let sources = self.sources.iter().map(|source| SourceMark {
             in_system: source.in_system.area(now),
