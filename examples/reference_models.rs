@@ -4,6 +4,8 @@
 //! the arrivals after N requests, lets the system drain and prints one `RESULT` line: CPU seconds of the run (loading
 //! left out), mean latency of the successes in units of the mean service time, share of timeouts, p99.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
+
 use std::process::ExitCode;
 
 use simlab::kernel::Handle;

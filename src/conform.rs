@@ -1,4 +1,5 @@
-//! Conformance: replays recorded cases through the very functions the policies call.
+//! Conformance: replays recorded cases through the very functions the policies call, and queueing tables through the
+//! whole engine ([`queueing`]).
 //!
 //! One adapter per vector family, in the file of its policy family; [`ADAPTERS`] lists them all. [`run_path`] replays a
 //! file or all files below a folder and gives a [`Report`]: what was replayed, from which upstream, how the cases were
@@ -12,6 +13,7 @@ pub mod autoscaler;
 pub mod balancer;
 pub mod breaker;
 pub mod limiter;
+pub mod queueing;
 pub mod retry;
 pub mod rollout;
 
@@ -106,6 +108,14 @@ pub enum ConformError {
         /// What it lacks.
         missing: &'static str,
     },
+    /// A CSV file, but not a queueing table.
+    #[error("`{}` is not a queueing table: {reason}", path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A file of neither kind.
     #[error("`{}` is neither a conformance file (*.json) nor a queueing table (*.csv)", path.display())]
     Kind {
@@ -155,35 +165,65 @@ pub struct Row {
 }
 
 /// All that was replayed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Whether skipped cases count against the result.
     pub strict: bool,
-    /// One row per file, by algorithm; files without an algorithm come last.
+    /// One row per file of recorded cases, by algorithm; files without an algorithm come last.
     pub rows: Vec<Row>,
+    /// Queueing tables.
+    pub tables: Vec<Table>,
 }
 
-/// Replays the conformance file at `path`, or every one below it. With `strict`, skipped cases spoil the result.
+/// The replay of one queueing table.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// The file, as it was reached.
+    pub path: PathBuf,
+    /// One line per row of the table.
+    pub lines: Vec<queueing::Line>,
+}
+
+impl Table {
+    /// Rows by result.
+    fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for line in &self.lines {
+            match line.verdict {
+                queueing::Verdict::Passed => counts.passed += 1,
+                queueing::Verdict::Failed(_) => counts.failed += 1,
+                queueing::Verdict::Skipped(_) => counts.skipped += 1,
+            }
+        }
+        counts
+    }
+}
+
+/// Replays the conformance file or queueing table at `path`, or every one below it. With `strict`, skipped cases spoil the result.
 pub fn run_path(path: &Path, strict: bool) -> Result<Report, ConformError> {
     let metadata = fs::metadata(path).map_err(|source| read_error(path, source))?;
-    let mut rows = Vec::new();
+    let mut files = Vec::new();
     if metadata.is_dir() {
-        let mut files = Vec::new();
         find_files(path, &mut files)?;
         if files.is_empty() {
             return Err(ConformError::Empty { path: path.to_owned() });
         }
-        for file in &files {
-            rows.push(replay_file(file)?);
-        }
     } else {
-        rows.push(replay_file(path)?);
+        files.push(path.to_owned());
+    }
+    let (mut rows, mut tables) = (Vec::new(), Vec::new());
+    for file in &files {
+        match kind_of(file) {
+            Some(Kind::Vectors) => rows.push(replay_vectors(file)?),
+            Some(Kind::Queueing) => tables.push(replay_table(file)?),
+            None => return Err(ConformError::Kind { path: file.clone() }),
+        }
     }
     rows.sort_by(|a, b| {
         let key = |row: &Row| (row.algorithm.is_none(), row.algorithm, row.family.clone(), row.path.clone());
         key(a).cmp(&key(b))
     });
-    Ok(Report { strict, rows })
+    Ok(Report { strict, rows, tables })
 }
 
 /// Every file below `folder` that can be replayed, in the order of their names.
@@ -195,7 +235,7 @@ fn find_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), ConformErro
     for path in paths {
         if path.is_dir() {
             find_files(&path, files)?;
-        } else if kind_of(&path) == Some(Kind::Vectors) {
+        } else if kind_of(&path).is_some() {
             files.push(path);
         }
     }
@@ -207,25 +247,29 @@ fn find_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), ConformErro
 enum Kind {
     /// Recorded cases of policies.
     Vectors,
+    /// Values known from queueing theory.
+    Queueing,
 }
 
 fn kind_of(path: &Path) -> Option<Kind> {
     match path.extension()?.to_str()? {
         "json" => Some(Kind::Vectors),
-        // Queueing tables (*.csv) join here: a kind of their own, replayed by the scenario engine in `replay_file`.
+        "csv" => Some(Kind::Queueing),
         _ => None,
-    }
-}
-
-fn replay_file(path: &Path) -> Result<Row, ConformError> {
-    match kind_of(path) {
-        Some(Kind::Vectors) => replay_vectors(path),
-        None => Err(ConformError::Kind { path: path.to_owned() }),
     }
 }
 
 fn read_error(path: &Path, source: io::Error) -> ConformError {
     ConformError::Read { path: path.to_owned(), source }
+}
+
+/// Replays one queueing table.
+fn replay_table(path: &Path) -> Result<Table, ConformError> {
+    let text = fs::read(path).map_err(|source| read_error(path, source))?;
+    let rows =
+        queueing::read(&text).map_err(|reason| ConformError::Table { path: path.to_owned(), reason })?;
+    let lines = queueing::replay(&rows, &queueing::Effort::default());
+    Ok(Table { path: path.to_owned(), lines })
 }
 
 /// Replays one file of recorded cases.
@@ -332,7 +376,8 @@ fn case_id(case: &Value, number: usize) -> String {
 impl Report {
     /// Sums over all files.
     pub fn totals(&self) -> Counts {
-        self.rows.iter().fold(Counts::default(), |sum, Row { counts, .. }| Counts {
+        let tables = self.tables.iter().map(Table::counts);
+        self.rows.iter().map(|row| row.counts).chain(tables).fold(Counts::default(), |sum, counts| Counts {
             passed: sum.passed + counts.passed,
             failed: sum.failed + counts.failed,
             refused: sum.refused + counts.refused,
@@ -355,6 +400,16 @@ impl Report {
     /// A table for people: one line per file, then the first failures and the reasons of what was left out, then
     /// [`Self::summary`]. Ends with a newline.
     pub fn table(&self) -> String {
+        let mut table = if self.rows.is_empty() { String::new() } else { self.table_of_vectors() };
+        for Table { path, lines } in &self.tables {
+            let _ = write!(table, "{}{}\n\n", if table.is_empty() { "" } else { "\n" }, path.display());
+            table.push_str(&queueing::table(lines));
+        }
+        let _ = writeln!(table, "\n{}", self.summary());
+        table
+    }
+
+    fn table_of_vectors(&self) -> String {
         let mut lines = vec![
             ["algorithm", "cases of", "upstream", "obtained", "passed", "failed", "refused", "skipped"]
                 .map(str::to_owned),
@@ -411,7 +466,6 @@ impl Report {
                 let _ = writeln!(table, "left out: {name} ({}), {count} cases: {reason}", row.family);
             }
         }
-        let _ = writeln!(table, "\n{}", self.summary());
         table
     }
 
@@ -439,7 +493,20 @@ impl Report {
                 })
             })
             .collect();
-        json!({ "strict": self.strict, "ok": self.is_ok(), "totals": counts(self.totals()), "rows": rows })
+        let tables: Vec<Value> = self
+            .tables
+            .iter()
+            .map(|table| {
+                json!({
+                    "file": table.path.to_string_lossy(),
+                    "counts": counts(table.counts()),
+                    "rows": queueing::json(&table.lines),
+                })
+            })
+            .collect();
+        json!({
+            "strict": self.strict, "ok": self.is_ok(), "totals": counts(self.totals()), "rows": rows, "tables": tables,
+        })
     }
 }
 
@@ -629,7 +696,7 @@ mod tests {
             failures: Vec::new(),
             reasons: BTreeMap::new(),
         };
-        let report = |strict| Report { strict, rows: vec![row.clone()] };
+        let report = |strict| Report { strict, rows: vec![row.clone()], tables: Vec::new() };
         assert!(report(false).is_ok());
         assert!(!report(true).is_ok());
     }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::time::Time;
 use journal::Journal;
-use queue::{Payload, Queue};
+use queue::{MAX_EVENTS, Payload, Queue};
 
 /// What the kernel runs.
 pub trait Model {
@@ -116,7 +116,8 @@ pub fn run<M: Model>(
             let limit = model.pending_limit();
             return Err(Stop::Limit { name: "pending-events", what: "events waiting at one moment", limit });
         }
-        if journal.events() > max_events {
+        // Timers in rings take numbers in the order of events too, and the numbers end.
+        if journal.events() > max_events || queue.scheduled() > MAX_EVENTS - (1 << 32) {
             return Err(Stop::Limit { name: "events", what: "events in one replication", limit: max_events });
         }
     }

@@ -59,7 +59,7 @@ impl Key {
     }
 }
 
-/// SplitMix64 over a key.
+/// `SplitMix64` over a key.
 #[derive(Clone, Copy, Debug)]
 pub struct Draws(u64);
 

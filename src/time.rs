@@ -126,7 +126,7 @@ impl AddAssign<Duration> for Time {
     }
 }
 
-impl Sub<Time> for Time {
+impl Sub for Time {
     type Output = Duration;
     /// Time passed since `earlier`; zero if `earlier` lies in the future.
     #[inline]

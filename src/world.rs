@@ -35,7 +35,7 @@ mod source;
 pub mod spec;
 mod telemetry;
 
-pub use report::{Decision, LogEntry, RunReport, WindowSeries};
+pub use report::{Decision, LogEntry, NamedHistogram, RunReport, WindowSeries};
 
 use std::ops::ControlFlow;
 
@@ -274,7 +274,12 @@ impl<'a> World<'a> {
                 if !edge.shared {
                     return frame::NIL;
                 }
-                self.outbounds.push(Outbound::new(edge, 0, frame::NIL, Time::ZERO));
+                self.outbounds.push(Outbound::new(
+                    edge,
+                    u32::from(outbound::ANYWHERE),
+                    frame::NIL,
+                    Time::ZERO,
+                ));
                 self.outbounds.len() as u32 - 1
             });
             let shared: Vec<u32> = shared.collect();

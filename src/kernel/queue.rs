@@ -62,6 +62,11 @@ impl Queue {
         self.len() == 0
     }
 
+    /// Places in the order of events given away so far.
+    pub const fn scheduled(&self) -> u64 {
+        self.sequence
+    }
+
     /// Reserves a place in the order of events without scheduling anything yet.
     #[inline]
     pub const fn next_sequence(&mut self) -> u64 {

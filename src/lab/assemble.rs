@@ -166,7 +166,7 @@ impl<'a> Assembly<'a> {
             direct,
             edges: source.edges.iter().map(edge).collect(),
             clients: source.clients,
-            zone: source.zone.map_or(self.scenario.zones.len().max(1) as u32, |zone| zone as u32),
+            zone: source.zone.unwrap_or_else(|| self.scenario.zones.len().max(1)) as u32,
             arrivals: arrivals(&source.arrivals),
             requests: source.requests.unwrap_or(u64::MAX),
             deadline: self.ring(source.deadline),

@@ -52,7 +52,7 @@ fn replication(index: u32, seed: u64, report: RunReport) -> Replication {
         timeline: Timeline { t_s: report.t_s, series: series.collect() },
         percentiles: curves.map(|(scope, name, histogram)| curve(scope, name, &histogram)).collect(),
         events_log: events.collect(),
-        decisions: report.decisions.into_iter().map(decision).collect(),
+        decisions: report.decisions.iter().map(decision).collect(),
     }
 }
 
@@ -63,7 +63,7 @@ fn curve(scope: &'static str, name: String, histogram: &Totals) -> PercentileCur
     PercentileCurve { scope, name, points: points.collect() }
 }
 
-fn decision(decision: Decision) -> Value {
+fn decision(decision: &Decision) -> Value {
     let mut line = json!({
         "t_s": decision.at.since(Time::ZERO).as_secs_f64(),
         "kind": decision.kind,

@@ -6,6 +6,7 @@
 mod calls;
 mod events;
 mod traffic;
+mod widths;
 
 use std::ops::Range;
 
@@ -143,6 +144,7 @@ impl<'a> Check<'a> {
                 );
             }
         }
+        self.widths(scenario);
         let instances: u64 = scenario.services.iter().map(|service| u64::from(service.replicas)).sum();
         self.within_limit(instances, "instances at the start", self.limits.instances, "instances", None);
         for (at, pool) in scenario.node_pools.iter().enumerate() {
@@ -667,7 +669,7 @@ impl<'a> Check<'a> {
         };
         set(&mut limits.pending_events, table.pending_events, "pending-events", 1 << 24);
         set(&mut limits.in_flight, table.in_flight, "in-flight", 1 << 24);
-        set(&mut limits.instances, table.instances, "instances", u64::from(u32::MAX));
+        set(&mut limits.instances, table.instances, "instances", 1 << 24);
         set(&mut limits.requests, table.requests, "requests", u64::from(u32::MAX));
         set(&mut limits.events, table.events, "events", 1 << 36);
         set(&mut limits.replications, table.replications, "replications", u64::from(u32::MAX));

@@ -50,7 +50,9 @@ impl World<'_> {
                 && frame.has(AWAITED)
                 && self.call_of(slot) == NIL;
             if is_root || is_direct {
-                let source = &mut open[self.outbounds[frame.outbound as usize].source as usize];
+                let source =
+                    if is_root { frame.next } else { self.outbounds[frame.outbound as usize].source };
+                let source = &mut open[source as usize];
                 source.0 += 1;
                 source.1 += u128::from((now - frame.started).0);
             }

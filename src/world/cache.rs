@@ -7,6 +7,7 @@ use crate::random::{Key, variate::Zipf};
 use crate::time::Time;
 
 use super::frame::{ENDED, LINKED, NIL, STARTED};
+use super::service::Service;
 use super::spec::{CacheSpec, Op};
 use super::{Flow, World};
 
@@ -20,8 +21,6 @@ pub(super) struct CacheState {
     uses: u64,
     /// Keys being fetched, with those who wait for them (single flight).
     pub(super) fetching: BTreeMap<u64, Vec<u32>>,
-    pub(super) hits: u64,
-    pub(super) misses: u64,
 }
 
 /// Answer of a look-up.
@@ -89,7 +88,7 @@ impl World<'_> {
         let key = self.cache_key(slot, cache);
         let (state, spec) = self.cache_of(slot, cache);
         if state.has(now, key) {
-            state.hits += 1;
+            self.service_of(slot).cache_hits += 1;
             return Lookup::Hit;
         }
         if spec.single_flight {
@@ -100,8 +99,12 @@ impl World<'_> {
             }
             state.fetching.insert(key, Vec::new());
         }
-        state.misses += 1;
+        self.service_of(slot).cache_misses += 1;
         Lookup::Miss
+    }
+
+    fn service_of(&mut self, slot: u32) -> &mut Service {
+        &mut self.services[self.instances[self.frames[slot].instance as usize].service as usize]
     }
 
     /// Stores the frame's key; whoever waited for it looks again (and hits).

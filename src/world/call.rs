@@ -14,6 +14,7 @@ use crate::time::{Duration, Time};
 
 use super::frame::{AWAITED, ENDED, EVENT, Frame, INSIDE, NIL, Side};
 use super::hang::Late;
+use super::outbound::ANYWHERE;
 use super::spec::NO_RING;
 use super::{Flow, Full, RETRY, World};
 
@@ -247,6 +248,7 @@ impl World<'_> {
             flags: AWAITED,
             ring: target.ring,
             priority: origin.priority,
+            zone: outbound.zone as u16,
         };
         let frame = self.frames.insert(frame).ok_or(Full::InFlight)?;
         if self.has_sides {
@@ -261,6 +263,10 @@ impl World<'_> {
 
     #[inline(never)]
     fn note_side(&mut self, frame: u32, origin: Origin, state: u32) {
+        if self.frames[frame].zone == ANYWHERE {
+            let caller = self.frames[origin.parent].instance;
+            self.frames[frame].zone = self.instances[caller as usize].more.zone as u16;
+        }
         let mut side = Side { call: state, request: origin.request, tag: origin.tag, ..Side::EMPTY };
         if self.tracks_children && origin.parent != NIL {
             let parent = &mut self.sides[origin.parent as usize];
@@ -398,6 +404,11 @@ impl World<'_> {
         if alive && self.caller_waits(state.parent, state.parent_pc) {
             self.attempt(now, queue, slot)
         } else {
+            if state.admitted {
+                // Breaker and limiter had let it in, but nobody wants it any more.
+                let unused = Outcome { ignored: true, ..Outcome::new(Class::Abandoned, Duration::ZERO) };
+                self.teach(now, slot, &unused);
+            }
             self.close_call(now, queue, slot, Class::Abandoned)
         }
     }
@@ -426,7 +437,8 @@ impl World<'_> {
         let Caller { parent, parent_pc, outbound, request } = caller;
         if parent == NIL {
             let source = self.outbounds[outbound as usize].source;
-            return self.root_done(now, queue, source, started, request, class);
+            self.root_done(now, queue, source, started, request, class);
+            return Ok(());
         }
         let frame = &mut self.frames[parent];
         frame.pending -= 1;

@@ -6,6 +6,7 @@ use crate::policies::view::Slot;
 use crate::random::Key;
 use crate::time::{Duration, Time};
 
+use super::fleet::NODE_GRACE;
 use super::instance::State;
 use super::program::PoolTicket;
 use super::report::Decision;
@@ -86,16 +87,12 @@ impl World<'_> {
             }
             Control::Window => {
                 self.close_window(now);
-                if now < self.spec.end {
-                    self.schedule(queue, now + self.spec.resolution, Control::Window);
-                }
+                self.next_window(now, queue);
                 Ok(())
             }
             Control::Recovery => {
                 self.look_at_objective(now);
-                if now < self.spec.end {
-                    self.schedule(queue, now + super::telemetry::RECOVERY_WINDOW, Control::Recovery);
-                }
+                self.next_look(now, queue);
                 Ok(())
             }
             Control::WarmUp => {
@@ -104,6 +101,10 @@ impl World<'_> {
             }
             Control::End => {
                 self.mark(now, true);
+                self.close_window(now);
+                if self.looks_at(now) {
+                    self.look_at_objective(now);
+                }
                 self.retire_all();
                 Ok(())
             }
@@ -198,16 +199,24 @@ impl World<'_> {
                 Sample { milli: i64::try_from(milli).unwrap_or(i64::MAX), at: to, window: to - from }
             })
         });
-        let is_ready = instance.state == State::Ready;
+        // What runs on a lost machine is not scraped any more; the rest of the control plane notices later.
+        let lost = instance.state == State::Dead;
+        let cpu = cpu.filter(|_| !lost || now < instance.more.dead_at + spec.metrics.0 + delay);
+        let noticed = instance.more.dead_at + NODE_GRACE;
+        let changed = if lost && noticed <= now {
+            noticed
+        } else {
+            instance.more.ready_changed.unwrap_or(instance.more.launched)
+        };
         Pod {
             phase: match instance.state {
                 State::Pending => Phase::Pending,
-                State::Starting | State::Ready | State::Draining => Phase::Running,
-                State::Dead => Phase::Failed,
+                // A lost one keeps its phase until it is given up.
+                State::Starting | State::Ready | State::Draining | State::Dead => Phase::Running,
             },
-            ready: Some((is_ready, instance.more.ready_changed.unwrap_or(instance.more.launched))),
+            ready: Some((self.ready_since(now, index).is_some(), changed)),
             started: (instance.state != State::Pending).then_some(instance.more.launched),
-            deleting: instance.state == State::Draining,
+            deleting: instance.more.leaving,
             request_milli: Some((spec.cpu_request * 1000.0) as i64),
             cpu,
         }

@@ -63,7 +63,7 @@ impl Shared {
         if self.steps.is_empty() {
             self.served = 0;
         } else {
-            self.served += (u128::from(passed.0) * u128::from(self.rate()) >> 20) as u64;
+            self.served += ((u128::from(passed.0) * u128::from(self.rate())) >> 20) as u64;
         }
     }
 
@@ -144,7 +144,7 @@ impl World<'_> {
                 let hung = instance.hung;
                 let shared = instance.more.shared.as_mut().expect("a shared instance has its state");
                 shared.catch_up(now);
-                let end = shared.served + (demand.0 << 12);
+                let end = shared.served.saturating_add(demand.0.saturating_mul(1 << 12));
                 shared.order += 1;
                 shared.steps.push(Reverse((end, shared.order, slot)));
                 let running = shared.running();

@@ -75,6 +75,9 @@ impl World<'_> {
         self.apply(now, queue, &fault.what, &targets, true)?;
         if let Some(lasts) = lasts {
             self.schedule(queue, now + lasts, Control::Relieve(index));
+        } else if matches!(fault.what, Trouble::Crash(_)) {
+            // Over as soon as it has happened.
+            self.telemetry.fault_ended(now);
         }
         Ok(())
     }
@@ -147,8 +150,10 @@ impl World<'_> {
                 (0..self.nodes.len() as u32).filter(alive).take(*count as usize).collect()
             }
             Trouble::ZoneLoss(zone) => {
-                let inside =
-                    |&node: &u32| self.nodes[node as usize].zone == *zone && self.nodes[node as usize].alive;
+                let inside = |&node: &u32| {
+                    let node = &self.nodes[node as usize];
+                    node.zone == *zone && !self.spec.pools[node.pool as usize].zones.is_empty()
+                };
                 (0..self.nodes.len() as u32).filter(inside).collect()
             }
             _ => Vec::new(),

@@ -25,6 +25,8 @@ pub(super) struct Node {
     pub(super) pool: u32,
     pub(super) zone: u32,
     pub(super) alive: bool,
+    /// Faults that keep it down.
+    faults: u32,
     pub(super) cores_free: f64,
     pub(super) memory_free: u64,
     /// (service, version) whose image is here.
@@ -32,7 +34,7 @@ pub(super) struct Node {
 }
 
 /// A lost node is noticed after this long: kube-controller-manager's `node-monitor-grace-period`, default 40 s.
-const NODE_GRACE: Duration = Duration::from_secs(40);
+pub(super) const NODE_GRACE: Duration = Duration::from_secs(40);
 
 /// Its instances are given up this long after that: the default `tolerationSeconds` of unreachable nodes, 300 s.
 const EVICTION: Duration = Duration::from_secs(300);
@@ -51,6 +53,7 @@ impl World<'_> {
                     pool: pool as u32,
                     zone,
                     alive: true,
+                    faults: 0,
                     cores_free: spec.cores,
                     memory_free: spec.memory,
                     images: BTreeSet::new(),
@@ -93,12 +96,23 @@ impl World<'_> {
         Ok(())
     }
 
+    /// Since when the control plane takes an instance for ready; it is late to notice that a machine is gone.
+    pub(super) fn ready_since(&self, now: Time, index: u32) -> Option<Time> {
+        let instance = &self.instances[index as usize];
+        let seen = match instance.state {
+            State::Ready => true,
+            State::Dead => !instance.more.leaving && now < instance.more.dead_at + NODE_GRACE,
+            State::Pending | State::Starting | State::Draining => false,
+        };
+        (seen && instance.more.ready_at < Time::MAX).then_some(instance.more.ready_at)
+    }
+
     /// Instances of one version that are not on their way out.
     pub(super) fn members(&self, service: u32, version: u8) -> Vec<u32> {
         let living = self.services[service as usize].living.iter().copied();
         let wanted = |index: &u32| {
             let instance = &self.instances[*index as usize];
-            instance.version == version && instance.state != State::Draining
+            instance.version == version && !instance.more.leaving
         };
         living.filter(wanted).collect()
     }
@@ -216,9 +230,8 @@ impl World<'_> {
                 if self.bind(Time::ZERO, index).is_some() {
                     let instance = &mut self.instances[index as usize];
                     instance.state = State::Ready;
-                    // They have been running for long: neither warming up nor new to the autoscaler.
+                    // They have been running for long and do not warm up.
                     instance.more.ready_at = Time::ZERO;
-                    instance.more.launched = Time::ZERO;
                     let state = &mut self.services[service as usize];
                     state.ready.add(Time::ZERO, 1);
                 }
@@ -243,6 +256,9 @@ impl World<'_> {
         }
         instance.state = State::Ready;
         instance.more.ready_at = now;
+        if let Some((lasts, _)) = self.spec.services[instance.service as usize].warm_up {
+            instance.more.warm_at = now + lasts;
+        }
         instance.more.ready_changed = Some(now);
         let (service, ordinal) = (instance.service, instance.ordinal);
         self.services[service as usize].ready.add(now, 1);
@@ -304,6 +320,7 @@ impl World<'_> {
             State::Ready => {}
         }
         instance.state = State::Draining;
+        instance.more.leaving = true;
         instance.more.ready_changed = Some(now);
         let (service, ordinal) = (instance.service, instance.ordinal);
         let idle = instance.inside == 0 && instance.queued == 0;
@@ -348,6 +365,9 @@ impl World<'_> {
         if silent {
             // The control plane notices late, and waits before it gives the instance up.
             self.schedule(queue, now + NODE_GRACE + EVICTION, Control::Evict(index));
+            if let Some(rollout) = self.rollout_of(service) {
+                self.schedule(queue, now + NODE_GRACE, Control::Sync(rollout));
+            }
             return Ok(());
         }
         if node != NIL {
@@ -446,7 +466,9 @@ impl World<'_> {
 
     /// A node goes down with all its instances.
     pub(super) fn lose_node(&mut self, now: Time, queue: &mut Queue, node: u32) -> Flow {
-        if !std::mem::replace(&mut self.nodes[node as usize].alive, false) {
+        let state = &mut self.nodes[node as usize];
+        state.faults += 1;
+        if !std::mem::replace(&mut state.alive, false) {
             return Ok(());
         }
         let name = self.node_name(node);
@@ -464,11 +486,14 @@ impl World<'_> {
         Ok(())
     }
 
-    /// A node is back, empty, with no images.
+    /// A fault of a node ends. After the last one it is back, empty, with no images.
     pub(super) fn restore_node(&mut self, now: Time, queue: &mut Queue, node: u32) -> Flow {
-        if std::mem::replace(&mut self.nodes[node as usize].alive, true) {
+        let state = &mut self.nodes[node as usize];
+        state.faults -= 1;
+        if state.faults > 0 {
             return Ok(());
         }
+        state.alive = true;
         let name = self.node_name(node);
         self.telemetry.log(now, "node", name, "back".to_owned());
         self.note_nodes(now, node);

@@ -18,7 +18,7 @@ pub(super) struct Frame {
     pub(super) arrived: Time,
     /// Key of all draws of this call: request number and call path, without attempts.
     pub(super) key: u64,
-    /// Link in the queue, for a core, or for a connection.
+    /// Link in the queue, for a core, or for a connection. For a request at its client: its source.
     pub(super) next: u32,
     /// Frame that made the call; `NIL` if it came straight from a source.
     pub(super) parent: u32,
@@ -42,7 +42,11 @@ pub(super) struct Frame {
     pub(super) ring: u8,
     /// Position in `Spec::priorities`.
     pub(super) priority: u8,
+    /// Where the caller sits.
+    pub(super) zone: u16,
 }
+
+const _: () = assert!(size_of::<Frame>() == 56);
 
 /// What only some attempts need; kept beside the frames when the scenario has retries, breakers, limiters, rollouts,
 /// closed loops or cancellation.

@@ -11,6 +11,7 @@ use super::frame::{
     AWAITED, CLASS_SHIFT, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, PATIENCE, PERMIT, QUEUED, STARTED,
 };
 use super::hang::{Hang, Late};
+use super::network::MAX_TRIES;
 use super::program::PoolState;
 use super::spec::{Op, Order};
 use super::{Flow, PATIENCE as PATIENCE_EVENT, STEP, TRANSMIT, World};
@@ -68,7 +69,12 @@ pub(super) struct More {
     pub(super) node: u32,
     pub(super) zone: u32,
     pub(super) launched: Time,
+    /// Since when it is (or was) ready.
     pub(super) ready_at: Time,
+    /// When it has warmed up.
+    pub(super) warm_at: Time,
+    /// It was asked to stop.
+    pub(super) leaving: bool,
     pub(super) dead_at: Time,
     /// Whether the Ready condition was ever true, and when it last changed.
     pub(super) ready_changed: Option<Time>,
@@ -126,6 +132,8 @@ impl Instance {
                 zone: 0,
                 launched: now,
                 ready_at: Time::MAX,
+                warm_at: Time::ZERO,
+                leaving: false,
                 dead_at: Time::MAX,
                 ready_changed: None,
                 hang: Hang::default(),
@@ -232,7 +240,10 @@ impl World<'_> {
     fn arrive_guarded(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         match self.refusal(now, slot, self.frames[slot].pc) {
             Refusal::None => {}
-            Refusal::Silent => return self.drop_silently(now, queue, slot),
+            Refusal::Silent => {
+                self.drop_silently(now, queue, slot);
+                return Ok(());
+            }
             Refusal::Answer(class) => return self.refuse(now, queue, slot, class),
         }
         let frame = &mut self.frames[slot];
@@ -256,7 +267,8 @@ impl World<'_> {
     fn arrive_full(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let service = self.instances[self.frames[slot].instance as usize].service;
         if self.services[service as usize].drop_when_full {
-            self.drop_silently(now, queue, slot)
+            self.drop_silently(now, queue, slot);
+            Ok(())
         } else {
             self.refuse(now, queue, slot, Class::Rejected)
         }
@@ -293,7 +305,8 @@ impl World<'_> {
         self.give_permit_back(now, slot, class);
         let frame = &mut self.frames[slot];
         let service = self.instances[frame.instance as usize].service;
-        self.services[service as usize].refused += 1;
+        // What a full queue dropped before has been counted then.
+        self.services[service as usize].refused += u64::from(frame.flags >> CLASS_SHIFT == 0);
         frame.flags |= ENDED;
         if frame.has(AWAITED) {
             return self.reply(now, queue, slot, class);
@@ -303,26 +316,29 @@ impl World<'_> {
     }
 
     /// Nobody answers (the queue is full, or the machine is gone): the caller's transport tries again after 1, 2, 4 ... s, six times.
-    fn drop_silently(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+    fn drop_silently(&mut self, now: Time, queue: &mut Queue, slot: u32) {
         self.give_permit_back(now, slot, Class::Rejected);
         let frame = &mut self.frames[slot];
         let service = self.instances[frame.instance as usize].service;
-        self.services[service as usize].dropped += 1;
+        let tries = frame.flags >> CLASS_SHIFT;
+        // Counted once, however often the transport knocks.
+        self.services[service as usize].dropped += u64::from(tries == 0);
         if !frame.has(AWAITED) {
             frame.flags |= ENDED;
             self.release_if_loose(slot);
-            return Ok(());
+            return;
         }
-        // Counted where the class of the answer will stand later.
-        let tries = frame.flags >> CLASS_SHIFT;
-        if tries >= SYN_RETRIES {
-            return self.broken(now, queue, slot);
+        // Tries are counted where the class of the answer will stand later. After the last one the transport waits once
+        // more and gives up.
+        if tries < SYN_RETRIES {
+            frame.flags += 1 << CLASS_SHIFT;
+            frame.slack = 0;
+        } else {
+            frame.slack = 1;
+            frame.need = MAX_TRIES + 1;
         }
-        frame.flags += 1 << CLASS_SHIFT;
-        frame.slack = 0;
         frame.flags |= EVENT;
         queue.push(now + Duration::from_secs(1 << tries), Payload::new(TRANSMIT, slot));
-        Ok(())
     }
 
     /// `slot` waits for a worker.
@@ -531,5 +547,5 @@ impl World<'_> {
     }
 }
 
-/// 1 + 2 + 4 + ... + 32 s, then the connection attempt fails.
+/// After 1, 3, 7, 15, 31 and 63 s; 64 s later the connection attempt fails (Linux, `tcp_syn_retries` = 6).
 const SYN_RETRIES: u16 = 6;

@@ -92,7 +92,7 @@ const fn retransmission(tries: u16) -> Duration {
     Duration::from_millis(200 << if tries < MAX_TRIES { tries } else { MAX_TRIES })
 }
 
-const MAX_TRIES: u16 = 10;
+pub(super) const MAX_TRIES: u16 = 10;
 const REQUEST_SALT: u64 = 0x6e65_742d_7265_7173;
 const REPLY_SALT: u64 = 0x6e65_742d_7265_706c;
 
@@ -110,7 +110,10 @@ impl World<'_> {
     fn transmit_far(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         match self.message_delay(slot, REQUEST_SALT) {
             Some(Duration::ZERO) => self.arrive(now, queue, slot),
-            delay => self.travel(now, queue, slot, TRANSMIT, delay),
+            delay => {
+                self.travel(now, queue, slot, TRANSMIT, delay);
+                Ok(())
+            }
         }
     }
 
@@ -131,7 +134,8 @@ impl World<'_> {
                 let frame = &mut self.frames[slot];
                 frame.flags = frame.flags & !(7 << CLASS_SHIFT) | (class as u16) << CLASS_SHIFT;
                 frame.need = 0;
-                self.travel(now, queue, slot, REPLY, delay)
+                self.travel(now, queue, slot, REPLY, delay);
+                Ok(())
             }
         }
     }
@@ -139,7 +143,7 @@ impl World<'_> {
     /// One-way delay for the next message of `slot`, `None` while none gets through.
     fn message_delay(&self, slot: u32, salt: u64) -> Option<Duration> {
         let frame = &self.frames[slot];
-        let from = self.outbounds[frame.outbound as usize].zone;
+        let from = u32::from(frame.zone);
         let to = self.instances[frame.instance as usize].more.zone;
         let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
         let key = Key(frame.key ^ salt).with(u64::from(tag) << 16 | u64::from(frame.need)).0;
@@ -152,7 +156,7 @@ impl World<'_> {
 
     /// Schedules the arrival, or another try. `slack` tells the two apart, `need` counts the tries; a frame in transit
     /// has no other use for them.
-    fn travel(&mut self, now: Time, queue: &mut Queue, slot: u32, kind: u8, delay: Option<Duration>) -> Flow {
+    fn travel(&mut self, now: Time, queue: &mut Queue, slot: u32, kind: u8, delay: Option<Duration>) {
         let frame = &mut self.frames[slot];
         frame.flags |= EVENT;
         let delay = if let Some(delay) = delay {
@@ -164,36 +168,30 @@ impl World<'_> {
             retransmission(frame.need - 1)
         };
         queue.push(now + delay, Payload::new(kind, slot));
-        Ok(())
     }
 
     /// Whether the message of `slot` has to be sent again: its delay, or that it is lost for good.
-    fn again(
-        &mut self,
-        now: Time,
-        queue: &mut Queue,
-        slot: u32,
-        kind: u8,
-        salt: u64,
-    ) -> Result<bool, super::Full> {
+    fn again(&mut self, now: Time, queue: &mut Queue, slot: u32, kind: u8, salt: u64) -> bool {
         let frame = &self.frames[slot];
         if frame.slack == 0 || frame.need > MAX_TRIES {
-            return Ok(false);
+            return false;
         }
         let delay = self.message_delay(slot, salt);
-        self.travel(now, queue, slot, kind, delay)?;
-        Ok(true)
+        self.travel(now, queue, slot, kind, delay);
+        true
     }
 
     /// A request reaches its instance, or has to be sent again.
     pub(super) fn on_transmit(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         self.event_over(slot);
         let frame = &self.frames[slot];
-        if frame.has(ENDED) {
+        // A caller that has given up does not go on knocking (its connection was never accepted).
+        if frame.has(ENDED) || !frame.has(AWAITED) && frame.flags >> CLASS_SHIFT > 0 {
+            self.frames[slot].flags |= ENDED;
             self.release_if_loose(slot);
             return Ok(());
         }
-        if self.again(now, queue, slot, TRANSMIT, REQUEST_SALT)? {
+        if self.again(now, queue, slot, TRANSMIT, REQUEST_SALT) {
             return Ok(());
         }
         if self.frames[slot].slack != 0 {
@@ -210,7 +208,7 @@ impl World<'_> {
             self.release_if_loose(slot);
             return Ok(());
         }
-        if self.again(now, queue, slot, REPLY, REPLY_SALT)? {
+        if self.again(now, queue, slot, REPLY, REPLY_SALT) {
             return Ok(());
         }
         let frame = &self.frames[slot];

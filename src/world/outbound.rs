@@ -9,6 +9,9 @@ use crate::time::Time;
 
 use super::spec::EdgeSpec;
 
+/// Zone of a calling side that the instances of a service share: that of whoever calls.
+pub(super) const ANYWHERE: u16 = u16::MAX;
+
 /// What a client (an instance, or a client of a source) knows and owns about one service it calls.
 pub(super) struct Outbound {
     /// Endpoints as this client knows them.
@@ -16,7 +19,7 @@ pub(super) struct Outbound {
     pub(super) balancer: AnyBalancer,
     /// Called service.
     pub(super) service: u32,
-    /// Where the client sits.
+    /// Where the client sits, [`ANYWHERE`] if several share it.
     pub(super) zone: u32,
     /// Source it belongs to, or `NIL` for an instance's.
     pub(super) source: u32,

@@ -318,7 +318,7 @@ impl World<'_> {
         let frame = &mut self.frames[slot];
         frame.flags |= ENDED;
         frame.flags &= !AWAITED;
-        let (started, source) = (frame.started, self.outbounds[frame.outbound as usize].source);
+        let (started, source) = (frame.started, frame.next);
         let request = if self.has_sides { self.sides[slot as usize].request } else { NIL };
         frame.pending += 1;
         if frame.ring != NO_RING
@@ -330,7 +330,7 @@ impl World<'_> {
         if self.has_sides && class == Class::Success {
             self.telemetry.useful_cpu += u128::from(self.sides[slot as usize].cpu);
         }
-        self.root_done(now, queue, source, started, request, class)?;
+        self.root_done(now, queue, source, started, request, class);
         self.frames[slot].pending -= 1;
         self.release_if_loose(slot);
         Ok(())
@@ -377,10 +377,9 @@ impl World<'_> {
             constant = false;
         }
         if let Some((lasts, slowdown)) = spec.warm_up {
-            let age = now - instance.more.ready_at;
-            if age < lasts {
-                let left = 1.0 - age.0 as f64 / lasts.0 as f64;
-                factor *= 1.0 + (slowdown - 1.0) * left;
+            let left = instance.more.warm_at - now;
+            if left > Duration::ZERO {
+                factor *= 1.0 + (slowdown - 1.0) * (left.0 as f64 / lasts.0 as f64);
                 constant = false;
             }
         }

@@ -7,6 +7,7 @@ use crate::stats::histogram::Totals;
 use crate::time::Time;
 
 use super::World;
+use super::frame::NIL;
 use super::telemetry::{Mark, Moments};
 
 /// Everything one run has to say.
@@ -29,7 +30,7 @@ pub struct RunReport {
     /// Curves on these windows.
     pub series: Vec<WindowSeries>,
     /// (scope, name, histogram of latencies in ns).
-    pub histograms: Vec<(&'static str, String, Totals)>,
+    pub histograms: Vec<NamedHistogram>,
     /// (service, histogram of waiting times in ns): every counted attempt, those that gave up included.
     pub waits: Vec<(String, Totals)>,
     /// Lines of `events.csv`.
@@ -39,6 +40,9 @@ pub struct RunReport {
     /// By node pool: time with so many nodes up within the counted part, ns.
     pub nodes_up: Vec<Vec<u128>>,
 }
+
+/// Scope, name and latencies in ns.
+pub type NamedHistogram = (&'static str, String, Totals);
 
 /// One curve.
 #[derive(Clone, Debug)]
@@ -91,6 +95,7 @@ impl World<'_> {
         self.check_books(end);
         if self.telemetry.ended.is_none() {
             self.mark(end, true);
+            self.close_window(end);
         }
         let started = self.telemetry.started.take().unwrap_or_else(|| self.take_mark(end));
         let ended = self.telemetry.ended.take().expect("marked above");
@@ -227,7 +232,9 @@ impl World<'_> {
         let hours = |from: Time, to: Time| (to.min(ended.at) - from.max(started.at)).as_secs_f64() / 3600.0;
         let (mut instance_hours, mut cost, mut priced) = (0.0, 0.0, false);
         for instance in &self.instances {
-            let lived = if instance.more.dead_at < started.at {
+            let unplaced =
+                instance.more.node == NIL && self.spec.services[instance.service as usize].pool.is_some();
+            let lived = if unplaced || instance.more.dead_at < started.at {
                 0.0
             } else {
                 hours(instance.more.launched, instance.more.dead_at)
@@ -262,7 +269,7 @@ impl World<'_> {
         }
     }
 
-    fn histograms(&mut self) -> (Vec<(&'static str, String, Totals)>, Vec<(String, Totals)>) {
+    fn histograms(&mut self) -> (Vec<NamedHistogram>, Vec<(String, Totals)>) {
         let mut all = Totals::new();
         let mut list = Vec::new();
         for (index, source) in self.sources.iter().enumerate() {

@@ -2,10 +2,9 @@
 
 use crate::kernel::queue::Queue;
 use crate::policies::rollout::{AnyRollout, Command, ReplicaSet, Rollout as _};
-use crate::time::Time;
+use crate::time::{Duration, Time};
 
 use super::control::Control;
-use super::instance::State;
 use super::{Flow, World};
 
 /// Wanted instances of one version.
@@ -34,13 +33,26 @@ impl World<'_> {
     pub(super) fn begin_rollout(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
         let spec = &self.spec.rollouts[index as usize];
         let service = &self.spec.services[spec.service as usize];
-        if self.services[spec.service as usize].version == spec.to {
+        let to = &service.versions[spec.to as usize].name;
+        // A newer rollout takes over from one that is still in progress.
+        if let Some(older) = self.rollout_of(spec.service) {
+            self.rollouts[older as usize].policy = None;
+            self.telemetry.log(
+                now,
+                "rollout_end",
+                service.name.clone(),
+                format!("superseded by the one to {to}"),
+            );
+        }
+        let sets = &mut self.services[spec.service as usize].sets;
+        if sets.len() == 1 && sets[0].version == spec.to {
             return Ok(());
         }
-        let to = &service.versions[spec.to as usize].name;
+        // The way back to a version of which there still are instances goes on with them.
+        let known = sets.iter().position(|set| set.version == spec.to).map(|at| sets.remove(at));
+        sets.push(known.unwrap_or(Set { version: spec.to, spec: 0 }));
         self.telemetry.log(now, "rollout", service.name.clone(), format!("to {to}, {}", spec.how.name()));
         self.rollouts[index as usize].policy = Some(spec.how.build(now));
-        self.services[spec.service as usize].sets.push(Set { version: spec.to, spec: 0 });
         self.sync_rollout(now, queue, index)
     }
 
@@ -66,7 +78,9 @@ impl World<'_> {
             return Ok(());
         }
         for _ in 0..MAX_ORDERS {
-            let sets = self.replica_sets(service);
+            let min_ready = self.rollouts[index as usize].policy.as_ref().map(AnyRollout::min_ready);
+            let Some(min_ready) = min_ready else { break };
+            let (sets, next_available) = self.replica_sets(now, service, min_ready);
             let wanted = self.services[service as usize].wanted;
             let Some(policy) = &mut self.rollouts[index as usize].policy else { break };
             match policy.sync(now, wanted, &sets) {
@@ -79,9 +93,7 @@ impl World<'_> {
                     break;
                 }
                 None => {
-                    if let Some(at) = policy.next_wakeup()
-                        && at > now
-                    {
+                    for at in policy.next_wakeup().into_iter().chain(next_available).filter(|at| *at > now) {
                         self.schedule(queue, at, Control::Sync(index));
                     }
                     break;
@@ -102,23 +114,30 @@ impl World<'_> {
         self.telemetry.log(now, "rollout_end", name, "complete".to_owned());
     }
 
-    fn replica_sets(&self, service: u32) -> Vec<ReplicaSet> {
+    /// The sets as the control plane sees them, and when the next ready instance becomes available: once it has been
+    /// ready for `min_ready`.
+    fn replica_sets(&self, now: Time, service: u32, min_ready: Duration) -> (Vec<ReplicaSet>, Option<Time>) {
+        let mut next = None;
         let state = &self.services[service as usize];
         let sets = state.sets.iter().enumerate().map(|(at, set)| {
             let of_version = |index: &&u32| self.instances[**index as usize].version == set.version;
             let existing: Vec<&u32> = state.living.iter().filter(of_version).collect();
-            let available = existing
-                .iter()
-                .filter(|index| self.instances[***index as usize].state == State::Ready)
-                .count();
+            let mut available = 0;
+            for &&index in &existing {
+                match self.ready_since(now, index).map(|since| since + min_ready) {
+                    Some(at) if at > now => next = Some(next.map_or(at, |next: Time| next.min(at))),
+                    Some(_) => available += 1,
+                    None => {}
+                }
+            }
             ReplicaSet {
                 spec: set.spec,
-                available: available as u32,
+                available,
                 existing: existing.len() as u32,
                 is_new: at + 1 == state.sets.len(),
             }
         });
-        sets.collect()
+        (sets.collect(), next)
     }
 }
 

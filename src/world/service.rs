@@ -47,6 +47,8 @@ pub(super) struct Service {
     pub(super) popularity: Vec<Zipf>,
     /// Caches that all instances share.
     pub(super) caches: Vec<CacheState>,
+    pub(super) cache_hits: u64,
+    pub(super) cache_misses: u64,
     /// Dependency outages in force.
     pub(super) outages: u32,
 
@@ -94,6 +96,8 @@ impl Service {
             autoscaler: None,
             popularity: spec.caches.iter().map(|cache| Zipf::new(cache.keys, cache.zipf)).collect(),
             caches: spec.caches.iter().map(|_| CacheState::default()).collect(),
+            cache_hits: 0,
+            cache_misses: 0,
             outages: 0,
             counted_from: warm_up,
             load: Integral::default(),

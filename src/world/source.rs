@@ -199,13 +199,10 @@ impl World<'_> {
 
     /// A user of a closed loop makes the next request.
     pub(super) fn on_user(&mut self, now: Time, queue: &mut Queue, user: u32) -> Flow {
+        // The last one that starts at or before it; open loops have no users and start where the next one does.
+        let last = self.sources.partition_point(|source| source.users <= user);
         let index =
-            self.sources.partition_point(|source| source.users <= user || source.user_count() == 0).max(1)
-                - 1;
-        let index = (0..=index)
-            .rev()
-            .find(|&at| self.sources[at].user_count() > 0)
-            .expect("users belong to a source");
+            (0..last).rev().find(|&at| self.sources[at].user_count() > 0).expect("users belong to a source");
         if now >= self.spec.end || self.sources[index].arrivals >= self.spec.sources[index].requests {
             self.retire(index);
             return Ok(());
@@ -238,8 +235,9 @@ impl World<'_> {
         };
         let share = self.sources[index].share;
         if share < 1.0 && Key(key.0 ^ SHARE_SALT).draws().unit() >= share {
-            self.root_done(now, queue, index as u32, now, request, Class::Rejected)?;
-            return self.end_request(request);
+            self.root_done(now, queue, index as u32, now, request, Class::Rejected);
+            self.let_go(request);
+            return Ok(());
         }
         if let Some(call) = spec.direct {
             let edge = u32::from(self.spec.calls[call as usize].edge);
@@ -252,13 +250,14 @@ impl World<'_> {
                 priority: spec.priority,
             };
             self.place(now, queue, call, key.0, origin)?;
-            return self.end_request(request);
+            self.let_go(request);
+            return Ok(());
         }
         let frame = Frame {
             started: now,
             arrived: now,
             key: key.0,
-            next: NIL,
+            next: index as u32,
             parent: NIL,
             instance: NIL,
             outbound: first,
@@ -270,6 +269,7 @@ impl World<'_> {
             flags: AWAITED,
             ring: spec.deadline,
             priority: spec.priority,
+            zone: spec.zone as u16,
         };
         let slot = self.frames.insert(frame).ok_or(Full::InFlight)?;
         if self.has_sides {
@@ -279,12 +279,6 @@ impl World<'_> {
             self.rings[spec.deadline as usize].arm(now, slot, queue);
         }
         self.advance(now, queue, slot)
-    }
-
-    /// The source's own hold on the record ends; calls in flight keep it.
-    fn end_request(&mut self, request: u32) -> Flow {
-        self.let_go(request);
-        Ok(())
     }
 
     /// A request is over for its user.
@@ -297,7 +291,7 @@ impl World<'_> {
         started: Time,
         request: u32,
         class: Class,
-    ) -> Flow {
+    ) {
         let source = &mut self.sources[index as usize];
         source.in_system.sub(now, 1);
         let latency = (now - started).0;
@@ -320,7 +314,6 @@ impl World<'_> {
         if request != NIL {
             self.request_over(now, queue, index, request, class, counted);
         }
-        Ok(())
     }
 
     /// Version bookkeeping, and the user thinks about the answer.

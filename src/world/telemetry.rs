@@ -186,11 +186,31 @@ impl World<'_> {
         self.schedule(queue, self.spec.warm_up, Control::WarmUp);
         self.schedule(queue, self.spec.end, Control::End);
         self.telemetry.previous = Some(self.take_mark(Time::ZERO));
-        self.schedule(queue, Time::ZERO + self.spec.resolution, Control::Window);
-        let objective = self.spec.objective;
-        if objective.availability.is_some() || objective.latency_p99.is_some() {
-            self.schedule(queue, Time::ZERO + RECOVERY_WINDOW, Control::Recovery);
+        self.next_window(Time::ZERO, queue);
+        self.next_look(Time::ZERO, queue);
+    }
+
+    /// The last window ends with the counted part, however long it is.
+    pub(super) fn next_window(&mut self, now: Time, queue: &mut Queue) {
+        let next = now + self.spec.resolution;
+        if next < self.spec.end {
+            self.schedule(queue, next, Control::Window);
         }
+    }
+
+    /// Looks at the objective, if there is one, end with the counted part too.
+    pub(super) fn next_look(&mut self, now: Time, queue: &mut Queue) {
+        let next = now + RECOVERY_WINDOW;
+        if next < self.spec.end && self.looks_at(next) {
+            self.schedule(queue, next, Control::Recovery);
+        }
+    }
+
+    /// Whether the objective is looked at at `now`.
+    pub(super) const fn looks_at(&self, now: Time) -> bool {
+        let objective = self.spec.objective;
+        (objective.availability.is_some() || objective.latency_p99.is_some())
+            && now.0.is_multiple_of(RECOVERY_WINDOW.0)
     }
 
     /// Notes the counters at a border of the counted part.
@@ -212,10 +232,6 @@ impl World<'_> {
             .iter()
             .map(|service| {
                 let instances = service.slots.iter().map(|&index| &self.instances[index as usize]);
-                let local = instances.clone().flat_map(|instance| instance.more.caches.iter());
-                let caches = local.chain(service.caches.iter());
-                let (hits, misses) =
-                    caches.fold((0, 0), |(hits, misses), cache| (hits + cache.hits, misses + cache.misses));
                 ServiceMark {
                     load: service.load.area(now),
                     ready: service.ready.area(now),
@@ -223,8 +239,8 @@ impl World<'_> {
                     refused: service.refused + service.dropped,
                     attempts: 0,
                     calls: 0,
-                    cache_hits: hits,
-                    cache_misses: misses,
+                    cache_hits: service.cache_hits,
+                    cache_misses: service.cache_misses,
                 }
             })
             .collect();
@@ -246,8 +262,8 @@ impl World<'_> {
         if cfg!(debug_assertions) {
             self.check_books(now);
         }
+        let Some(before) = self.telemetry.previous.take_if(|before| before.at < now) else { return };
         let mark = self.take_mark(now);
-        let Some(before) = self.telemetry.previous.take() else { return };
         let width = (now - before.at).as_secs_f64();
         let mut row: Vec<(&'static str, String, &'static str, f64)> = Vec::new();
         let mut all = Window::new();

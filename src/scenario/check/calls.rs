@@ -30,7 +30,7 @@ struct Line<'a> {
 }
 
 /// More calls than this in one `parallel` are a slip of the keyboard.
-const WIDEST: u64 = 100_000;
+const WIDEST: u64 = 60_000;
 
 impl Check<'_> {
     /// Reads steps; calls to a service for the first time open an edge.

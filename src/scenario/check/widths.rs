@@ -1,0 +1,79 @@
+//! What the world numbers with few bits. Nobody should ever meet these bounds; whoever does is told, not truncated.
+
+use std::collections::BTreeSet;
+
+use super::Check;
+use crate::scenario::error::Diagnostic;
+use crate::scenario::model::{Arrivals, Call, Scenario, Step};
+use crate::time::Duration;
+
+/// Steps of all programs together, with what `cache` and `pool` add.
+const MOST_STEPS: usize = 65_000;
+/// Calls in the `parallel` steps of one program.
+const MOST_CALLS: usize = 60_000;
+/// Different timeouts and deadlines.
+const MOST_TIMEOUTS: usize = 250;
+/// Services that rollouts update.
+const MOST_UPDATED: usize = 8;
+/// Versions of one service.
+const MOST_VERSIONS: usize = 250;
+/// Zones.
+const MOST_ZONES: usize = 60_000;
+/// Users of all closed loops together.
+const MOST_USERS: usize = 1 << 24;
+
+impl Check<'_> {
+    pub(super) fn widths(&mut self, scenario: &Scenario) {
+        let of_services = scenario
+            .services
+            .iter()
+            .flat_map(|service| service.endpoints.iter().map(|endpoint| endpoint.steps.as_slice()));
+        let of_sources = scenario.sources.iter().map(|source| source.steps.as_slice());
+        let programs: Vec<&[Step]> = of_services.chain(of_sources).collect();
+        let wraps = |step: &&Step| matches!(step, Step::Cache(_) | Step::Pool(_));
+        let steps = programs.iter().map(|steps| steps.len() + steps.iter().filter(wraps).count() + 1).sum();
+        self.no_more(steps, MOST_STEPS, "steps");
+        let widest = programs.iter().map(|steps| steps.iter().map(width).sum()).max();
+        self.no_more(widest.unwrap_or(0), MOST_CALLS, "parallel calls of one endpoint");
+        let mut timeouts: BTreeSet<Duration> = programs
+            .iter()
+            .flat_map(|steps| steps.iter())
+            .flat_map(calls)
+            .filter_map(|call| call.timeout)
+            .collect();
+        timeouts.extend(scenario.sources.iter().filter_map(|source| source.deadline));
+        self.no_more(timeouts.len(), MOST_TIMEOUTS, "different timeouts and deadlines");
+        let updated: BTreeSet<usize> = scenario.rollouts.iter().map(|rollout| rollout.service).collect();
+        self.no_more(updated.len(), MOST_UPDATED, "services with rollouts");
+        let versions = scenario.services.iter().map(|service| service.versions.len()).max();
+        self.no_more(versions.unwrap_or(0), MOST_VERSIONS, "versions of one service");
+        self.no_more(scenario.zones.len(), MOST_ZONES, "zones");
+        let users = scenario.sources.iter().map(|source| match &source.arrivals {
+            Arrivals::Users(users) => users.count as usize,
+            _ => 0,
+        });
+        self.no_more(users.sum(), MOST_USERS, "users of closed loops");
+    }
+
+    fn no_more(&mut self, number: usize, most: usize, what: &str) {
+        if number > most {
+            self.errors.push(Diagnostic::new(format!(
+                "{number} {what} are more than the {most} that a scenario may have"
+            )));
+        }
+    }
+}
+
+/// Calls that a step makes at once, if it is `parallel`.
+fn width(step: &Step) -> usize {
+    if let Step::Parallel { calls, .. } = step { calls.len() } else { 0 }
+}
+
+fn calls(step: &Step) -> Vec<&Call> {
+    match step {
+        Step::Call(call) => vec![call],
+        Step::Choose(shares) => shares.iter().map(|(_, call)| call).collect(),
+        Step::Parallel { calls, .. } => calls.iter().collect(),
+        Step::Cpu(_) | Step::Wait(_) | Step::Cache(_) | Step::Pool(_) => Vec::new(),
+    }
+}
