@@ -127,7 +127,11 @@ impl World<'_> {
             queue.push(now + left, Payload::new(STEP, slot));
         }
         let still = self.drop_ended(stalled.iter().map(|(slot, _)| *slot).collect());
-        for (slot, goes_on) in stalled.into_iter().filter(|(slot, _)| still.contains(slot)) {
+        let mut still = still.into_iter().peekable();
+        for (slot, goes_on) in stalled {
+            if still.next_if_eq(&slot).is_none() {
+                continue;
+            }
             self.frames[slot].flags &= !LINKED;
             if goes_on {
                 self.advance(now, queue, slot)?;

@@ -598,7 +598,7 @@ fn plausible(outcome: &StudyOutcome) {
     let metrics = &replication.metrics;
     for (name, value) in metrics {
         assert!(value.is_finite() && *value >= 0.0, "{name} = {value}");
-        let share = ["availability", "utilization", "hit_ratio", "work_ratio", "waited_ratio"];
+        let share = ["availability", "hit_ratio", "work_ratio", "waited_ratio"];
         if share.iter().any(|ending| name.ends_with(ending)) || name.ends_with("finished_ratio") {
             assert!(*value <= 1.0 + 1e-9, "{name} = {value}");
         }

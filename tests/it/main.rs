@@ -10,3 +10,4 @@ mod layers;
 mod queueing;
 mod scenarios;
 mod snapshots;
+mod story;
