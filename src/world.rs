@@ -25,6 +25,7 @@ mod fleet;
 mod frame;
 mod hang;
 mod instance;
+mod lru;
 mod network;
 mod outbound;
 mod program;

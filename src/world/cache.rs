@@ -7,6 +7,7 @@ use crate::random::{Key, variate::Zipf};
 use crate::time::Time;
 
 use super::frame::{ENDED, LINKED, STARTED};
+use super::lru::Lru;
 use super::service::Service;
 use super::spec::{CacheSpec, Op};
 use super::{Flow, World};
@@ -14,11 +15,7 @@ use super::{Flow, World};
 /// Contents of one cache.
 #[derive(Debug, Default)]
 pub(super) struct CacheState {
-    /// Key: (last use, expiry).
-    entries: BTreeMap<u64, (u64, Time)>,
-    /// Last use: key. The first is the next to go.
-    by_use: BTreeMap<u64, u64>,
-    uses: u64,
+    keys: Lru,
     /// Keys being fetched, with those who wait for them (single flight).
     pub(super) fetching: BTreeMap<u64, Vec<u32>>,
 }
@@ -30,34 +27,6 @@ pub(super) enum Lookup {
     Miss,
     /// Somebody else is fetching it; the frame goes on when that one is done.
     Wait,
-}
-
-impl CacheState {
-    fn has(&mut self, now: Time, key: u64) -> bool {
-        let Some(&(last, expires)) = self.entries.get(&key) else { return false };
-        self.by_use.remove(&last);
-        if expires <= now {
-            self.entries.remove(&key);
-            return false;
-        }
-        self.uses += 1;
-        self.by_use.insert(self.uses, key);
-        self.entries.insert(key, (self.uses, expires));
-        true
-    }
-
-    fn store(&mut self, now: Time, key: u64, spec: &CacheSpec) {
-        if let Some((last, _)) = self.entries.remove(&key) {
-            self.by_use.remove(&last);
-        }
-        self.uses += 1;
-        self.by_use.insert(self.uses, key);
-        self.entries.insert(key, (self.uses, now + spec.ttl));
-        while self.entries.len() as u64 > spec.capacity {
-            let Some((_, oldest)) = self.by_use.pop_first() else { break };
-            self.entries.remove(&oldest);
-        }
-    }
 }
 
 const KEY_SALT: u64 = 0x6361_6368_652d_6b65;
@@ -87,7 +56,7 @@ impl World<'_> {
     pub(super) fn cache_lookup(&mut self, now: Time, slot: u32, cache: u16) -> Lookup {
         let key = self.cache_key(slot, cache);
         let (state, spec) = self.cache_of(slot, cache);
-        if state.has(now, key) {
+        if state.keys.touch(now, key) {
             self.service_of(slot).cache_hits += 1;
             return Lookup::Hit;
         }
@@ -111,7 +80,7 @@ impl World<'_> {
     pub(super) fn cache_fill(&mut self, now: Time, queue: &mut Queue, slot: u32, cache: u16) -> Flow {
         let key = self.cache_key(slot, cache);
         let (state, spec) = self.cache_of(slot, cache);
-        state.store(now, key, spec);
+        state.keys.store(key, now + spec.ttl, spec.capacity);
         let waiting = state.fetching.remove(&key).unwrap_or_default();
         self.wake(now, queue, waiting)
     }
