@@ -112,7 +112,7 @@ impl World<'_> {
                 continue;
             }
             frames += 1;
-            assert!(!frame.is_loose(), "INV-8: a frame that nothing refers to is free");
+            assert!(!frame.is_loose(), "INV-28: a frame that nothing refers to is free");
             if frame.has(AWAITED) && frame.instance != NIL && frame.parent != NIL && self.call_of(slot) == NIL
             {
                 pending[frame.parent as usize] += 1;
@@ -133,17 +133,17 @@ impl World<'_> {
                 }
             }
         }
-        assert_eq!(self.frames.len(), frames, "INV-8: no frame is lost");
-        assert_eq!(self.calls.len(), calls, "INV-8: no call is lost");
+        assert_eq!(self.frames.len(), frames, "INV-28: no frame is lost");
+        assert_eq!(self.calls.len(), calls, "INV-28: no call is lost");
         let used = refs.iter().filter(|refs| **refs > 0).count();
-        assert_eq!(self.requests.len(), used, "INV-8: no request record is lost");
+        assert_eq!(self.requests.len(), used, "INV-28: no request record is lost");
         for (slot, refs) in (0..).zip(refs).filter(|(_, refs)| *refs > 0) {
-            assert_eq!(self.requests[slot].refs, refs, "INV-8: a request record knows who needs it");
+            assert_eq!(self.requests[slot].refs, refs, "INV-28: a request record knows who needs it");
         }
         for slot in 0..self.frames.slots() {
             let frame = &self.frames[slot];
             let expected = if frame.flags == 0 { 0 } else { u32::from(frame.pending) };
-            assert_eq!(pending[slot as usize], expected, "INV-8: a frame waits for its calls: {frame:?}");
+            assert_eq!(pending[slot as usize], expected, "INV-28: a frame waits for its calls: {frame:?}");
         }
     }
 
@@ -211,14 +211,14 @@ impl World<'_> {
             }
             let running = match (&instance.more.shared, service.cpu) {
                 (Some(shared), _) => {
-                    assert_eq!(shared.runnable(), here.on_cpu, "INV-9: steps on shared cores");
+                    assert_eq!(shared.runnable(), here.on_cpu, "INV-8: steps on shared cores");
                     here.on_cpu.min(service.cores)
                 }
                 (None, CpuMode::Fifo) => {
                     let running = here.on_cpu - here.waits_for_core;
                     assert!(
                         here.waits_for_core == 0 || running == service.cores,
-                        "INV-9: nobody waits for a free core"
+                        "INV-8: nobody waits for a free core"
                     );
                     running
                 }
@@ -226,9 +226,9 @@ impl World<'_> {
             };
             let busy = if instance.hung { 0 } else { running };
             if instance.hung && instance.more.shared.is_none() {
-                assert_eq!(instance.more.hang.running, running, "INV-9: cores that a hang has stopped");
+                assert_eq!(instance.more.hang.running, running, "INV-8: cores that a hang has stopped");
             }
-            assert_eq!(instance.running, busy, "INV-9: cores in use");
+            assert_eq!(instance.running, busy, "INV-8: cores in use");
             for (pool, (state, held)) in instance.more.pools.iter().zip(&here.held).enumerate() {
                 assert_eq!(state.free + held, service.pools[pool].size, "INV-10: connections of a pool");
             }
@@ -252,7 +252,7 @@ impl World<'_> {
         }
     }
 
-    /// INV-8: whoever stands in a list knows it, and whoever thinks so does.
+    /// INV-28: whoever stands in a list knows it, and whoever thinks so does.
     fn check_lists(&self) {
         let mut listed = vec![0u32; self.frames.slots() as usize];
         let mut walk = |lane: super::instance::Lane| {
@@ -261,7 +261,7 @@ impl World<'_> {
                 listed[at as usize] += 1;
                 (at, last) = (self.frames[at].next, at);
             }
-            assert_eq!(lane.tail, last, "INV-8: a list ends where it says");
+            assert_eq!(lane.tail, last, "INV-28: a list ends where it says");
         };
         for instance in &self.instances {
             walk(instance.lane);
@@ -280,7 +280,7 @@ impl World<'_> {
         }
         for slot in 0..self.frames.slots() {
             let thinks = self.frames[slot].flags & (QUEUED | LINKED) != 0;
-            assert_eq!(listed[slot as usize], u32::from(thinks), "INV-8: lists hold those who wait");
+            assert_eq!(listed[slot as usize], u32::from(thinks), "INV-28: lists hold those who wait");
         }
     }
 

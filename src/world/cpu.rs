@@ -142,6 +142,12 @@ impl World<'_> {
             }
             CpuMode::Shared => {
                 let hung = instance.hung;
+                if self.has_sides && !instance.more.slow.is_empty() {
+                    // What it will use of its cores, should they stay as slow.
+                    let more = instance.more.slow.iter().product::<f64>() - 1.0;
+                    let side = &mut self.sides[slot as usize];
+                    side.cpu += Duration::from_ns_f64(demand.0 as f64 * more).0;
+                }
                 let shared = instance.more.shared.as_mut().expect("a shared instance has its state");
                 shared.catch_up(now);
                 let end = shared.served.saturating_add(demand.0.saturating_mul(1 << 12));
