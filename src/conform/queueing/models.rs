@@ -254,12 +254,38 @@ fn single_server(row: &Reference) -> Answer {
     } else {
         (poisson(rate), 1.0)
     };
-    let body = service("server", "cores = 1, workers = 1", &[&format!("cpu {work}")])
-        + &customers(&arrivals, &["call server.serve"]);
     let load = rate * mean;
-    let experiment = Experiment::steady(body, relaxation(mean, load, gap_cv2, cv2), rate, of_server(row)?);
-    Ok(experiment.rate(rate).load("server", load))
+    let relaxation = relaxation(mean, load, gap_cv2, cv2);
+    let source = customers(&arrivals, &["call server.serve"]);
+    if cv2 <= HEAVY {
+        let body = service("server", "cores = 1, workers = 1", &[&format!("cpu {work}")]) + &source;
+        let experiment = Experiment::steady(body, relaxation, rate, of_server(row)?);
+        return Ok(experiment.rate(rate).load("server", load));
+    }
+    // Few customers make most of the wait. With their work in a service of its own its second moment, which the wait is
+    // proportional to, can be a control.
+    let body = service("server", "cores = 1, workers = 1", &["call work.serve"])
+        + &service("work", "workers = \"unlimited\"", &[&format!("wait {work}")])
+        + &source;
+    let square = |report: &RunReport| {
+        let (.., histogram) = report.histograms.iter().find(|(_, name, _)| name == "work")?;
+        let (mut sum, mut count) = (0.0, 0.0);
+        for (low, width, number) in histogram.bins() {
+            let middle = low + 0.5 * width;
+            sum += number as f64 * (middle * middle + width * width / 12.0);
+            count += number as f64;
+        }
+        Some(sum / count / (SECOND * SECOND))
+    };
+    let busy = |report: &RunReport| report.metrics.get("service.work.in_system_mean").copied();
+    Ok(Experiment::steady(body, relaxation, rate, of_server(row)?)
+        .rate(rate)
+        .control("the load", Box::new(busy), load)
+        .control("the second moment of service", Box::new(square), (1.0 + cv2) * mean * mean))
 }
+
+/// Squared coefficient of variation above which a service law counts as heavy.
+const HEAVY: f64 = 6.0;
 
 /// Several servers and one queue.
 fn servers(row: &Reference) -> Answer {
