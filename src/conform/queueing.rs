@@ -99,9 +99,11 @@ pub struct Measured {
     pub estimate: f64,
     /// Half of its interval at the level of the table.
     pub half_width: f64,
-    /// Distance from the known value in standard errors (Student's t with `replications - 1` degrees of freedom if the
-    /// engine is right); NaN where nothing is random.
+    /// Distance from the known value in standard errors: Student's t with `freedom` degrees of freedom if the engine is
+    /// right; NaN where nothing is random.
     pub z: f64,
+    /// Replications, less one for the mean and one for each control variate.
+    pub freedom: f64,
     /// Replications.
     pub replications: u32,
     /// Attempts at services in all of them.
@@ -110,6 +112,9 @@ pub struct Measured {
 
 /// Probability that a table fails although everything is right.
 const FAMILY_ERROR: f64 = 0.01;
+
+/// Share of it that is spent on the controls.
+const CONTROL_SHARE: f64 = 0.1;
 
 /// Widest half of an interval as a share of the value.
 const HALF_WIDTH: f64 = 0.01;
@@ -120,8 +125,9 @@ const HALF_WIDTH_OF_TAILS: f64 = 0.05;
 /// See [`HALF_WIDTH_OF_TAILS`].
 const RARE: f64 = 1e-3;
 
-/// Replications before the variance is looked at.
-const FIRST: u32 = 32;
+/// Replications before the variance is looked at. Many, so that a low variance by luck, which goes with low values where
+/// these are skewed, rarely ends a row too early.
+const FIRST: u32 = 64;
 
 /// Most times that the number of replications is multiplied between two looks: the variance of few replications is itself
 /// uncertain, and too many cost more than one more look.
@@ -159,16 +165,26 @@ pub fn read(text: &[u8]) -> Result<Vec<Reference>, String> {
     if rows.is_empty() { Err("there are no rows".to_owned()) } else { Ok(rows) }
 }
 
+/// Why a row is not run: [`Verdict::Skipped`] or [`Verdict::Failed`]; `None` if it is.
+pub fn declined(row: &Reference) -> Option<Verdict> {
+    match models::experiment(row) {
+        Ok(_) => None,
+        Err(Decline::Skip(why)) => Some(Verdict::Skipped(why)),
+        Err(Decline::Broken(why)) => Some(Verdict::Failed(why)),
+    }
+}
+
 /// Replays rows; the answers stand in the same order.
 pub fn replay(rows: &[Reference], effort: &Effort) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     // Rows that can run, by scenario.
     let mut groups: BTreeMap<String, Vec<(usize, Experiment)>> = BTreeMap::new();
-    let mut tests = 0;
+    let (mut run, mut controls) = (0, 0);
     for (at, row) in rows.iter().enumerate() {
         let verdict = match models::experiment(row) {
             Ok(experiment) => {
-                tests += 1 + experiment.controls.len();
+                run += 1;
+                controls += experiment.controls.len();
                 groups.entry(experiment.text()).or_default().push((at, experiment));
                 Verdict::Failed("was not run".to_owned())
             }
@@ -177,7 +193,11 @@ pub fn replay(rows: &[Reference], effort: &Effort) -> Vec<Line> {
         };
         lines.push(Line { row: row.clone(), verdict, measured: None });
     }
-    let error = error_of_one(tests);
+    // The rows share nearly all of the error, the controls the rest: they are known so well that they can afford it.
+    let error = Errors {
+        row: error_of_one(FAMILY_ERROR * (1.0 - CONTROL_SHARE), run),
+        control: error_of_one(FAMILY_ERROR * CONTROL_SHARE, controls),
+    };
     for (text, group) in groups {
         let rows: Vec<&Reference> = group.iter().map(|(at, _)| &rows[*at]).collect();
         let experiments: Vec<&Experiment> = group.iter().map(|(_, experiment)| experiment).collect();
@@ -198,9 +218,16 @@ pub fn replay(rows: &[Reference], effort: &Effort) -> Vec<Line> {
     lines
 }
 
-/// Probability of a wrong interval for one of `rows` independent ones if that for all together is [`FAMILY_ERROR`].
-pub fn error_of_one(rows: usize) -> f64 {
-    1.0 - libm::pow(1.0 - FAMILY_ERROR, 1.0 / rows.max(1) as f64)
+/// Probability of a wrong interval for one of `number` independent ones if that for all together is `family` (Sidak).
+fn error_of_one(family: f64, number: usize) -> f64 {
+    1.0 - libm::pow(1.0 - family, 1.0 / number.max(1) as f64)
+}
+
+/// Probabilities of single wrong intervals.
+#[derive(Clone, Copy)]
+struct Errors {
+    row: f64,
+    control: f64,
 }
 
 /// Widest half of the interval that passes.
@@ -216,7 +243,7 @@ fn measure(
     text: &str,
     rows: &[&Reference],
     experiments: &[&Experiment],
-    error: f64,
+    error: Errors,
     effort: &Effort,
 ) -> Result<Vec<(Verdict, Measured)>, String> {
     // Its own seed for each scenario, so that rows do not share their luck.
@@ -257,7 +284,7 @@ fn measure(
             .zip(&samples)
             .zip(rows)
             .map(|((experiment, samples), row)| {
-                experiment.reading.estimate(samples, row.value, &experiment.controls, error)
+                experiment.reading.estimate(samples, row.value, &experiment.controls, error.row)
             })
             .collect();
         // How many times too wide the worst interval is.
@@ -273,14 +300,14 @@ fn measure(
             let stray = experiments
                 .iter()
                 .zip(&samples)
-                .find_map(|(experiment, samples)| stray(samples, &experiment.controls, error));
+                .find_map(|(experiment, samples)| stray(samples, &experiment.controls, error.control));
             let answers = estimates.into_iter().zip(rows).map(|(estimate, row)| {
                 let verdict = match &stray {
                     Some(why) => Verdict::Failed(why.clone()),
                     None => judge(row, &estimate, widest(row, effort), (too_long, needed, hops, done)),
                 };
-                let Estimate { value, half_width, z, .. } = estimate;
-                (verdict, Measured { estimate: value, half_width, z, replications: done, hops })
+                let Estimate { value, half_width, z, freedom, .. } = estimate;
+                (verdict, Measured { estimate: value, half_width, z, freedom, replications: done, hops })
             });
             return Ok(answers.collect());
         }
@@ -350,7 +377,7 @@ pub(super) fn table(lines: &[Line]) -> String {
         text.push('\n');
     }
     let run = lines.iter().filter(|line| !matches!(line.verdict, Verdict::Skipped(_))).count();
-    let error = error_of_one(run);
+    let error = error_of_one(FAMILY_ERROR * (1.0 - CONTROL_SHARE), run);
     let _ = writeln!(
         text,
         "intervals at {:.4} % each, so that all {run} are right with probability {:.0} %; half-width at most {:.0} % of the value ({:.0} % for tails)",
@@ -417,9 +444,9 @@ mod tests {
 
     #[test]
     fn the_error_is_shared_among_the_rows() {
-        assert!((error_of_one(1) - 0.01).abs() < 1e-12);
-        assert!((libm::pow(1.0 - error_of_one(90), 90.0) - 0.99).abs() < 1e-12);
-        let z = crate::stats::interval::normal_quantile(1.0 - 0.5 * error_of_one(90));
+        assert!((error_of_one(0.01, 1) - 0.01).abs() < 1e-12);
+        assert!((libm::pow(1.0 - error_of_one(0.01, 90), 90.0) - 0.99).abs() < 1e-12);
+        let z = crate::stats::interval::normal_quantile(1.0 - 0.5 * error_of_one(0.01, 90));
         assert!((z - 3.86).abs() < 0.01, "{z}");
     }
 

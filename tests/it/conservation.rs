@@ -584,7 +584,7 @@ impl Writer<'_> {
 /// Runs a text; a limit that it hits is its own fault, everything else is ours.
 fn run(text: &str) -> Option<StudyOutcome> {
     let study = Study::from_text("story", text, &Overrides::default())
-        .unwrap_or_else(|error| panic!("{}\n{text}", error));
+        .unwrap_or_else(|error| panic!("{error}\n{text}"));
     match lab::run(&study, &RunOptions { threads: Some(1) }, &Progress::default()) {
         Ok(outcome) => Some(outcome),
         Err(LabError::Stopped { .. }) => None,

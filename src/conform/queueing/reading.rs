@@ -61,9 +61,10 @@ pub(super) struct Estimate {
     pub(super) value: f64,
     /// Half of the width of the interval at the level that was asked for.
     pub(super) half_width: f64,
-    /// Standardized distance from the known value, Student's t with `replications - 1` degrees of freedom if that value is
-    /// true; NaN where nothing is random.
+    /// Standardized distance from the known value: Student's t if that value is true; NaN where nothing is random.
     pub(super) z: f64,
+    /// Its degrees of freedom.
+    pub(super) freedom: f64,
     /// Whether the known value is inside the interval.
     pub(super) agrees: bool,
 }
@@ -105,7 +106,7 @@ impl Reading {
         let ratio = samples.iter().map(|sample| sample.sum).sum::<f64>() / runs / count;
         if let Self::Exact { resolution, .. } = self {
             let agrees = samples.iter().all(|sample| (sample.sum - known).abs() <= *resolution);
-            return Estimate { value: ratio, half_width: *resolution, z: f64::NAN, agrees };
+            return Estimate { value: ratio, half_width: *resolution, z: f64::NAN, freedom: 0.0, agrees };
         }
         // The residuals of a ratio (Fieller); where every count is 1, deviations from the mean.
         let off: Vec<f64> =
@@ -119,14 +120,15 @@ impl Reading {
             .collect();
         let fit = regress(&off, &controls);
         let center = ratio + fit.intercept;
-        let critical = t_quantile(1.0 - 0.5 * error, runs - 1.0 - controls.len() as f64);
+        let freedom = runs - 1.0 - controls.len() as f64;
+        let critical = t_quantile(1.0 - 0.5 * error, freedom);
         let half = critical * fit.standard_error;
         let expected = if let Self::Quantile { q, .. } = self { 1.0 - q } else { known };
         let distance = center - expected;
         let z = if distance == 0.0 { 0.0 } else { distance / fit.standard_error };
         let agrees = distance.abs() <= half;
         let Self::Quantile { q, unit, .. } = self else {
-            return Estimate { value: center, half_width: half, z, agrees };
+            return Estimate { value: center, half_width: half, z, freedom, agrees };
         };
         // The interval of the share above becomes one of the quantile (Woodruff 1952): where among all values the share
         // above is as far from what the controls leave of it as the interval reaches.
@@ -138,12 +140,15 @@ impl Reading {
         let q = q + fit.intercept;
         let half_width =
             if q + half < 1.0 { 0.5 * (quantile(q + half) - quantile(q - half)) } else { f64::INFINITY };
-        Estimate { value: quantile(q), half_width, z, agrees }
+        Estimate { value: quantile(q), half_width, z, freedom, agrees }
     }
 }
 
 /// The first control whose mean is not what it must be, in words.
 pub(super) fn stray(samples: &[Sample], controls: &[Control], error: f64) -> Option<String> {
+    if controls.is_empty() || samples.len() < 2 {
+        return None;
+    }
     let critical = t_quantile(1.0 - 0.5 * error, samples.len() as f64 - 1.0);
     controls.iter().enumerate().find_map(|(at, control)| {
         let values: Vec<f64> = samples.iter().map(|sample| sample.controls[at]).collect();
