@@ -22,6 +22,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use queueing::Effort;
 use serde_json::{Value, json};
 
 /// Result of one case.
@@ -199,8 +200,9 @@ impl Table {
     }
 }
 
-/// Replays the conformance file or queueing table at `path`, or every one below it. With `strict`, skipped cases spoil the result.
-pub fn run_path(path: &Path, strict: bool) -> Result<Report, ConformError> {
+/// Replays the conformance file or queueing table at `path`, or every one below it; tables with the `effort` given. With
+/// `strict`, skipped cases spoil the result.
+pub fn run_path(path: &Path, strict: bool, effort: &Effort) -> Result<Report, ConformError> {
     let metadata = fs::metadata(path).map_err(|source| read_error(path, source))?;
     let mut files = Vec::new();
     if metadata.is_dir() {
@@ -215,7 +217,7 @@ pub fn run_path(path: &Path, strict: bool) -> Result<Report, ConformError> {
     for file in &files {
         match kind_of(file) {
             Some(Kind::Vectors) => rows.push(replay_vectors(file)?),
-            Some(Kind::Queueing) => tables.push(replay_table(file)?),
+            Some(Kind::Queueing) => tables.push(replay_table(file, effort)?),
             None => return Err(ConformError::Kind { path: file.clone() }),
         }
     }
@@ -264,11 +266,11 @@ fn read_error(path: &Path, source: io::Error) -> ConformError {
 }
 
 /// Replays one queueing table.
-fn replay_table(path: &Path) -> Result<Table, ConformError> {
+fn replay_table(path: &Path, effort: &Effort) -> Result<Table, ConformError> {
     let text = fs::read(path).map_err(|source| read_error(path, source))?;
     let rows =
         queueing::read(&text).map_err(|reason| ConformError::Table { path: path.to_owned(), reason })?;
-    let lines = queueing::replay(&rows, &queueing::Effort::default());
+    let lines = queueing::replay(&rows, effort);
     Ok(Table { path: path.to_owned(), lines })
 }
 
@@ -651,15 +653,20 @@ mod tests {
         let run = |name: &str, content: &[u8]| {
             let path = folder.path().join(name);
             fs::write(&path, content).unwrap();
-            run_path(&path, false).unwrap_err().to_string()
+            run_path(&path, false, &Effort::default()).unwrap_err().to_string()
         };
         assert!(
-            run_path(&folder.path().join("none.json"), false)
+            run_path(&folder.path().join("none.json"), false, &Effort::default())
                 .unwrap_err()
                 .to_string()
                 .contains("cannot read")
         );
-        assert!(run_path(folder.path(), false).unwrap_err().to_string().contains("nothing to replay"));
+        assert!(
+            run_path(folder.path(), false, &Effort::default())
+                .unwrap_err()
+                .to_string()
+                .contains("nothing to replay")
+        );
         assert!(run("a.json", b"\x00\xff").contains("is not a JSON file"));
         assert!(run("b.json", b"[]").contains("has no schema"));
         assert!(run("c.json", br#"{"schema": "x/9"}"#).contains("the unknown schema `x/9`; known are"));
@@ -677,7 +684,7 @@ mod tests {
             "cases": [{ "name": "broken", "config": {} }],
         });
         fs::write(&path, file.to_string()).unwrap();
-        let report = run_path(&path, false).unwrap();
+        let report = run_path(&path, false, &Effort::default()).unwrap();
         assert_eq!(report.totals(), Counts { failed: 1, ..Counts::default() });
         assert!(!report.is_ok());
         assert!(report.table().contains("case broken: the case has no"), "{}", report.table());

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::console::Console;
 use super::{Exit, Failure};
-use crate::conform;
+use crate::conform::{self, queueing::Effort};
 
 /// Flags of `conform`.
 #[derive(Args)]
@@ -20,11 +20,15 @@ pub(super) struct Arguments {
     /// Fail if any case is skipped, too
     #[arg(long)]
     strict: bool,
+    /// Root seed of the scenarios that reproduce queueing tables
+    #[arg(long, default_value_t = Effort::default().seed, value_name = "SEED")]
+    seed: u64,
 }
 
 /// Replays and counts.
 pub(super) fn conform(arguments: &Arguments, console: &Console) -> Result<Exit, Failure> {
-    let report = conform::run_path(&arguments.path, arguments.strict)
+    let effort = Effort { seed: arguments.seed, ..Effort::default() };
+    let report = conform::run_path(&arguments.path, arguments.strict, &effort)
         .map_err(|error| Failure::new(Exit::INPUT, error))?;
     if arguments.json {
         console.print(&format!("{:#}\n", report.json()))?;

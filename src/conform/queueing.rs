@@ -66,7 +66,7 @@ pub struct Effort {
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { coarseness: 1.0, seed: 1 }
+        Self { coarseness: 1.0, seed: 2 }
     }
 }
 

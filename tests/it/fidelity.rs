@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use simlab::conform::queueing::Effort;
 use simlab::conform::{self, Report};
 
 fn replay(path: &str) -> Report {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(path);
-    conform::run_path(&path, false).unwrap()
+    conform::run_path(&path, false, &Effort::default()).unwrap()
 }
 
 /// All cases of the file pass, except so many that are refused or skipped for the reasons that the report gives.

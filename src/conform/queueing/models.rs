@@ -153,6 +153,19 @@ fn affine(name: &str, factor: f64, shift: f64) -> Reading {
     Reading::Mean(Box::new(move |report| Some(factor * report.metrics.get(&name)? + shift)))
 }
 
+/// A mean over so many observations in a run: the mean over runs weighs each run by them.
+fn weighted(
+    name: &str,
+    factor: f64,
+    count: impl Fn(&RunReport) -> Option<f64> + Send + Sync + 'static,
+) -> Reading {
+    let name = name.to_owned();
+    Reading::Ratio(Box::new(move |report| {
+        let count = count(report)?;
+        Some((factor * report.metrics.get(&name)? * count, count))
+    }))
+}
+
 fn quantile(
     q: f64,
     unit: f64,
@@ -183,18 +196,23 @@ const SECOND: f64 = 1e9;
 
 /// What is asked about a service named `server` in its stationary state.
 fn of_server(row: &Reference) -> Result<Reading, Decline> {
+    let stays = |report: &RunReport| Some(sojourns(report)?.count() as f64);
+    let waited = |report: &RunReport| Some(waits(report)?.count() as f64);
+    let requests = |report: &RunReport| report.metrics.get("requests").copied();
     Ok(match row.metric.as_str() {
-        "mean_sojourn" | "mean_sojourn_accepted" => metric_s("service.server.sojourn_mean_ms"),
+        "mean_sojourn" | "mean_sojourn_accepted" => weighted("service.server.sojourn_mean_ms", 1e-3, stays),
         "p99_sojourn" => quantile(0.99, SECOND, sojourns),
         "mean_number_in_system" => metric("service.server.in_system_mean"),
-        "mean_wait" | "mean_wait_all" => metric_s("service.server.wait_mean_ms"),
+        "mean_wait" | "mean_wait_all" => weighted("service.server.wait_mean_ms", 1e-3, waited),
         "p99_wait" => quantile(0.99, SECOND, waits),
-        "prob_wait" => metric("service.server.waited_ratio"),
+        "prob_wait" => weighted("service.server.waited_ratio", 1.0, waited),
         "prob_wait_gt_x" => {
             let x = row.number("x")? * SECOND;
             Reading::Mean(Box::new(move |report| waits(report)?.share_above(x)))
         }
-        "prob_block" | "prob_abandon" | "prob_loss" | "prob_reject" => metric("rejected_ratio"),
+        "prob_block" | "prob_abandon" | "prob_loss" | "prob_reject" => {
+            weighted("rejected_ratio", 1.0, requests)
+        }
         "throughput" => metric("goodput_rps"),
         _ => return Err(row.unknown_metric()),
     })
@@ -888,8 +906,6 @@ fn token_bucket(row: &Reference) -> Answer {
             "[service.limiter]\nseed-token-bucket = {{ capacity = {burst}, fill-rate = \"{fill}/s\" }}\n"
         )
         + &customers(&poisson(rate), &["call server.serve"]);
-    // The share refused bends with the number of arrivals, so the mean of shares over short runs is biased; runs a hundred times
-    // as long as forgetting the start would need leave nothing of that.
-    let relaxation = 100.0 * (f64::from(burst).powi(2) / (rate + fill) + f64::from(burst) / fill);
+    let relaxation = f64::from(burst).powi(2) / (rate + fill) + f64::from(burst) / fill;
     Ok(Experiment::steady(body, relaxation, rate, of_server(row)?).rate(rate))
 }
