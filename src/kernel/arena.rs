@@ -8,26 +8,27 @@ pub struct Arena<T> {
     limit: u32,
 }
 
-impl<T> Arena<T> {
+impl<T: Default> Arena<T> {
     /// An arena that holds at most `limit` values at one moment.
     pub const fn new(limit: u32) -> Self {
         Self { slots: Vec::new(), free: Vec::new(), limit }
     }
 
     /// Puts `value` into a slot; `None` if the arena is full.
-    #[inline]
+    #[inline(always)]
     pub fn insert(&mut self, value: T) -> Option<u32> {
-        match self.free.pop() {
-            Some(slot) => {
-                self.slots[slot as usize] = value;
-                Some(slot)
-            }
-            None => self.grow(value),
-        }
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => self.grow()?,
+        };
+        // The only place that needs the value, so that its fields go where they belong without a stop on the stack.
+        self.slots[slot as usize] = value;
+        Some(slot)
     }
 
     #[cold]
-    fn grow(&mut self, value: T) -> Option<u32> {
+    #[inline(never)]
+    fn grow(&mut self) -> Option<u32> {
         let slot = self.slots.len();
         if slot >= self.limit as usize {
             return None;
@@ -36,7 +37,7 @@ impl<T> Arena<T> {
             // Small steps instead of doubling: with a million values in flight, memory matters more than copies.
             self.slots.reserve_exact(slot / 16 + 1024);
         }
-        self.slots.push(value);
+        self.slots.push(T::default());
         Some(slot as u32)
     }
 

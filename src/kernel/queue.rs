@@ -38,23 +38,40 @@ pub const MAX_INDEX: u32 = (1 << 24) - 1;
 pub const MAX_EVENTS: u64 = 1 << 36;
 
 /// Pending events in the order of (time, sequence).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Queue {
-    /// Implicit 4-ary min-heap; while `hole` is set, the root is already handed out.
+    /// Implicit 4-ary min-heap; while `hole` is set, the root is already handed out. The last group of four children is
+    /// filled up with [`NEVER`], so that every group that is looked at is whole.
     heap: Vec<u128>,
+    /// Keys in `heap`, the root's hole included.
+    keys: usize,
     hole: bool,
     sequence: u64,
+}
+
+/// Comes after every event.
+const NEVER: u128 = u128::MAX;
+
+/// Children of a node.
+const CHILDREN: usize = 4;
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Queue {
     /// An empty queue.
     pub fn new() -> Self {
-        Self { heap: Vec::with_capacity(1024), hole: false, sequence: 0 }
+        let mut heap = Vec::with_capacity(1024);
+        heap.push(NEVER);
+        Self { heap, keys: 0, hole: false, sequence: 0 }
     }
 
     /// Number of pending events.
     pub fn len(&self) -> usize {
-        self.heap.len() - usize::from(self.hole)
+        self.keys - usize::from(self.hole)
     }
 
     /// Whether nothing is pending.
@@ -89,17 +106,13 @@ impl Queue {
         let key = u128::from(at.0) << 64 | u128::from(sequence << 28 | u64::from(payload.0));
         if self.hole {
             self.hole = false;
-            if let [root] = self.heap.as_mut_slice() {
-                *root = key;
-            } else {
-                self.sift_down(key);
-            }
+            self.sift_down(key);
         } else {
-            let at = self.heap.len();
-            if at == self.heap.capacity() {
-                self.heap.reserve_exact(at / 8 + 1024);
+            let at = self.keys;
+            if at == self.heap.len() {
+                self.add_group();
             }
-            self.heap.push(key);
+            self.keys += 1;
             self.sift_up(at, key);
         }
     }
@@ -108,22 +121,36 @@ impl Queue {
     #[inline]
     pub fn pop(&mut self) -> Option<(Time, Payload)> {
         if self.hole {
-            let last = self.heap.pop()?;
             self.hole = false;
-            if !self.heap.is_empty() {
+            self.keys -= 1;
+            let last = std::mem::replace(&mut self.heap[self.keys], NEVER);
+            if self.keys > 0 {
                 self.sift_down(last);
             }
         }
-        let key = *self.heap.first()?;
+        if self.keys == 0 {
+            return None;
+        }
+        let key = self.heap[0];
         self.hole = true;
         Some((Time((key >> 64) as u64), Payload(key as u32 & 0x0fff_ffff)))
+    }
+
+    #[cold]
+    fn add_group(&mut self) {
+        let length = self.heap.len();
+        if length + CHILDREN > self.heap.capacity() {
+            // Small steps instead of doubling: with many events pending, memory matters more than copies.
+            self.heap.reserve_exact(length / 8 + 1024);
+        }
+        self.heap.resize(length + CHILDREN, NEVER);
     }
 
     #[inline]
     fn sift_up(&mut self, mut at: usize, key: u128) {
         let heap = self.heap.as_mut_slice();
         while at > 0 {
-            let parent = (at - 1) / 4;
+            let parent = (at - 1) / CHILDREN;
             if heap[parent] <= key {
                 break;
             }
@@ -138,24 +165,12 @@ impl Queue {
     fn sift_down(&mut self, key: u128) {
         let heap = self.heap.as_mut_slice();
         let mut at = 0;
-        loop {
-            let first = at * 4 + 1;
-            let (smallest, least) = if let Some(&[a, b, c, d]) = heap.get(first..first + 4) {
-                // A tournament in two independent halves: the comparisons become conditional moves.
-                let (left, l) = if b < a { (first + 1, b) } else { (first, a) };
-                let (right, r) = if d < c { (first + 3, d) } else { (first + 2, c) };
-                if r < l { (right, r) } else { (left, l) }
-            } else {
-                // The last group of children may be incomplete.
-                let Some((&only, others)) = heap.get(first..).and_then(<[u128]>::split_first) else { break };
-                let (mut smallest, mut least) = (first, only);
-                for (at, &child) in (first + 1..).zip(others) {
-                    if child < least {
-                        (smallest, least) = (at, child);
-                    }
-                }
-                (smallest, least)
-            };
+        while let Some(&[a, b, c, d]) = heap.get(at * CHILDREN + 1..at * CHILDREN + 1 + CHILDREN) {
+            let first = at * CHILDREN + 1;
+            // A tournament in two independent halves: the comparisons become conditional moves.
+            let (left, l) = if b < a { (first + 1, b) } else { (first, a) };
+            let (right, r) = if d < c { (first + 3, d) } else { (first + 2, c) };
+            let (smallest, least) = if r < l { (right, r) } else { (left, l) };
             if key <= least {
                 break;
             }

@@ -85,12 +85,12 @@ impl World<'_> {
         for (service, (inside, staying)) in self.services.iter().zip(inside) {
             assert_eq!(
                 service.arrivals,
-                service.departures + inside,
+                service.left.count + inside,
                 "INV-6: every attempt is accounted for"
             );
             assert_eq!(
                 service.load.area(now),
-                service.sojourn_sum + staying,
+                service.left.sum + staying,
                 "INV-7: Little's law, attempts"
             );
         }

@@ -19,7 +19,7 @@ use super::spec::NO_RING;
 use super::{Flow, Full, RETRY, World};
 
 /// A call that may take more than one attempt.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CallState {
     pub(super) parent: u32,
     pub(super) parent_pc: u16,
@@ -79,7 +79,7 @@ struct Caller {
 }
 
 impl Origin {
-    const fn caller(self) -> Caller {
+    const fn caller(&self) -> Caller {
         Caller {
             parent: self.parent,
             parent_pc: self.parent_pc,
@@ -101,7 +101,7 @@ impl World<'_> {
         queue: &mut Queue,
         call: u32,
         key: u64,
-        origin: Origin,
+        origin: &Origin,
     ) -> Flow {
         if self.outbounds[origin.outbound as usize].stateful {
             return self.open_call(now, queue, call, key, origin);
@@ -111,7 +111,7 @@ impl World<'_> {
     }
 
     #[inline(never)]
-    fn open_call(&mut self, now: Time, queue: &mut Queue, call: u32, key: u64, origin: Origin) -> Flow {
+    fn open_call(&mut self, now: Time, queue: &mut Queue, call: u32, key: u64, origin: &Origin) -> Flow {
         let outbound = &mut self.outbounds[origin.outbound as usize];
         outbound.firsts += 1;
         if let Some(budget) = &mut outbound.budget {
@@ -199,7 +199,7 @@ impl World<'_> {
             tag: attempt_tag(state.tag, state.attempt),
             priority: state.priority,
         };
-        if self.send(now, queue, state.call, state.key, state.attempt, origin, slot)? {
+        if self.send(now, queue, state.call, state.key, state.attempt, &origin, slot)? {
             Ok(())
         } else {
             let outcome = Outcome::new(Class::Failure, Duration::ZERO);
@@ -218,7 +218,7 @@ impl World<'_> {
         call: u32,
         key: u64,
         attempt: u32,
-        origin: Origin,
+        origin: &Origin,
         state: u32,
     ) -> Result<bool, Full> {
         let spec = self.spec;
@@ -262,7 +262,7 @@ impl World<'_> {
     }
 
     #[inline(never)]
-    fn note_side(&mut self, frame: u32, origin: Origin, state: u32) {
+    fn note_side(&mut self, frame: u32, origin: &Origin, state: u32) {
         if self.frames[frame].zone == ANYWHERE {
             let caller = self.frames[origin.parent].instance;
             self.frames[frame].zone = self.instances[caller as usize].more.zone as u16;
@@ -295,6 +295,11 @@ impl World<'_> {
         let frame = &mut self.frames[slot];
         frame.flags &= !AWAITED;
         let Frame { parent, parent_pc, outbound: from, started, instance, .. } = *frame;
+        let alone = !self.has_sides;
+        if alone && frame.is_loose() {
+            frame.flags = 0;
+            self.frames.remove(slot);
+        }
         let outbound = &mut self.outbounds[from as usize];
         let outcome = Outcome::new(class, now - started);
         if outbound.alive {
@@ -302,10 +307,9 @@ impl World<'_> {
             outbound.view.active[ordinal as usize] -= 1;
             outbound.balancer.on_outcome(now, Slot(ordinal), &outcome);
         }
-        if self.has_sides {
+        if !alone {
             return self.hear_beside(now, queue, slot, outcome);
         }
-        self.release_if_loose(slot);
         self.settle(now, queue, Caller { parent, parent_pc, outbound: from, request: NIL }, started, class)
     }
 

@@ -233,7 +233,7 @@ impl World<'_> {
                     // They have been running for long and do not warm up.
                     instance.more.ready_at = Time::ZERO;
                     let state = &mut self.services[service as usize];
-                    state.ready.add(Time::ZERO, 1);
+                    state.ready.up(Time::ZERO);
                 }
             }
         }
@@ -261,7 +261,7 @@ impl World<'_> {
         }
         instance.more.ready_changed = Some(now);
         let (service, ordinal) = (instance.service, instance.ordinal);
-        self.services[service as usize].ready.add(now, 1);
+        self.services[service as usize].ready.up(now);
         self.log_instance(now, index, "ready");
         self.tell_clients(now, queue, service, Slot(ordinal), true, Duration::ZERO);
         self.membership_changed(now, queue, service)
@@ -324,7 +324,7 @@ impl World<'_> {
         instance.more.ready_changed = Some(now);
         let (service, ordinal) = (instance.service, instance.ordinal);
         let idle = instance.inside == 0 && instance.queued == 0;
-        self.services[service as usize].ready.sub(now, 1);
+        self.services[service as usize].ready.down(now);
         self.log_instance(now, index, "draining");
         self.tell_clients(now, queue, service, Slot(ordinal), false, Duration::ZERO);
         if idle {
@@ -351,7 +351,7 @@ impl World<'_> {
         instance.more.dead_at = now;
         let (service, ordinal, node) = (instance.service, instance.ordinal, instance.more.node);
         if was == State::Ready {
-            self.services[service as usize].ready.sub(now, 1);
+            self.services[service as usize].ready.down(now);
             let late = if silent { NODE_GRACE } else { Duration::ZERO };
             self.tell_clients(now, queue, service, Slot(ordinal), false, late);
         }

@@ -10,7 +10,7 @@ use crate::time::Time;
 pub(super) const NIL: u32 = u32::MAX;
 
 /// What every attempt carries; 56 bytes, the only thing the common case touches.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Frame {
     /// When its caller sent it. Together with `ring` it tells live timers from stale ones.
     pub(super) started: Time,

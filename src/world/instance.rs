@@ -204,7 +204,6 @@ impl World<'_> {
         }
         if instance.inside < service.workers && instance.queued == 0 {
             service.enter(now);
-            frame.flags |= INSIDE;
             if instance.is_quick()
                 && !self.tracks_requests
                 && let Op::Cpu(request, None) = &self.spec.ops[frame.pc as usize]
@@ -213,7 +212,7 @@ impl World<'_> {
                 let salt = self.op_salts[frame.pc as usize];
                 let demand = request.sample_duration(&mut Key(frame.key ^ salt).draws());
                 if demand > Duration::ZERO {
-                    frame.flags |= STARTED | ON_CPU | EVENT;
+                    frame.flags |= INSIDE | STARTED | ON_CPU | EVENT;
                     service.started(now, now);
                     instance.inside += 1;
                     instance.set_running(now, instance.running + 1);
@@ -228,7 +227,6 @@ impl World<'_> {
         }
         if instance.queued < service.queue {
             service.enter(now);
-            frame.flags |= INSIDE;
             self.enqueue(now, queue, slot);
             return Ok(());
         }
@@ -254,7 +252,6 @@ impl World<'_> {
             return self.arrive_full(now, queue, slot);
         }
         service.enter(now);
-        frame.flags |= INSIDE;
         if free {
             return self.start(now, queue, slot);
         }
@@ -345,7 +342,7 @@ impl World<'_> {
     #[inline(always)]
     fn enqueue(&mut self, now: Time, queue: &mut Queue, slot: u32) {
         let frame = &mut self.frames[slot];
-        frame.flags |= QUEUED;
+        frame.flags |= INSIDE | QUEUED;
         frame.next = NIL;
         let instance = &mut self.instances[frame.instance as usize];
         instance.queued += 1;
@@ -447,7 +444,7 @@ impl World<'_> {
     #[inline(always)]
     fn start(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let frame = &mut self.frames[slot];
-        frame.flags |= STARTED;
+        frame.flags |= INSIDE | STARTED;
         let instance = &mut self.instances[frame.instance as usize];
         instance.inside += 1;
         let service = &mut self.services[instance.service as usize];

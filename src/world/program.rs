@@ -173,7 +173,7 @@ impl World<'_> {
         };
         let origin = Origin { parent: slot, parent_pc: pc, outbound, request, tag, priority };
         let key = Key(key ^ self.op_salts[pc as usize]).with(position).0;
-        self.place(now, queue, call, key, origin)
+        self.place(now, queue, call, key, &origin)
     }
 
     /// Work or waiting of `slot` ends.

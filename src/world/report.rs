@@ -204,7 +204,7 @@ impl World<'_> {
                 put("wait_mean_ms", mean);
                 put("waited_ratio", service.waited as f64 / service.wait.count as f64);
             }
-            if let Some(mean) = service.sojourn.mean_ms() {
+            if let Some(mean) = service.sojourn().mean_ms() {
                 put("sojourn_mean_ms", mean);
             }
             if let Some(p99) = service.sojourn_histogram.quantile(0.99) {
@@ -283,7 +283,7 @@ impl World<'_> {
         for (index, service) in self.services.iter_mut().enumerate() {
             let name = self.spec.services[index].name.clone();
             list.push(("service", name.clone(), std::mem::take(&mut service.sojourn_histogram)));
-            waits.push((name, std::mem::take(&mut service.wait_histogram)));
+            waits.push((name, service.take_waits()));
         }
         (list, waits)
     }

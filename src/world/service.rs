@@ -55,17 +55,18 @@ pub(super) struct Service {
     pub(super) counted_from: Time,
     /// Attempts inside (waiting or started).
     pub(super) load: Integral,
-    /// Sum of sojourn times of those that have left, ns.
-    pub(super) sojourn_sum: u128,
     pub(super) arrivals: u64,
-    pub(super) departures: u64,
+    /// Sojourn times of all that have left ...
+    pub(super) left: Moments,
+    /// ... of which these arrived before anything counts.
+    left_early: Moments,
     pub(super) refused: u64,
     pub(super) dropped: u64,
     /// Attempts that found no free worker.
     pub(super) waited: u64,
     pub(super) wait: Moments,
-    pub(super) sojourn: Moments,
-    pub(super) wait_histogram: Totals,
+    /// Waits longer than nothing.
+    wait_histogram: Totals,
     pub(super) sojourn_histogram: Totals,
     /// Ready instances over time.
     pub(super) ready: Integral,
@@ -101,14 +102,13 @@ impl Service {
             outages: 0,
             counted_from: warm_up,
             load: Integral::default(),
-            sojourn_sum: 0,
             arrivals: 0,
-            departures: 0,
+            left: Moments::default(),
+            left_early: Moments::default(),
             refused: 0,
             dropped: 0,
             waited: 0,
             wait: Moments::default(),
-            sojourn: Moments::default(),
             wait_histogram: Totals::new(),
             sojourn_histogram: Totals::new(),
             ready: Integral::default(),
@@ -131,17 +131,20 @@ impl Service {
     #[inline]
     pub(super) fn enter(&mut self, now: Time) {
         self.arrivals += 1;
-        self.load.add(now, 1);
+        self.load.up(now);
     }
 
     /// A worker takes an attempt that arrived at `arrived`.
     #[inline]
     pub(super) fn started(&mut self, now: Time, arrived: Time) {
         if arrived >= self.counted_from {
+            self.wait.count += 1;
             let wait = (now - arrived).0;
-            self.waited += u64::from(wait > 0);
-            self.wait.add(wait);
-            self.wait_histogram.record(wait);
+            if wait > 0 {
+                self.waited += 1;
+                self.wait.sum += u128::from(wait);
+                self.wait_histogram.record(wait);
+            }
         }
     }
 
@@ -158,13 +161,27 @@ impl Service {
     /// An attempt that arrived at `arrived` is gone.
     #[inline]
     pub(super) fn leave(&mut self, now: Time, arrived: Time) {
-        self.departures += 1;
-        self.load.sub(now, 1);
+        self.load.down(now);
         let sojourn = (now - arrived).0;
-        self.sojourn_sum += u128::from(sojourn);
+        self.left.add(sojourn);
         if arrived >= self.counted_from {
-            self.sojourn.add(sojourn);
             self.sojourn_histogram.record(sojourn);
+        } else {
+            self.left_early.add(sojourn);
         }
+    }
+
+    /// Sojourn times that count.
+    pub(super) fn sojourn(&self) -> Moments {
+        Moments {
+            count: self.left.count - self.left_early.count,
+            sum: self.left.sum - self.left_early.sum,
+        }
+    }
+
+    /// All waits that count, those that were none included.
+    pub(super) fn take_waits(&mut self) -> Totals {
+        self.wait_histogram.record_many(0, self.wait.count - self.waited);
+        std::mem::take(&mut self.wait_histogram)
     }
 }

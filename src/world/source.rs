@@ -228,7 +228,7 @@ impl World<'_> {
         let (spec, source) = (&self.spec.sources[index], &mut self.sources[index]);
         source.arrivals += 1;
         source.counted_arrivals += u64::from(now >= source.counted_from);
-        source.in_system.add(now, 1);
+        source.in_system.up(now);
         self.open_roots += 1;
         let share = source.share;
         let client = if spec.clients == 1 { 0 } else { below((key.0 ^ CLIENT_SALT) as u32, spec.clients) };
@@ -254,7 +254,7 @@ impl World<'_> {
                 tag: 0,
                 priority: spec.priority,
             };
-            self.place(now, queue, call, key.0, origin)?;
+            self.place(now, queue, call, key.0, &origin)?;
             self.let_go(request);
             return Ok(());
         }
@@ -298,7 +298,7 @@ impl World<'_> {
         class: Class,
     ) {
         let source = &mut self.sources[index as usize];
-        source.in_system.sub(now, 1);
+        source.in_system.down(now);
         let latency = (now - started).0;
         source.time_sum += u128::from(latency);
         source.outcomes.add(class);

@@ -14,30 +14,25 @@ use super::source::Outcomes;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Integral {
     level: u64,
-    since: Time,
-    area: u128,
+    /// Sum of the times of all steps down less that of all steps up. Summation by parts: the area up to a moment is the
+    /// level times that moment, plus this.
+    steps: i128,
 }
 
 impl Integral {
-    /// Raises the level.
+    /// Raises the level by one.
     #[inline]
-    pub(super) fn add(&mut self, now: Time, by: u64) {
-        self.advance(now);
-        self.level += by;
+    pub(super) fn up(&mut self, now: Time) {
+        self.level += 1;
+        self.steps -= i128::from(now.0);
     }
 
-    /// Lowers the level.
+    /// Lowers the level by one.
     #[inline]
-    pub(super) fn sub(&mut self, now: Time, by: u64) {
-        self.advance(now);
-        assert!(self.level >= by, "INV-7: nobody leaves who has not come");
-        self.level -= by;
-    }
-
-    #[inline]
-    fn advance(&mut self, now: Time) {
-        self.area += u128::from(self.level) * u128::from(now.0 - self.since.0);
-        self.since = now;
+    pub(super) fn down(&mut self, now: Time) {
+        assert!(self.level > 0, "INV-7: nobody leaves who has not come");
+        self.level -= 1;
+        self.steps += i128::from(now.0);
     }
 
     /// Present level.
@@ -46,9 +41,10 @@ impl Integral {
         self.level
     }
 
-    /// Area from the start of the run up to `now`.
+    /// Area from the start of the run up to `now`, which is no earlier than the last step.
     pub(super) fn area(&self, now: Time) -> u128 {
-        self.area + u128::from(self.level) * u128::from((now - self.since).0)
+        let area = i128::from(self.level) * i128::from(now.0) + self.steps;
+        u128::try_from(area).expect("INV-7: no level is negative")
     }
 }
 
