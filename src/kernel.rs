@@ -21,6 +21,10 @@ pub trait Model {
     /// Handles one event; schedules more. `Break` ends the run at once, see [`Model::outcome`].
     fn handle(&mut self, now: Time, payload: Payload, queue: &mut Queue) -> ControlFlow<()>;
 
+    /// Told, where much is pending, which event probably comes after the one about to be handled, so that the memory it
+    /// needs can be on its way.
+    fn prepare(&self, payload: Payload);
+
     /// Why `handle` ended the run: nothing is left to do, or something is wrong.
     fn outcome(&self) -> Result<(), Stop>;
 
@@ -92,6 +96,9 @@ pub fn run<M: Model>(
             assert!(time >= now, "INV-1: time never goes back");
             now = time;
             journal.record(time, payload);
+            if let Some(upcoming) = queue.upcoming() {
+                model.prepare(upcoming);
+            }
             if model.handle(time, payload, queue).is_break() {
                 model.outcome()?;
                 over = true;

@@ -38,6 +38,7 @@ mod telemetry;
 
 pub use report::{Decision, LogEntry, NamedHistogram, RunReport, WindowSeries};
 
+use std::hint::black_box;
 use std::ops::ControlFlow;
 
 use crate::kernel::arena::Arena;
@@ -151,6 +152,17 @@ impl Model for World<'_> {
             return ControlFlow::Break(());
         }
         if self.over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    #[inline(always)]
+    fn prepare(&self, payload: Payload) {
+        if payload.kind() == STEP {
+            // Nobody waits for these reads; with many instances they would be misses later, one after the other.
+            let instance = self.frames[payload.index()].instance;
+            if let Some(instance) = self.instances.get(instance as usize) {
+                black_box(instance.queued);
+            }
+        }
     }
 
     fn outcome(&self) -> Result<(), Stop> {

@@ -1,4 +1,4 @@
-//! The event queue: a 4-ary implicit heap over 128-bit keys with deferred pop.
+//! The event queue: a 4-ary implicit heap over 128-bit keys with deferred pop, each four siblings in one cache line.
 //!
 //! A key is (time, sequence, payload) packed so that one integer comparison orders events by time and breaks ties in the
 //! order of scheduling. Popping leaves the root as a hole: the first push of the handler usually replaces it with a
@@ -38,35 +38,46 @@ pub const MAX_INDEX: u32 = (1 << 24) - 1;
 pub const MAX_EVENTS: u64 = 1 << 36;
 
 /// Pending events in the order of (time, sequence).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Queue {
-    /// Implicit 4-ary min-heap; while `hole` is set, the root is already handed out. The last group of four children is
-    /// filled up with [`NEVER`], so that every group that is looked at is whole.
-    heap: Vec<u128>,
-    /// Keys in `heap`, the root's hole included.
+    /// The next event; while `hole` is set, it is already handed out.
+    root: u128,
+    /// The rest of the heap. The children of the root are family 0; member `m` of family `f` has number `4 f + m`, and its
+    /// children are the family after that number. The last family is filled up with [`NEVER`].
+    families: Vec<Family>,
+    /// Keys in the heap, the root's hole included.
     keys: usize,
     hole: bool,
     sequence: u64,
 }
 
+/// Four siblings: one cache line, so that a level costs one miss.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Family([u128; 4]);
+
+/// Families from which on [`Queue::upcoming`] looks ahead: 2048 events.
+const CROWDED: usize = 512;
+
 /// Comes after every event.
 const NEVER: u128 = u128::MAX;
 
-/// Children of a node.
-const CHILDREN: usize = 4;
-
-impl Default for Queue {
-    fn default() -> Self {
-        Self::new()
+impl Family {
+    /// Position and key of the least member.
+    #[inline(always)]
+    const fn least(&self) -> (usize, u128) {
+        let [a, b, c, d] = self.0;
+        // A tournament in two independent halves: the comparisons become conditional moves.
+        let (left, l) = if b < a { (1, b) } else { (0, a) };
+        let (right, r) = if d < c { (3, d) } else { (2, c) };
+        if r < l { (right, r) } else { (left, l) }
     }
 }
 
 impl Queue {
     /// An empty queue.
     pub fn new() -> Self {
-        let mut heap = Vec::with_capacity(1024);
-        heap.push(NEVER);
-        Self { heap, keys: 0, hole: false, sequence: 0 }
+        Self::default()
     }
 
     /// Number of pending events.
@@ -108,12 +119,7 @@ impl Queue {
             self.hole = false;
             self.sift_down(key);
         } else {
-            let at = self.keys;
-            if at == self.heap.len() {
-                self.add_group();
-            }
-            self.keys += 1;
-            self.sift_up(at, key);
+            self.sift_up(key);
         }
     }
 
@@ -122,62 +128,88 @@ impl Queue {
     pub fn pop(&mut self) -> Option<(Time, Payload)> {
         if self.hole {
             self.hole = false;
-            self.keys -= 1;
-            let last = std::mem::replace(&mut self.heap[self.keys], NEVER);
-            if self.keys > 0 {
-                self.sift_down(last);
-            }
+            self.fill_hole();
         }
         if self.keys == 0 {
             return None;
         }
-        let key = self.heap[0];
+        let key = self.root;
         self.hole = true;
         Some((Time((key >> 64) as u64), Payload(key as u32 & 0x0fff_ffff)))
     }
 
-    #[cold]
-    fn add_group(&mut self) {
-        let length = self.heap.len();
-        if length + CHILDREN > self.heap.capacity() {
-            // Small steps instead of doubling: with many events pending, memory matters more than copies.
-            self.heap.reserve_exact(length / 8 + 1024);
+    /// What comes after the event handed out last, unless its handler pushes something earlier. Only told where so much
+    /// is pending that the working set of the model is unlikely to be in the cache.
+    #[inline]
+    pub fn upcoming(&self) -> Option<Payload> {
+        if self.families.len() < CROWDED {
+            return None;
         }
-        self.heap.resize(length + CHILDREN, NEVER);
+        Some(Payload(self.families[0].least().1 as u32 & 0x0fff_ffff))
     }
 
-    #[inline]
-    fn sift_up(&mut self, mut at: usize, key: u128) {
-        let heap = self.heap.as_mut_slice();
-        while at > 0 {
-            let parent = (at - 1) / CHILDREN;
-            if heap[parent] <= key {
-                break;
+    /// Nothing was pushed since the last pop: the last key takes the place of the root.
+    fn fill_hole(&mut self) {
+        self.keys -= 1;
+        if self.keys > 0 {
+            let number = self.keys - 1;
+            let last = std::mem::replace(&mut self.families[number / 4].0[number % 4], NEVER);
+            self.sift_down(last);
+        }
+    }
+
+    /// Puts `key` behind all others and lets it rise.
+    fn sift_up(&mut self, key: u128) {
+        self.keys += 1;
+        let Some(mut at) = self.keys.checked_sub(2) else {
+            self.root = key;
+            return;
+        };
+        if at / 4 == self.families.len() {
+            self.add_family();
+        }
+        while let Some(parent) = (at / 4).checked_sub(1) {
+            let above = self.families[parent / 4].0[parent % 4];
+            if above <= key {
+                self.families[at / 4].0[at % 4] = key;
+                return;
             }
-            heap[at] = heap[parent];
+            self.families[at / 4].0[at % 4] = above;
             at = parent;
         }
-        heap[at] = key;
+        self.families[0].0[at] = self.root.max(key);
+        self.root = self.root.min(key);
     }
 
-    /// Puts `key` at the root and lets it sink.
+    #[cold]
+    fn add_family(&mut self) {
+        let length = self.families.len();
+        if length == self.families.capacity() {
+            // Small steps instead of doubling: with many events pending, memory matters more than copies.
+            self.families.reserve_exact(length / 8 + 256);
+        }
+        self.families.push(Family([NEVER; 4]));
+    }
+
+    /// Puts `key` into the hole and lets it sink.
     #[inline]
     fn sift_down(&mut self, key: u128) {
-        let heap = self.heap.as_mut_slice();
-        let mut at = 0;
-        while let Some(&[a, b, c, d]) = heap.get(at * CHILDREN + 1..at * CHILDREN + 1 + CHILDREN) {
-            let first = at * CHILDREN + 1;
-            // A tournament in two independent halves: the comparisons become conditional moves.
-            let (left, l) = if b < a { (first + 1, b) } else { (first, a) };
-            let (right, r) = if d < c { (first + 3, d) } else { (first + 2, c) };
-            let (smallest, least) = if r < l { (right, r) } else { (left, l) };
+        let families = self.families.as_mut_slice();
+        let (mut at, least) = families.first().map_or((0, NEVER), Family::least);
+        if key <= least {
+            self.root = key;
+            return;
+        }
+        self.root = least;
+        while let Some(family) = families.get(at + 1) {
+            let (member, least) = family.least();
             if key <= least {
                 break;
             }
-            heap[at] = least;
-            at = smallest;
+            families[at / 4].0[at % 4] = least;
+            at = 4 * (at + 1) + member;
         }
-        heap[at] = key;
+        families[at / 4].0[at % 4] = key;
     }
 }
 

@@ -3,6 +3,8 @@
 //! Order of a call (DESIGN section 3): deadline, retry, breaker, limiter, pick, network. A call over an edge without
 //! retry, breaker and limiter is just its one attempt; otherwise a [`CallState`] holds what outlives an attempt.
 
+use std::mem::ManuallyDrop;
+
 use crate::kernel::queue::{Payload, Queue};
 use crate::policies::balancer::Balancer as _;
 use crate::policies::breaker::Breaker as _;
@@ -225,7 +227,8 @@ impl World<'_> {
         let target = &spec.calls[call as usize];
         let outbound = &mut self.outbounds[origin.outbound as usize];
         let head = RequestHead { affinity: 0, attempt };
-        let mut rng = Key(key ^ PICK_SALT ^ u64::from(origin.tag)).rng();
+        // Without recorded draws there is nothing to drop.
+        let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(origin.tag)).rng());
         let Some(slot) = outbound.balancer.pick(now, &head, &outbound.view, &mut rng) else {
             return Ok(false);
         };

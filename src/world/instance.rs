@@ -31,7 +31,8 @@ pub(super) enum State {
     Dead,
 }
 
-/// One running copy of a service.
+/// One running copy of a service; one cache line.
+#[repr(align(64))]
 pub(super) struct Instance {
     /// Oldest and newest waiting attempt (of the highest priority, if there are several).
     pub(super) lane: Lane,
@@ -186,7 +187,6 @@ enum Refusal {
     Answer(Class),
 }
 
-// One cache line, found with a shift.
 const _: () = assert!(size_of::<Instance>() == 64);
 
 const PATIENCE_SALT: u64 = 0x7061_7469_656e_6365;
