@@ -88,11 +88,7 @@ impl World<'_> {
                 service.left.count + inside,
                 "INV-6: every attempt is accounted for"
             );
-            assert_eq!(
-                service.load.area(now),
-                service.left.sum + staying,
-                "INV-7: Little's law, attempts"
-            );
+            assert_eq!(service.load.area(now), service.left.sum + staying, "INV-7: Little's law, attempts");
         }
     }
 

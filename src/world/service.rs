@@ -173,10 +173,7 @@ impl Service {
 
     /// Sojourn times that count.
     pub(super) fn sojourn(&self) -> Moments {
-        Moments {
-            count: self.left.count - self.left_early.count,
-            sum: self.left.sum - self.left_early.sum,
-        }
+        Moments { count: self.left.count - self.left_early.count, sum: self.left.sum - self.left_early.sum }
     }
 
     /// All waits that count, those that were none included.
