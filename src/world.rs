@@ -26,6 +26,7 @@ mod frame;
 mod hang;
 mod instance;
 mod lru;
+mod metrics;
 mod network;
 mod outbound;
 mod program;

@@ -11,10 +11,11 @@ use crate::policies::autoscaler::hpa::behavior::{
     ScalingRules, SelectPolicy,
 };
 use crate::policies::autoscaler::hpa::calculator::{
-    MetricError, ReplicaCalculator, ToleranceForm, Tolerances,
+    Measured, MetricError, ReplicaCalculator, ToleranceForm, Tolerances,
 };
-use crate::policies::autoscaler::hpa::{Condition, CpuQuantity, Hpa, HpaSettings};
-use crate::policies::autoscaler::{Autoscaler, Fleet, Phase, Pod, Sample};
+use crate::policies::autoscaler::hpa::metric::{ExternalTarget, MetricSettings, ResourceTarget};
+use crate::policies::autoscaler::hpa::{Condition, Hpa, HpaSettings};
+use crate::policies::autoscaler::{Autoscaler, Fleet, Phase, Pod, PodReading, Reading, Resource, Sample};
 use crate::time::{Duration, Time};
 
 /// See the module documentation.
@@ -35,9 +36,6 @@ const fn hpa(family: &'static str, run: fn(&Value, &Value) -> Check) -> Adapter 
 
 /// The present of every case that is given in ages.
 const NOW: Time = Time::from_secs(10_000_000);
-
-/// Why cases of other metrics are not run.
-const OTHER_METRIC: &str = "autoscaler.hpa follows one CPU Resource metric so far";
 
 /// Why a case could not be read; reported as a failure, never as a pass.
 type Read<T> = Result<T, String>;
@@ -94,7 +92,7 @@ fn present(value: &Value) -> Option<&Value> {
 }
 
 /// One row of `pod_columns`.
-fn pod(row: &Value) -> Read<Pod> {
+fn pod(row: &Value) -> Read<(Pod, PodReading)> {
     let phase = match text(&row[0])? {
         "R" => Phase::Running,
         "P" => Phase::Pending,
@@ -106,18 +104,17 @@ fn pod(row: &Value) -> Read<Pod> {
         "N" => None,
         status => Some((status == "T", ago(&row[3])?)),
     };
-    let cpu = match present(&row[6]) {
+    let sample = match present(&row[6]) {
         None => None,
         Some(usage) => Some(Sample { milli: int(usage)?, at: ago(&row[7])?, window: secs(&row[8])? }),
     };
-    Ok(Pod {
+    let pod = Pod {
         phase,
         ready,
         started: present(&row[2]).map(ago).transpose()?,
         deleting: row[4].as_bool().ok_or("deleting is not a truth value")?,
-        request_milli: present(&row[5]).map(int).transpose()?,
-        cpu,
-    })
+    };
+    Ok((pod, PodReading { request_milli: present(&row[5]).map(int).transpose()?, sample }))
 }
 
 fn replica_calc(file: &Value, case: &Value) -> Check {
@@ -126,15 +123,15 @@ fn replica_calc(file: &Value, case: &Value) -> Check {
 
 fn try_replica_calc(file: &Value, case: &Value) -> Read<Check> {
     let kind = text(&case["kind"])?;
-    if !matches!(kind, "resource_utilization" | "resource_average_value")
-        || text(get(file, case, "resource"))? != "cpu"
-    {
-        return Ok(Check::Skipped(OTHER_METRIC));
-    }
-    let pods: Vec<Pod> = rows(&case["pods"])?.iter().map(pod).collect::<Read<_>>()?;
-    let unlisted: Vec<i64> = match present(&case["extra_usage"]) {
-        None => Vec::new(),
-        Some(extra) => rows(extra)?.iter().map(int).collect::<Read<_>>()?,
+    let resource = text(get(file, case, "resource"))?;
+    let pods = present(&case["pods"]).map_or(Ok(&[][..]), |pods| rows(pods).map(Vec::as_slice))?;
+    let (pods, readings): (Vec<Pod>, Vec<PodReading>) =
+        pods.iter().map(pod).collect::<Read<Vec<_>>>()?.into_iter().unzip();
+    let list = |value: &Value| rows(value)?.iter().map(int).collect::<Read<Vec<i64>>>();
+    let unlisted = present(&case["extra_usage"]).map_or_else(|| Ok(Vec::new()), list)?;
+    let series = match present(&case["metric_values"]) {
+        Some(values) => list(values)?,
+        None => present(&case["metric_value"]).map(int).transpose()?.into_iter().collect(),
     };
     let (current, target) = (count(&case["current"])?, int(&case["target"])?);
     let tolerances = Tolerances {
@@ -142,16 +139,30 @@ fn try_replica_calc(file: &Value, case: &Value) -> Read<Check> {
         down: float(get(file, case, "tol_down"))?,
         form: ToleranceForm::Range,
     };
+    let measured = Measured {
+        pods: &pods,
+        readings: &readings,
+        is_cpu: resource == "cpu" && kind.starts_with("resource"),
+        unlisted: &unlisted,
+    };
     let answer = |form| -> Read<Value> {
         let calculator = ReplicaCalculator {
             cpu_initialization_period: secs(get(file, case, "cpu_init_s"))?,
             initial_readiness_delay: secs(get(file, case, "initial_readiness_delay_s"))?,
             tolerances: Tolerances { form, ..tolerances },
         };
-        let result = if kind == "resource_utilization" {
-            calculator.resource_replicas(NOW, current, count(&case["target"])?, &pods, &unlisted)
-        } else {
-            calculator.raw_resource_replicas(NOW, current, target, &pods, &unlisted)
+        let result = match kind {
+            "resource_utilization" => {
+                calculator.resource_replicas(NOW, current, count(&case["target"])?, &measured)
+            }
+            "resource_average_value" | "pods_average_value" => {
+                calculator.plain_replicas(NOW, current, target, &measured)
+            }
+            "object_value" | "external_value" => calculator.value_replicas(current, target, &series, &pods),
+            "object_average_value" | "external_average_value" => {
+                Ok(calculator.share_replicas(current, target, &series))
+            }
+            other => return Err(format!("metric kind {other}")),
         };
         Ok(match result {
             Ok(done) => match done.utilization {
@@ -162,15 +173,23 @@ fn try_replica_calc(file: &Value, case: &Value) -> Read<Check> {
             },
             Err(error) => {
                 let text = match error {
-                    MetricError::NoMetrics => {
-                        "unable to get metrics for resource cpu: no metrics returned from resource metrics API"
+                    MetricError::NoMetrics if kind == "pods_average_value" => {
+                        "unable to get metric m: no metrics returned from custom metrics API".to_owned()
+                    }
+                    MetricError::NoMetrics => format!(
+                        "unable to get metrics for resource {resource}: no metrics returned from resource metrics API"
+                    ),
+                    MetricError::NoPods if kind.ends_with("_value") && !kind.ends_with("average_value") => {
+                        "unable to calculate ready pods: no pods returned by selector while calculating replica count"
                             .to_owned()
                     }
                     MetricError::NoPods => "no pods returned by selector while calculating replica count".to_owned(),
                     MetricError::NoUsableMetrics => {
                         "did not receive metrics for targeted pods (pods might be unready)".to_owned()
                     }
-                    MetricError::MissingRequest { pod } => format!("missing request for cpu in container c of Pod p{pod}"),
+                    MetricError::MissingRequest { pod } => {
+                        format!("missing request for {resource} in container c of Pod p{pod}")
+                    }
                     MetricError::NoMatchingMetrics => "no metrics returned matched known pods".to_owned(),
                 };
                 serde_json::json!({ "error": text, "error_kind": error.kind().replace('-', "_") })
@@ -341,17 +360,40 @@ fn trace_time(t: &Value) -> Read<Time> {
     Ok(Time::from_secs((100_000 + int(t)?).try_into().map_err(|_| format!("{t} lies too far back"))?))
 }
 
+/// One entry of an HPA's `metrics`.
+fn metric(written: &Value) -> Read<MetricSettings> {
+    let of = |kind: &str| -> Read<(Option<std::num::NonZeroU32>, Option<_>)> {
+        let target = &written[kind]["target"];
+        let percent = present(&target["averageUtilization"])
+            .map(|percent| count(percent)?.try_into().map_err(|_| "a target of 0".to_owned()))
+            .transpose()?;
+        Ok((percent, present(&target["averageValue"]).map(|value| text(value)?.parse()).transpose()?))
+    };
+    match text(&written["type"])? {
+        "Resource" => {
+            let name = match text(&written["resource"]["name"])? {
+                "cpu" => Resource::Cpu,
+                "memory" => Resource::Memory,
+                other => return Err(format!("resource {other}")),
+            };
+            let (utilization, average_value) = of("resource")?;
+            Ok(MetricSettings::Resource(ResourceTarget { name, utilization, average_value }))
+        }
+        "External" => {
+            let metric = text(&written["external"]["metric"]["name"])?.to_owned();
+            let (_, average_value) = of("external")?;
+            Ok(MetricSettings::External(ExternalTarget { metric, value: None, average_value }))
+        }
+        other => Err(format!("metric type {other}")),
+    }
+}
+
 fn trace(file: &Value, case: &Value) -> Check {
     checked(try_trace(file, case))
 }
 
 fn try_trace(_file: &Value, case: &Value) -> Read<Check> {
-    let metrics = rows(&case["metrics"])?;
-    let resource = &metrics[0]["resource"];
-    if metrics.len() != 1 || resource["name"] != "cpu" {
-        return Ok(Check::Skipped(OTHER_METRIC));
-    }
-    let target = &resource["target"];
+    let metrics = rows(&case["metrics"])?.iter().map(metric).collect::<Read<Vec<_>>>()?;
     let behavior = match present(&case["behavior"]) {
         None => None,
         Some(written) => Some(Behavior {
@@ -360,12 +402,9 @@ fn try_trace(_file: &Value, case: &Value) -> Read<Check> {
         }),
     };
     let replicas = |value: &Value| count(value)?.try_into().map_err(|_| "no replicas".to_owned());
-    let utilization = present(&target["averageUtilization"]).map(replicas).transpose()?;
-    let average_value = present(&target["averageValue"]).map(text).transpose()?;
     let settings = HpaSettings {
         min_replicas: replicas(&case["min"])?,
-        target_cpu_utilization: utilization,
-        target_cpu_average_value: average_value.map(str::parse::<CpuQuantity>).transpose()?,
+        metrics: Some(metrics),
         sync_period: secs(&case["sync_s"])?,
         tolerance: crate::units::Share(float(&case["tolerance"])?),
         cpu_initialization_period: secs(&case["cpu_initialization_period_s"])?,
@@ -382,11 +421,12 @@ fn try_trace(_file: &Value, case: &Value) -> Read<Check> {
     }
 
     let mut hpa = Hpa::new(&settings, trace_time(&0.into())?);
-    let mut pods = Vec::new();
+    let (mut pods, mut readings) = (Vec::new(), Vec::new());
     for (tick, expected) in ticks.iter().zip(expected) {
         let now = trace_time(&tick[0])?;
         let usage = rows(&tick[2])?;
         pods.clear();
+        readings.clear();
         for row in rows(&case["pods"])? {
             let (created, started) = (trace_time(&row[1])?, trace_time(&row[2])?);
             let deleted = present(&row[4]).map(trace_time).transpose()?;
@@ -409,9 +449,8 @@ fn try_trace(_file: &Value, case: &Value) -> Read<Check> {
                 ready: Some(ready),
                 started: (now >= started).then_some(started),
                 deleting: false,
-                request_milli,
-                cpu: present(milli).map(sample).transpose()?,
             });
+            readings.push(PodReading { request_milli, sample: present(milli).map(sample).transpose()? });
         }
         if pods.len() != usage.len() {
             return Err(format!(
@@ -421,9 +460,13 @@ fn try_trace(_file: &Value, case: &Value) -> Read<Check> {
                 usage.len()
             ));
         }
+        // In the unit of the metric; the pods' metric is the first one, always.
+        let depth = present(&tick[3]).map(|depth| int(depth).map(|depth| vec![depth * 1000])).transpose()?;
+        let answers = [Reading::Pods(readings.clone()), Reading::Series(depth)];
         let fleet = Fleet {
             current: count(&tick[1])?,
             pods: &pods,
+            readings: &answers,
             instance_cores: 1.0,
             instance_memory: 0,
             memory_available: 0,

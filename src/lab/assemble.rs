@@ -5,9 +5,9 @@
 use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
-    Arrivals, CacheSpec, CallSpec, ConnectionPoolSpec, CpuMode, EdgeSpec, FaultSpec, Limits, NO_RING,
-    ObjectiveSpec, Op, Operation, Order, PoolSpec, Rate, RolloutSpec, ServiceSpec, SourceSpec, Spec, Target,
-    Trouble, VersionSpec, When,
+    Arrivals, CacheSpec, CallSpec, ConnectionPoolSpec, CpuMode, EdgeSpec, FaultSpec, Gauge, Limits, NO_RING,
+    ObjectiveSpec, Op, Operation, Order, PoolSpec, Rate, RolloutSpec, ServiceSpec, Signal, SourceSpec, Spec,
+    Target, Thing, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -136,6 +136,7 @@ impl<'a> Assembly<'a> {
             edges: service.edges.iter().map(edge).collect(),
             limiter: service.limiter.clone(),
             autoscaler: service.autoscaler.clone(),
+            signals: service.signals.iter().map(signal).collect(),
             metrics: (service.metrics.period, service.metrics.window, service.metrics.delay),
             discovery: service.discovery.clone(),
             caches: service.caches.iter().map(cache).collect(),
@@ -417,4 +418,23 @@ fn operation(action: &written::Action, entries: &[Vec<u16>]) -> Operation {
 
 fn rollout(plan: &written::RolloutPlan) -> RolloutSpec {
     RolloutSpec { at: plan.at, service: plan.service as u32, to: plan.to as u8, how: plan.how.clone() }
+}
+
+/// What answers a query of an autoscaler.
+fn signal(signal: &written::Signal) -> Signal {
+    let thing = |thing: written::Thing| match thing {
+        written::Thing::Service(at) => Thing::Service(at as u32),
+        written::Thing::Source(at) => Thing::Source(at as u32),
+    };
+    let gauge = |gauge: written::Gauge| match gauge {
+        written::Gauge::Rate => Gauge::Rate,
+        written::Gauge::Concurrency => Gauge::Concurrency,
+        written::Gauge::QueueLength => Gauge::QueueLength,
+    };
+    match *signal {
+        written::Signal::Cpu => Signal::Cpu,
+        written::Signal::Concurrency => Signal::Concurrency,
+        written::Signal::QueueLength => Signal::QueueLength,
+        written::Signal::Of(of, what) => Signal::Of(thing(of), gauge(what)),
+    }
 }

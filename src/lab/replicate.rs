@@ -72,7 +72,10 @@ fn decision(decision: &Decision) -> Value {
         "after": decision.after,
         "reason": decision.reason,
     });
-    let steps = decision.inputs.iter().map(|(what, value)| json!([what, value]));
+    let steps = decision.inputs.iter().map(|step| match &step.metric {
+        None => json!([step.what, step.value]),
+        Some(metric) => json!([step.what, step.value, **metric]),
+    });
     line["steps"] = Value::Array(steps.collect());
     line
 }

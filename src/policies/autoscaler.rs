@@ -5,6 +5,9 @@ pub mod hpa;
 pub mod seed_formula;
 pub mod seed_formula_ratio;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use crate::time::{Duration, Time};
 
 /// Phase of a pod as the API server reports it.
@@ -23,7 +26,7 @@ pub enum Phase {
 /// One measured value of one pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// CPU in thousandths of a core (or thousandths of whatever the metric counts).
+    /// Thousandths of whatever the metric counts: cores, bytes, requests per second.
     pub milli: i64,
     /// End of the window the value was averaged over.
     pub at: Time,
@@ -42,10 +45,71 @@ pub struct Pod {
     pub started: Option<Time>,
     /// Whether it is being deleted.
     pub deleting: bool,
-    /// CPU request in thousandths of a core; `None` if a container has none.
+}
+
+/// What a pod's containers ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resource {
+    /// Cores.
+    Cpu,
+    /// Bytes.
+    Memory,
+}
+
+/// A metric that a control loop follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// A resource of every pod, all containers together.
+    Resource(Resource),
+    /// A resource of one container of every pod.
+    ContainerResource {
+        /// Name of the container.
+        container: String,
+        /// Its resource.
+        resource: Resource,
+    },
+    /// A metric of every pod.
+    Pods(String),
+    /// A metric of one other thing.
+    Object {
+        /// The thing.
+        object: String,
+        /// The metric.
+        metric: String,
+    },
+    /// A metric from outside of the cluster, perhaps in several series.
+    External(String),
+}
+
+/// What the metrics pipeline answers to a [`Query`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// One entry for each pod of the fleet, in its order.
+    Pods(Vec<PodReading>),
+    /// Values of all series, in thousandths; `None` while the pipeline has none.
+    Series(Option<Vec<i64>>),
+}
+
+/// A metric of one pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodReading {
+    /// What the pod asks for, in thousandths; `None` if a container has no request, or where there are no requests.
     pub request_milli: Option<i64>,
-    /// The latest CPU sample; `None` while the metrics pipeline has none.
-    pub cpu: Option<Sample>,
+    /// The latest sample; `None` while the metrics pipeline has none.
+    pub sample: Option<Sample>,
+}
+
+impl Reading {
+    /// By pod; empty if it is not that kind of metric.
+    pub fn pods(&self) -> &[PodReading] {
+        if let Self::Pods(pods) = self { pods } else { &[] }
+    }
+
+    /// By series; `None` while the pipeline has nothing, or if it is not that kind of metric.
+    pub fn series(&self) -> Option<&[i64]> {
+        if let Self::Series(series) = self { series.as_deref() } else { None }
+    }
 }
 
 /// A service as a control loop sees it.
@@ -55,12 +119,21 @@ pub struct Fleet<'a> {
     pub current: u32,
     /// Every pod of the service that still exists.
     pub pods: &'a [Pod],
+    /// Answers to [`Autoscaler::queries`], in that order.
+    pub readings: &'a [Reading],
     /// CPU cores of one instance.
     pub instance_cores: f64,
     /// Memory of one instance, in bytes.
     pub instance_memory: u64,
     /// Memory the pools of the service have in all, in bytes.
     pub memory_available: u64,
+}
+
+impl Fleet<'_> {
+    /// Replicas that exist (`status.replicas`): pods that are not on their way out.
+    pub fn existing(&self) -> u32 {
+        self.pods.iter().filter(|pod| !pod.deleting).count() as u32
+    }
 }
 
 /// Result of one evaluation.
@@ -74,6 +147,9 @@ pub struct Desired {
 
 /// Receives each raw value, proposal and clamp of one evaluation, in the order in which they apply.
 pub trait Explain {
+    /// The steps that follow, up to the next call, belong to the metric of this name; an empty name ends that.
+    fn about(&mut self, _metric: &str) {}
+
     /// One step: `what` is a short name (`utilization`, `proposal`, `stabilized`, `limit`), `value` its result.
     fn step(&mut self, what: &'static str, value: f64);
 }
@@ -93,6 +169,11 @@ impl Explain for Vec<(&'static str, f64)> {
 pub trait Autoscaler {
     /// Time between evaluations.
     fn interval(&self) -> Duration;
+
+    /// The metrics it follows; the answers come in [`Fleet::readings`].
+    fn queries(&self) -> &[Query] {
+        &[]
+    }
 
     /// One tick. The caller applies `replicas` at once if it differs from `fleet.current`.
     fn evaluate(&mut self, now: Time, fleet: &Fleet<'_>, explain: &mut dyn Explain) -> Desired;
@@ -114,6 +195,10 @@ registry! {
 impl Autoscaler for AnyAutoscaler {
     fn interval(&self) -> Duration {
         dispatch!(self, policy => policy.interval())
+    }
+
+    fn queries(&self) -> &[Query] {
+        dispatch!(self, policy => policy.queries())
     }
 
     fn evaluate(&mut self, now: Time, fleet: &Fleet<'_>, explain: &mut dyn Explain) -> Desired {

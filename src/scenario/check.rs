@@ -15,16 +15,18 @@ use super::error::{Diagnostic, Place, enumerated, shortened};
 use super::files::Files;
 use super::loops;
 use super::model::{
-    Arrivals, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Instance, Limits, Link, MetricsPipeline,
-    Mode, Network, NodePool, Order, Pool, Scenario, Service, SlowDown, Version, WarmUp,
+    Arrivals, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Gauge, Instance, Limits, Link,
+    MetricsPipeline, Mode, Network, NodePool, Order, Pool, Scenario, Service, Signal, SlowDown, Thing,
+    Version, WarmUp,
 };
 use super::schema::{
     CacheTable, Count, CpuWord, EdgeTable, FullWord, InstanceTable, LawText, LimitsTable, MetricsTable,
     ModeWord, NetworkTable, NodePoolTable, OrderWord, PoolOrPools, PoolTable, ScenarioFile, ScopeWord,
     ServiceTable, SlowDownChoice, SourceTable,
 };
+use crate::policies::autoscaler::{Autoscaler as _, Query, Resource};
 use crate::random::law::{Dimension, Law};
-use crate::time::Duration;
+use crate::time::{Duration, Time};
 use crate::units::{Price, UnitError};
 
 /// A check in progress.
@@ -455,6 +457,7 @@ impl<'a> Check<'a> {
             endpoints,
             edges,
             limiter: calls::set(&table.limiter),
+            signals: self.signals(table),
             autoscaler: calls::set(&table.autoscaler),
             metrics: self.metrics(&table.metrics),
             discovery: self.law_or_zero(table.discovery.as_ref()),
@@ -463,6 +466,74 @@ impl<'a> Check<'a> {
             versions: self.versions(table),
             price: table.price.map(|Price(price)| price),
         }
+    }
+
+    /// What answers the queries of the service's autoscaler.
+    fn signals(&mut self, table: &ServiceTable) -> Vec<Signal> {
+        let Some(settings) = calls::set(&table.autoscaler) else { return Vec::new() };
+        let scaler = settings.build(Time::ZERO);
+        let signals = scaler.queries().iter().map(|query| match query {
+            Query::Resource(Resource::Cpu) => Some(Signal::Cpu),
+            Query::Resource(Resource::Memory) => self.unfollowed(table, "memory is not simulated", &["cpu"]),
+            Query::ContainerResource { container, .. } => {
+                let message =
+                    format!("instances have one container, and none called `{}`", shortened(container));
+                self.unfollowed(table, &message, &[])
+            }
+            Query::Pods(metric) => match metric.as_str() {
+                "concurrency" => Some(Signal::Concurrency),
+                "queue-length" => Some(Signal::QueueLength),
+                _ => {
+                    let message = format!("instances have no metric `{}`", shortened(metric));
+                    self.unfollowed(table, &message, &["concurrency", "queue-length"])
+                }
+            },
+            Query::Object { object, metric } => self.thing(table, object, metric),
+            Query::External(metric) => {
+                if let Some((object, metric)) = metric.rsplit_once('.') {
+                    self.thing(table, object, metric)
+                } else {
+                    let message = format!("nothing here is called `{}`", shortened(metric));
+                    self.unfollowed(table, &message, &["source.NAME.METRIC", "service.NAME.METRIC"])
+                }
+            }
+        });
+        signals.collect::<Vec<_>>().into_iter().flatten().collect()
+    }
+
+    /// A metric of a service or source.
+    fn thing(&mut self, table: &ServiceTable, object: &str, metric: &str) -> Option<Signal> {
+        let (kind, name) = object.split_once('.').unwrap_or(("", object));
+        let (services, sources) = (self.names.services.clone(), self.names.sources.clone());
+        let of = match kind {
+            "service" => self.lookup("service", name, table.name.place, &services).map(Thing::Service),
+            "source" => self.lookup("source", name, table.name.place, &sources).map(Thing::Source),
+            _ => {
+                let message = format!("nothing here is called `{}`", shortened(object));
+                return self.unfollowed(table, &message, &["source.NAME", "service.NAME"]);
+            }
+        }?;
+        match metric {
+            "requests-per-second" => Some(Signal::Of(of, Gauge::Rate)),
+            "concurrency" => Some(Signal::Of(of, Gauge::Concurrency)),
+            "queue-length" if matches!(of, Thing::Service(_)) => Some(Signal::Of(of, Gauge::QueueLength)),
+            _ => {
+                let message = format!("`{}` has no metric `{}`", shortened(object), shortened(metric));
+                let known: &[&str] = match of {
+                    Thing::Service(_) => &["requests-per-second", "concurrency", "queue-length"],
+                    Thing::Source(_) => &["requests-per-second", "concurrency"],
+                };
+                self.unfollowed(table, &message, known)
+            }
+        }
+    }
+
+    /// The autoscaler of a service follows something that cannot be had.
+    fn unfollowed(&mut self, table: &ServiceTable, why: &str, known: &[&str]) -> Option<Signal> {
+        let message = format!("the autoscaler of `{}` follows nothing: {why}", table.name.value);
+        let error = Diagnostic::new(message).at(table.name.place);
+        self.errors.push(if known.is_empty() { error } else { error.note(enumerated(known)) });
+        None
     }
 
     fn pool_of(&mut self, table: &ServiceTable, node_pools: &[NodePool]) -> Option<usize> {

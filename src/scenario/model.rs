@@ -219,6 +219,8 @@ pub struct Service {
     pub limiter: Option<LimiterSettings>,
     /// Control loop over the number of replicas.
     pub autoscaler: Option<AutoscalerSettings>,
+    /// What answers its queries, in their order.
+    pub signals: Vec<Signal>,
     /// How the autoscaler's metrics reach it.
     pub metrics: MetricsPipeline,
     /// Time until a client learns that an instance came or went, drawn per client and change.
@@ -231,6 +233,39 @@ pub struct Service {
     pub versions: Vec<Version>,
     /// Price of one instance for one hour, if given.
     pub price: Option<f64>,
+}
+
+/// What answers one query of an autoscaler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Core time of each instance.
+    Cpu,
+    /// Attempts inside each instance, waiting or started.
+    Concurrency,
+    /// Attempts that wait for a worker of each instance.
+    QueueLength,
+    /// Something that is no instance of the scaled service.
+    Of(Thing, Gauge),
+}
+
+/// What an autoscaler can look at beside its own instances, by position in the scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thing {
+    /// A service.
+    Service(usize),
+    /// A source.
+    Source(usize),
+}
+
+/// A metric of a [`Thing`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gauge {
+    /// Requests (attempts, for a service) that arrive, per second.
+    Rate,
+    /// Requests or attempts inside.
+    Concurrency,
+    /// Attempts that wait for a worker.
+    QueueLength,
 }
 
 /// `instance = { .. }`.

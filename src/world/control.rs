@@ -1,15 +1,15 @@
 //! Rare events: everything that is not a request. Control loops see the world late, through scrapes.
 
+use std::sync::Arc;
+
 use crate::kernel::queue::{Payload, Queue};
-use crate::policies::autoscaler::{Autoscaler as _, Fleet, Phase, Pod, Sample};
+use crate::policies::autoscaler::{Autoscaler as _, Explain, Fleet, Pod};
 use crate::policies::view::Slot;
 use crate::random::Key;
 use crate::time::{Duration, Time};
 
-use super::fleet::NODE_GRACE;
-use super::instance::State;
 use super::program::PoolTicket;
-use super::report::Decision;
+use super::report::{Decision, Step};
 use super::spec::Operation;
 use super::{CONTROL, Flow, World};
 
@@ -54,6 +54,20 @@ pub(super) enum Control {
     Sync(u32),
     /// An attempt has waited long enough for a connection.
     PoolWait(PoolTicket),
+}
+
+/// Writes down what a control loop explains.
+#[derive(Default)]
+struct Steps(Vec<Step>, Option<Arc<str>>);
+
+impl Explain for Steps {
+    fn about(&mut self, metric: &str) {
+        self.1 = (!metric.is_empty()).then(|| metric.into());
+    }
+
+    fn step(&mut self, what: &'static str, value: f64) {
+        self.0.push(Step { metric: self.1.clone(), what, value });
+    }
 }
 
 impl World<'_> {
@@ -135,38 +149,22 @@ impl World<'_> {
         }
     }
 
-    fn on_scrape(&mut self, now: Time, queue: &mut Queue, service: u32) {
-        let (period, window, delay) = self.spec.services[service as usize].metrics;
-        for at in 0..self.services[service as usize].living.len() {
-            let instance = &mut self.instances[self.services[service as usize].living[at] as usize];
-            if matches!(instance.state, State::Ready | State::Draining) {
-                let used = instance.cpu_used(now);
-                let scrapes = &mut instance.more.scrapes;
-                // Keeps what a late reader with this window can still ask for.
-                let horizon = window + delay + period * 2;
-                scrapes.retain(|(taken, _)| now - *taken <= horizon);
-                scrapes.push((now, used));
-            }
-        }
-        if now < self.spec.end {
-            self.schedule(queue, now + period, Control::Scrape(service));
-        }
-    }
-
     fn on_autoscale(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
         let spec = &self.spec.services[index as usize];
         let pods: Vec<Pod> =
             self.services[index as usize].living.iter().map(|&instance| self.pod(now, instance)).collect();
         let current = self.services[index as usize].wanted;
+        let Some(mut scaler) = self.services[index as usize].autoscaler.take() else { return Ok(()) };
+        let readings = self.readings(now, index);
         let fleet = Fleet {
             current,
             pods: &pods,
+            readings: &readings,
             instance_cores: f64::from(spec.cores.min(1 << 20)),
             instance_memory: spec.memory,
             memory_available: self.memory_available(spec.pool),
         };
-        let Some(mut scaler) = self.services[index as usize].autoscaler.take() else { return Ok(()) };
-        let mut steps: Vec<(&'static str, f64)> = Vec::new();
+        let mut steps = Steps::default();
         let desired = scaler.evaluate(now, &fleet, &mut steps);
         let interval = scaler.interval();
         self.services[index as usize].autoscaler = Some(scaler);
@@ -174,7 +172,7 @@ impl World<'_> {
             at: now,
             kind: "autoscaler",
             subject: spec.name.clone(),
-            inputs: steps,
+            inputs: steps.0,
             before: f64::from(current),
             after: f64::from(desired.replicas),
             reason: desired.reason,
@@ -183,43 +181,6 @@ impl World<'_> {
             self.schedule(queue, now + interval, Control::Autoscale(index));
         }
         if desired.replicas == current { Ok(()) } else { self.scale(now, queue, index, desired.replicas) }
-    }
-
-    /// An instance as the metrics pipeline shows it.
-    fn pod(&self, now: Time, index: u32) -> Pod {
-        let instance = &self.instances[index as usize];
-        let spec = &self.spec.services[instance.service as usize];
-        let (_, window, delay) = spec.metrics;
-        let scrapes = &instance.more.scrapes;
-        let latest = scrapes.iter().rev().find(|(taken, _)| *taken + delay <= now);
-        let cpu = latest.and_then(|&(to, used)| {
-            let start = scrapes.iter().find(|(taken, _)| to - *taken <= window && *taken < to);
-            start.map(|&(from, before)| {
-                let milli = u128::from(used - before) * 1000 / u128::from((to - from).0);
-                Sample { milli: i64::try_from(milli).unwrap_or(i64::MAX), at: to, window: to - from }
-            })
-        });
-        // What runs on a lost machine is not scraped any more; the rest of the control plane notices later.
-        let lost = instance.state == State::Dead;
-        let cpu = cpu.filter(|_| !lost || now < instance.more.dead_at + spec.metrics.0 + delay);
-        let noticed = instance.more.dead_at + NODE_GRACE;
-        let changed = if lost && noticed <= now {
-            noticed
-        } else {
-            instance.more.ready_changed.unwrap_or(instance.more.launched)
-        };
-        Pod {
-            phase: match instance.state {
-                State::Pending => Phase::Pending,
-                // A lost one keeps its phase until it is given up.
-                State::Starting | State::Ready | State::Draining | State::Dead => Phase::Running,
-            },
-            ready: Some((self.ready_since(now, index).is_some(), changed)),
-            started: (instance.state != State::Pending).then_some(instance.more.launched),
-            deleting: instance.more.leaving,
-            request_milli: Some((spec.cpu_request * 1000.0) as i64),
-            cpu,
-        }
     }
 
     /// An operator acts.

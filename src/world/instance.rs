@@ -93,8 +93,8 @@ pub(super) struct More {
     pub(super) lanes: Vec<Lane>,
     pub(super) pools: Vec<PoolState>,
     pub(super) caches: Vec<super::cache::CacheState>,
-    /// Past readings of `cpu_ns` at scrape times, for the metrics pipeline.
-    pub(super) scrapes: Vec<(Time, u64)>,
+    /// What the metrics pipeline still remembers.
+    pub(super) scrapes: Vec<super::metrics::Scrape>,
 }
 
 /// A singly linked list of frames.

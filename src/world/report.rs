@@ -1,6 +1,7 @@
 //! What a run reports at its end: metrics, curves, logs, and the proof that nothing got lost.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::kernel::journal::Journal;
 use crate::stats::histogram::Totals;
@@ -70,6 +71,17 @@ pub struct LogEntry {
     pub detail: String,
 }
 
+/// One figure on the way to a decision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The metric it belongs to, where a control loop follows several.
+    pub metric: Option<Arc<str>>,
+    /// Short name.
+    pub what: &'static str,
+    /// Its value.
+    pub value: f64,
+}
+
 /// One line of `decisions.jsonl`.
 #[derive(Clone, Debug)]
 pub struct Decision {
@@ -80,7 +92,7 @@ pub struct Decision {
     /// About what.
     pub subject: String,
     /// Inputs, proposals and clamps in the order in which they applied.
-    pub inputs: Vec<(&'static str, f64)>,
+    pub inputs: Vec<Step>,
     /// State before and after: replicas, or 0 closed, 1 open, 2 half-open.
     pub before: f64,
     /// See `before`.

@@ -6,6 +6,7 @@ use crate::stats::histogram::Totals;
 use crate::time::Time;
 
 use super::cache::CacheState;
+use super::metrics::History;
 use super::rollout::Set;
 use super::spec::{CpuMode, Order, ServiceSpec};
 use super::telemetry::{Integral, Moments};
@@ -43,6 +44,8 @@ pub(super) struct Service {
     /// Wanted instances by version; more than one while a rollout is in progress, the new one last.
     pub(super) sets: Vec<Set>,
     pub(super) autoscaler: Option<AnyAutoscaler>,
+    /// What its metrics pipeline remembers beyond the instances, by query.
+    pub(super) histories: Vec<History>,
     /// Popularity of the keys of each cache.
     pub(super) popularity: Vec<Zipf>,
     /// Caches that all instances share.
@@ -95,6 +98,7 @@ impl Service {
             version: 0,
             sets: vec![Set { version: 0, spec: spec.replicas }],
             autoscaler: None,
+            histories: Vec::new(),
             popularity: spec.caches.iter().map(|cache| Zipf::new(cache.keys, cache.zipf)).collect(),
             caches: spec.caches.iter().map(|_| CacheState::default()).collect(),
             cache_hits: 0,

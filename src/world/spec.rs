@@ -93,6 +93,39 @@ pub struct PoolSpec {
     pub price: Option<f64>,
 }
 
+/// What answers one query of an autoscaler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Core time of each instance.
+    Cpu,
+    /// Attempts inside each instance, waiting or started.
+    Concurrency,
+    /// Attempts that wait for a worker of each instance.
+    QueueLength,
+    /// Something that is no instance of the scaled service.
+    Of(Thing, Gauge),
+}
+
+/// What an autoscaler can look at beside its own instances, by position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thing {
+    /// A service.
+    Service(u32),
+    /// A source.
+    Source(u32),
+}
+
+/// A metric of a [`Thing`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gauge {
+    /// Requests (attempts, for a service) that arrive, per second.
+    Rate,
+    /// Requests or attempts inside.
+    Concurrency,
+    /// Attempts that wait for a worker.
+    QueueLength,
+}
+
 /// A service.
 #[derive(Clone, Debug)]
 pub struct ServiceSpec {
@@ -138,6 +171,8 @@ pub struct ServiceSpec {
     pub limiter: Option<LimiterSettings>,
     /// Control loop.
     pub autoscaler: Option<AutoscalerSettings>,
+    /// What answers its queries, in their order.
+    pub signals: Vec<Signal>,
     /// Scrape period, window and delay of its metrics.
     pub metrics: (Duration, Duration, Duration),
     /// Propagation delay of membership changes, per client.

@@ -7,7 +7,7 @@ use crate::time::{Duration, Time};
 
 use super::World;
 use super::control::Control;
-use super::report::{Decision, LogEntry, WindowSeries};
+use super::report::{Decision, LogEntry, Step, WindowSeries};
 use super::source::Outcomes;
 
 /// Exact time integral of a count: the area under N(t), in count x ns.
@@ -381,7 +381,7 @@ impl World<'_> {
             at: now,
             kind: "breaker",
             subject: format!("{from} -> {to}"),
-            inputs: vec![("client", f64::from(index))],
+            inputs: vec![Step { metric: None, what: "client", value: f64::from(index) }],
             before: f64::from(before as u8),
             after: f64::from(after as u8),
             reason: match after {

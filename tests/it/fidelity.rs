@@ -27,6 +27,22 @@ fn balancers() {
 }
 
 #[test]
+fn autoscalers() {
+    for family in [
+        "hpa_replica_calc",
+        "hpa_behavior_defaults",
+        "hpa_behavior_rate",
+        "hpa_convert_nobehavior",
+        "hpa_stabilize_nobehavior",
+        "hpa_stabilize_behavior",
+        "hpa_store_event",
+        "hpa_trace",
+    ] {
+        all_pass(&format!("autoscaler/{family}.json"), 0);
+    }
+}
+
+#[test]
 fn breakers() {
     all_pass("breaker/seed.json", 0);
 }

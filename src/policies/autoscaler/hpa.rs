@@ -1,8 +1,8 @@
-//! The `HorizontalPodAutoscaler` of Kubernetes (`autoscaling/v2`) for one CPU Resource metric.
+//! The `HorizontalPodAutoscaler` of Kubernetes (`autoscaling/v2`).
 //!
 //! # What it does
-//! Every `sync-period` it compares the CPU of the pods with a target and proposes `ceil(ratio * pods)` replicas, unless
-//! the ratio lies within the tolerance. Pods that are deleted or failed are ignored; pods that are pending, not ready or
+//! Every `sync-period` it compares each metric with its target and proposes `ceil(ratio * pods)` replicas, unless the ratio
+//! lies within the tolerance; the largest proposal counts. If some metrics fail, the others may scale out but not in. Pods that are deleted or failed are ignored; pods that are pending, not ready or
 //! freshly started count as idle when scaling up; pods without a sample count as fully busy when scaling down and as
 //! idle when scaling up. The proposal is held back by the stabilization windows, then limited by the rate policies and by
 //! `min-replicas` and `max-replicas`.
@@ -21,7 +21,10 @@
 //! # Settings
 //! * `min-replicas` (1), `max-replicas` (required).
 //! * `target-cpu-utilization` (80): percent of the pods' CPU requests; or `target-cpu-average-value`: CPU per pod, such as
-//!   `"500m"`. Not both.
+//!   `"500m"`. Not both; short for one entry of `metrics`.
+//! * `metrics`: a list of `{ resource = { name = "cpu" | "memory", utilization | average-value } }`,
+//!   `{ container-resource = { container, name, .. } }`, `{ pods = { metric, average-value } }`,
+//!   `{ object = { of, metric, value | average-value } }` and `{ external = { metric, value | average-value } }`.
 //! * `sync-period` (`"15s"`), `tolerance` (`"10%"`), `cpu-initialization-period` (`"5min"`), `initial-readiness-delay`
 //!   (`"30s"`), `downscale-stabilization` (`"5min"`): flags of the controller manager.
 //! * `behavior = { scale-up = { .. }, scale-down = { .. } }`, each with `stabilization-window`, `select-policy` (`max`,
@@ -35,12 +38,12 @@
 //! # Origin
 //! kubernetes/kubernetes v1.28.0, `pkg/controller/podautoscaler/horizontal.go` (`reconcileAutoscaler`,
 //! `normalizeDesiredReplicas`, `normalizeDesiredReplicasWithBehaviors`), `replica_calculator.go`
-//! (`GetResourceReplicas`, `GetRawResourceReplicas`, `groupPods`), `pkg/apis/autoscaling/v2/defaults.go`; the tolerance form
+//! (`GetResourceReplicas`, `GetRawResourceReplicas`, `GetMetricReplicas`, `GetObjectMetricReplicas`,
+//! `GetExternalPerPodMetricReplicas`, `groupPods`), `pkg/apis/autoscaling/v2/defaults.go`; the tolerance form
 //! and the tolerances per direction from 1.33.
 //!
 //! # Deliberate differences
-//! * One metric, so the maximum over metrics and the rules for partly failing metrics do not arise.
-//! * `min-replicas` is at least 1: scaling to zero needs an Object or External metric.
+//! * `min-replicas` is at least 1: the gate `HPAScaleToZero` is off, as it is by default.
 //! * A fleet at zero replicas stays there (`ScalingDisabled`), as upstream. So an answer outside of the bounds is possible,
 //!   and only there.
 //! * The log of recommendations lives as long as the run; upstream loses it when the controller restarts.
@@ -48,6 +51,7 @@
 
 pub mod behavior;
 pub mod calculator;
+pub mod metric;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -55,15 +59,16 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Error as _, Visitor};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use crate::policies::Algorithm;
-use crate::policies::autoscaler::{Autoscaler, Desired, Explain, Fleet};
+use crate::policies::autoscaler::{Autoscaler, Desired, Explain, Fleet, Query};
 use crate::time::{Duration, Time};
 use crate::units::Share;
 use behavior::{Behavior, Limited, Recommendation, Rules, ScaleEvents};
-use calculator::{MetricError, ReplicaCalculator, ToleranceForm, Tolerances};
+use calculator::{ReplicaCalculator, ToleranceForm, Tolerances};
+use metric::{Metric, MetricSettings, Quantity};
 
 /// Settings of [`Hpa`], with the names of the API fields and of the controller's flags.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -77,7 +82,9 @@ pub struct HpaSettings {
     /// CPU of the pods in percent of their requests; 80 if no target is written.
     pub target_cpu_utilization: Option<NonZeroU32>,
     /// CPU per pod, such as `"500m"` or `"0.5"`.
-    pub target_cpu_average_value: Option<CpuQuantity>,
+    pub target_cpu_average_value: Option<Quantity>,
+    /// Everything it follows; the largest proposal counts.
+    pub metrics: Option<Vec<MetricSettings>>,
     /// Time between two syncs, not zero.
     #[serde(default = "sync_period")]
     pub sync_period: Duration,
@@ -131,7 +138,7 @@ fn downscale_stabilization() -> Duration {
 }
 
 /// `averageUtilization` of the metric that the API server adds where none is written, in percent.
-const DEFAULT_UTILIZATION: u32 = 80;
+const DEFAULT_UTILIZATION: NonZeroU32 = NonZeroU32::new(80).unwrap();
 
 impl HpaSettings {
     /// Upstream's defaults around the one value that has none.
@@ -141,6 +148,7 @@ impl HpaSettings {
             max_replicas,
             target_cpu_utilization: None,
             target_cpu_average_value: None,
+            metrics: None,
             sync_period: sync_period(),
             tolerance: tolerance(),
             cpu_initialization_period: cpu_initialization_period(),
@@ -148,6 +156,16 @@ impl HpaSettings {
             downscale_stabilization: downscale_stabilization(),
             behavior: None,
             k8s_version: K8sVersion::default(),
+        }
+    }
+
+    /// What it follows: CPU, if nothing is written.
+    fn followed(&self) -> Vec<MetricSettings> {
+        match (&self.metrics, self.target_cpu_average_value, self.target_cpu_utilization) {
+            (Some(metrics), ..) => metrics.clone(),
+            (None, Some(value), _) => vec![MetricSettings::cpu_average_value(value)],
+            (None, None, Some(percent)) => vec![MetricSettings::cpu_utilization(percent)],
+            (None, None, None) => vec![MetricSettings::cpu_utilization(DEFAULT_UTILIZATION)],
         }
     }
 
@@ -160,13 +178,27 @@ impl HpaSettings {
         if max.get() > i32::MAX as u32 {
             return Err(format!("`max-replicas` ({max}) is greater than {}", i32::MAX));
         }
-        if self.target_cpu_utilization.is_some_and(|target| target.get() > i32::MAX as u32) {
-            return Err(format!("`target-cpu-utilization` is greater than {}", i32::MAX));
-        }
-        if self.target_cpu_utilization.is_some() && self.target_cpu_average_value.is_some() {
+        let targets = [
+            self.target_cpu_utilization.is_some(),
+            self.target_cpu_average_value.is_some(),
+            self.metrics.is_some(),
+        ];
+        if targets.into_iter().filter(|is_there| *is_there).count() > 1 {
             return Err(
-                "`target-cpu-utilization` and `target-cpu-average-value` exclude each other".to_owned()
+                "`target-cpu-utilization`, `target-cpu-average-value` and `metrics` exclude each other"
+                    .to_owned(),
             );
+        }
+        if self.metrics.as_ref().is_some_and(Vec::is_empty) {
+            return Err("`metrics` needs at least one entry".to_owned());
+        }
+        if self
+            .followed()
+            .iter()
+            .filter_map(MetricSettings::utilization)
+            .any(|target| target.get() > i32::MAX as u32)
+        {
+            return Err(format!("a utilization is greater than {}", i32::MAX));
         }
         if self.sync_period == Duration::ZERO {
             return Err("`sync-period` must be longer than zero".to_owned());
@@ -259,102 +291,6 @@ impl JsonSchema for K8sVersion {
     }
 }
 
-/// An amount of CPU as Kubernetes writes it: `"500m"`, `"0.5"`, or a number of cores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct CpuQuantity {
-    /// Thousandths of a core, at least 1.
-    pub milli: i64,
-}
-
-impl CpuQuantity {
-    /// Fractions of a thousandth are rounded up, as upstream does.
-    fn from_milli(milli: f64) -> Result<Self, String> {
-        if !(milli > 0.0 && milli <= 1e15) {
-            return Err("an amount of CPU must be greater than zero".to_owned());
-        }
-        // Without the small allowance 0.29 cores would be 291m, because 0.29 * 1000 is a little more than 290.
-        Ok(Self { milli: (milli - 1e-6).ceil().max(1.0) as i64 })
-    }
-}
-
-impl FromStr for CpuQuantity {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (digits, scale) = text.strip_suffix('m').map_or((text, 1000.0), |digits| (digits, 1.0));
-        let number = crate::units::parse_number(digits)
-            .map_err(|_| format!("`{text}` is not an amount of CPU such as \"500m\" or \"0.5\""))?;
-        Self::from_milli(number * scale)
-    }
-}
-
-impl<'de> Deserialize<'de> for CpuQuantity {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-
-        impl Visitor<'_> for Reader {
-            type Value = CpuQuantity;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an amount of CPU, such as \"500m\" or 0.5")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<CpuQuantity, E> {
-                text.parse().map_err(E::custom)
-            }
-
-            fn visit_f64<E: serde::de::Error>(self, cores: f64) -> Result<CpuQuantity, E> {
-                CpuQuantity::from_milli(cores * 1000.0).map_err(E::custom)
-            }
-
-            fn visit_u64<E: serde::de::Error>(self, cores: u64) -> Result<CpuQuantity, E> {
-                self.visit_f64(cores as f64)
-            }
-
-            fn visit_i64<E: serde::de::Error>(self, cores: i64) -> Result<CpuQuantity, E> {
-                self.visit_f64(cores as f64)
-            }
-        }
-
-        deserializer.deserialize_any(Reader)
-    }
-}
-
-impl JsonSchema for CpuQuantity {
-    fn schema_name() -> Cow<'static, str> {
-        "CpuQuantity".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "an amount of CPU, such as \"500m\" or 0.5",
-            "oneOf": [
-                { "type": "number", "exclusiveMinimum": 0 },
-                { "type": "string", "pattern": r"^[0-9.][0-9._]*m?$|^\$.+$" }
-            ],
-        })
-    }
-}
-
-/// What is compared with what. Further kinds (memory, Pods, Object, External) become variants, each with its own
-/// function of the calculator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Metric {
-    /// CPU of all pods in percent of their requests.
-    CpuUtilization(u32),
-    /// CPU per pod, in thousandths of a core.
-    CpuAverageValue(i64),
-}
-
-impl Metric {
-    /// Reason of `ScalingActive=False` when this metric fails.
-    const fn failure(self) -> &'static str {
-        match self {
-            Self::CpuUtilization(_) | Self::CpuAverageValue(_) => "FailedGetResourceMetric",
-        }
-    }
-}
-
 /// One condition of an HPA's status: whether it holds, and the upstream's reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Condition {
@@ -394,7 +330,9 @@ pub struct Hpa {
 struct State {
     min_replicas: u32,
     max_replicas: u32,
-    metric: Metric,
+    /// Parallel to `queries`.
+    metrics: Vec<Metric>,
+    queries: Vec<Query>,
     calculator: ReplicaCalculator,
     sync_period: Duration,
     downscale_stabilization: Duration,
@@ -414,11 +352,7 @@ impl Algorithm for Hpa {
     type Settings = HpaSettings;
 
     fn new(settings: &HpaSettings, _now: Time) -> Self {
-        let metric = match (settings.target_cpu_average_value, settings.target_cpu_utilization) {
-            (Some(value), _) => Metric::CpuAverageValue(value.milli),
-            (None, Some(percent)) => Metric::CpuUtilization(percent.get()),
-            (None, None) => Metric::CpuUtilization(DEFAULT_UTILIZATION),
-        };
+        let metrics: Vec<Metric> = settings.followed().iter().map(MetricSettings::metric).collect();
         let direction = |rules: Option<&behavior::ScalingRules>| {
             rules.and_then(|rules| rules.tolerance).unwrap_or(settings.tolerance).0
         };
@@ -441,7 +375,8 @@ impl Algorithm for Hpa {
         let state = State {
             min_replicas: settings.min_replicas.get(),
             max_replicas: settings.max_replicas.get(),
-            metric,
+            queries: metrics.iter().map(|metric| metric.query.clone()).collect(),
+            metrics,
             calculator: ReplicaCalculator {
                 cpu_initialization_period: settings.cpu_initialization_period,
                 initial_readiness_delay: settings.initial_readiness_delay,
@@ -460,6 +395,10 @@ impl Algorithm for Hpa {
 impl Autoscaler for Hpa {
     fn interval(&self) -> Duration {
         self.state.sync_period
+    }
+
+    fn queries(&self) -> &[Query] {
+        &self.state.queries
     }
 
     fn evaluate(&mut self, now: Time, fleet: &Fleet<'_>, explain: &mut dyn Explain) -> Desired {
@@ -487,10 +426,12 @@ impl State {
             explain.step("min-replicas", f64::from(self.min_replicas));
             Desired { replicas: self.min_replicas, reason: "CurrentBelowMinReplicas" }
         } else {
-            let Ok(proposal) = self.compute_replicas(now, fleet, explain) else {
-                let reason = self.metric.failure();
-                self.conditions.scaling_active = Some(Condition::fails(reason));
-                return Desired { replicas: current, reason };
+            let proposal = match self.compute_replicas(now, fleet, explain) {
+                Ok(proposal) => proposal,
+                Err(reason) => {
+                    self.conditions.scaling_active = Some(Condition::fails(reason));
+                    return Desired { replicas: current, reason };
+                }
             };
             self.conditions.scaling_active = Some(Condition::holds("ValidMetricFound"));
             self.normalize(now, current, proposal, explain)
@@ -506,32 +447,34 @@ impl State {
         desired
     }
 
-    /// The proposal of the metric (`computeReplicasForMetrics`).
+    /// The largest proposal (`computeReplicasForMetrics`), or why there is none: the reason of the first metric that
+    /// failed, if all did, or if the others would scale in.
     fn compute_replicas(
         &self,
         now: Time,
         fleet: &Fleet<'_>,
         explain: &mut dyn Explain,
-    ) -> Result<u32, MetricError> {
-        let calculated = match self.metric {
-            Metric::CpuUtilization(target) => {
-                explain.step("target-utilization", f64::from(target));
-                self.calculator.resource_replicas(now, fleet.current, target, fleet.pods, &[])
+    ) -> Result<u32, &'static str> {
+        let several = self.metrics.len() > 1;
+        let (mut replicas, mut failed, mut failure) = (0, 0, None);
+        for (metric, reading) in self.metrics.iter().zip(fleet.readings) {
+            explain.about(if several { &metric.name } else { "" });
+            match metric.propose(&self.calculator, now, fleet, reading, explain) {
+                Ok(calculation) => {
+                    calculation.explain(explain);
+                    replicas = replicas.max(calculation.replicas);
+                }
+                Err(error) => {
+                    explain.step(error.kind(), 1.0);
+                    failed += 1;
+                    failure = failure.or_else(|| Some(metric.failure()));
+                }
             }
-            Metric::CpuAverageValue(target) => {
-                explain.step("target-average-value", target as f64);
-                self.calculator.raw_resource_replicas(now, fleet.current, target, fleet.pods, &[])
-            }
-        };
-        match calculated {
-            Ok(calculation) => {
-                calculation.explain(explain);
-                Ok(calculation.replicas)
-            }
-            Err(error) => {
-                explain.step(error.kind(), 1.0);
-                Err(error)
-            }
+        }
+        explain.about("");
+        match failure {
+            Some(reason) if failed == self.metrics.len() || replicas < fleet.current => Err(reason),
+            _ => Ok(replicas),
         }
     }
 
@@ -595,32 +538,52 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policies::autoscaler::{AutoscalerSettings, Phase, Pod, Sample};
+    use crate::policies::autoscaler::{AutoscalerSettings, Phase, Pod, PodReading, Reading, Sample};
 
     fn read(text: &str) -> Result<HpaSettings, String> {
         toml::from_str(text).map_err(|error| error.message().to_owned())
     }
 
-    fn pod(milli: i64) -> Pod {
-        Pod {
-            phase: Phase::Running,
-            ready: Some((true, Time::ZERO)),
-            started: Some(Time::ZERO),
-            deleting: false,
-            request_milli: Some(1000),
-            cpu: Some(Sample { milli, at: Time::from_secs(3590), window: Duration::from_secs(30) }),
-        }
+    const POD: Pod = Pod {
+        phase: Phase::Running,
+        ready: Some((true, Time::ZERO)),
+        started: Some(Time::ZERO),
+        deleting: false,
+    };
+
+    fn pod(milli: i64) -> (Pod, PodReading) {
+        let sample = Sample { milli, at: Time::from_secs(3590), window: Duration::from_secs(30) };
+        (POD, PodReading { request_milli: Some(1000), sample: Some(sample) })
     }
 
-    fn fleet(pods: &[Pod]) -> Fleet<'_> {
-        Fleet {
-            current: pods.len() as u32,
-            pods,
+    /// A pod whose metrics nobody has.
+    fn silent() -> (Pod, PodReading) {
+        (POD, PodReading { request_milli: Some(1000), sample: None })
+    }
+
+    /// One sync with the CPU of these pods, and perhaps a second metric.
+    fn sync(
+        hpa: &mut Hpa,
+        now: Time,
+        current: u32,
+        pods: &[(Pod, PodReading)],
+        other: Option<Reading>,
+        explain: &mut dyn Explain,
+    ) -> Desired {
+        let (pods, cpu): (Vec<Pod>, Vec<PodReading>) = pods.iter().copied().unzip();
+        let readings: Vec<Reading> = std::iter::once(Reading::Pods(cpu)).chain(other).collect();
+        let fleet = Fleet {
+            current,
+            pods: &pods,
+            readings: &readings,
             instance_cores: 1.0,
             instance_memory: 0,
             memory_available: 0,
-        }
+        };
+        hpa.evaluate(now, &fleet, explain)
     }
+
+    const HOUR: Time = Time::from_secs(3600);
 
     #[test]
     fn reads_what_a_scenario_says() {
@@ -639,7 +602,7 @@ mod tests {
         "#;
         let AutoscalerSettings::Hpa(settings) = toml::from_str(text).unwrap() else { panic!("not an hpa") };
         assert_eq!((settings.min_replicas.get(), settings.max_replicas.get()), (2, 20));
-        assert_eq!(settings.target_cpu_average_value, Some(CpuQuantity { milli: 500 }));
+        assert_eq!(settings.target_cpu_average_value, Some(Quantity { milli: 500 }));
         assert_eq!(settings.k8s_version, K8sVersion { major: 1, minor: 34 });
         let hpa = Hpa::new(&settings, Time::ZERO);
         let tolerances = hpa.state.calculator.tolerances;
@@ -676,20 +639,13 @@ mod tests {
             ),
             ("max-replicas = 2\nbehavior.scale-down.stabilization-window = '2h'", "longer than 1h"),
             ("max-replicas = 2\nbehaviour = {}", "behavior"),
-            ("max-replicas = 2\ntarget-cpu-average-value = '500Mi'", "amount of CPU"),
+            ("max-replicas = 2\ntarget-cpu-average-value = '500x'", "not an amount"),
+            ("max-replicas = 2\nmetrics = []", "at least one"),
+            ("max-replicas = 2\nmetrics = [{ resource = { name = 'cpu' } }]", "exactly one of"),
+            ("max-replicas = 2\nmetrics = [{ pods = { metric = 'm', value = 3 } }]", "average-value"),
         ] {
             let message = read(text).expect_err(text);
             assert!(message.contains(part), "{text}: {message}");
-        }
-    }
-
-    #[test]
-    fn reads_amounts_of_cpu() {
-        for (text, milli) in [("500m", 500), ("0.5", 500), ("0.29", 290), ("2", 2000), ("0.0001", 1)] {
-            assert_eq!(text.parse::<CpuQuantity>().unwrap().milli, milli, "{text}");
-        }
-        for text in ["0", "m", "-1", "1 core"] {
-            assert!(text.parse::<CpuQuantity>().is_err(), "{text}");
         }
     }
 
@@ -699,7 +655,7 @@ mod tests {
         for (version, replicas) in [("1.33", 5), ("1.32", 6)] {
             let settings = read(&format!("max-replicas = 9\nk8s-version = '{version}'")).unwrap();
             let mut hpa = Hpa::new(&settings, Time::ZERO);
-            let desired = hpa.evaluate(Time::from_secs(3600), &fleet(&pods), &mut ());
+            let desired = sync(&mut hpa, HOUR, 5, &pods, None, &mut ());
             assert_eq!(desired.replicas, replicas, "88 % against 80 % in {version}");
         }
     }
@@ -707,9 +663,10 @@ mod tests {
     #[test]
     fn explains_every_step() {
         let mut hpa = Hpa::new(&read("max-replicas = 9\ntarget-cpu-utilization = 30").unwrap(), Time::ZERO);
-        let pods = [pod(900), Pod { cpu: None, ..pod(0) }, Pod { phase: Phase::Pending, ..pod(0) }];
+        let pending = (Pod { phase: Phase::Pending, ..POD }, pod(0).1);
+        let pods = [pod(900), silent(), pending];
         let mut steps = Vec::new();
-        let desired = hpa.evaluate(Time::from_secs(3600), &fleet(&pods), &mut steps);
+        let desired = sync(&mut hpa, HOUR, 3, &pods, None, &mut steps);
         assert_eq!(desired, Desired { replicas: 3, reason: "DesiredWithinRange" });
         let expected = [
             ("current", 3.0),
@@ -733,13 +690,32 @@ mod tests {
     fn without_metrics_nothing_changes() {
         let mut hpa = Hpa::new(&read("max-replicas = 9").unwrap(), Time::ZERO);
         let mut steps = Vec::new();
-        let silent = [Pod { cpu: None, ..pod(0) }; 4];
-        let desired = hpa.evaluate(Time::from_secs(3600), &fleet(&silent), &mut steps);
+        let desired = sync(&mut hpa, HOUR, 4, &[silent(); 4], None, &mut steps);
         assert_eq!(desired, Desired { replicas: 4, reason: "FailedGetResourceMetric" });
         assert_eq!(steps.last(), Some(&("no-metrics", 1.0)));
     }
 
-    fn any_pod() -> impl Strategy<Value = Pod> {
+    #[test]
+    fn the_largest_proposal_counts_and_failures_only_block_scaling_in() {
+        let text = "max-replicas = 9\nmetrics = [{ resource = { name = 'cpu', utilization = 50 } }, \
+                    { external = { metric = 'queue', average-value = 10 } }]";
+        let hpa = || Hpa::new(&read(text).unwrap(), Time::ZERO);
+        let queue = |depth: Option<i64>| Some(Reading::Series(depth.map(|depth| vec![depth * 1000])));
+        let ask = |pods: &[(Pod, PodReading)], other| {
+            sync(&mut hpa(), HOUR, pods.len() as u32, pods, other, &mut ())
+        };
+        let same = |replicas, reason| Desired { replicas, reason };
+        // 2 by CPU, 7 by the queue.
+        assert_eq!(ask(&[pod(500); 2], queue(Some(70))).replicas, 4, "at most twice as many per sync");
+        // The queue is silent: CPU may scale out ...
+        assert_eq!(ask(&[pod(900); 2], queue(None)).replicas, 4);
+        // ... but not in.
+        assert_eq!(ask(&[pod(100); 2], queue(None)), same(2, "FailedGetExternalMetric"));
+        // Both fail: the first one is named.
+        assert_eq!(ask(&[silent(); 2], queue(None)), same(2, "FailedGetResourceMetric"));
+    }
+
+    fn any_pod() -> impl Strategy<Value = (Pod, PodReading)> {
         let phase = prop_oneof![
             8 => Just(Phase::Running),
             1 => Just(Phase::Pending),
@@ -749,17 +725,19 @@ mod tests {
         let ready = prop::option::weighted(0.9, (any::<bool>(), 0_u64..4000));
         let cpu = prop::option::weighted(0.8, (0_i64..3000, 0_u64..60));
         (phase, ready, 0_u64..4000, prop::bool::weighted(0.1), 1_i64..3000, cpu).prop_map(
-            |(phase, ready, started, deleting, request, cpu)| Pod {
-                phase,
-                ready: ready.map(|(ready, at)| (ready, Time::from_secs(at))),
-                started: Some(Time::from_secs(started)),
-                deleting,
-                request_milli: Some(request),
-                cpu: cpu.map(|(milli, age)| Sample {
+            |(phase, ready, started, deleting, request, cpu)| {
+                let pod = Pod {
+                    phase,
+                    ready: ready.map(|(ready, at)| (ready, Time::from_secs(at))),
+                    started: Some(Time::from_secs(started)),
+                    deleting,
+                };
+                let sample = cpu.map(|(milli, age)| Sample {
                     milli,
                     at: Time::from_secs(4000 - age),
                     window: Duration::from_secs(30),
-                }),
+                });
+                (pod, PodReading { request_milli: Some(request), sample })
             },
         )
     }
@@ -810,9 +788,8 @@ mod tests {
                 let (mut current, mut answers) = (start, Vec::new());
                 for (tick, pods) in ticks.iter().enumerate() {
                     let now = Time::from_secs(4000 + 15 * tick as u64);
-                    let fleet = Fleet { current, ..fleet(pods) };
                     let mut steps = Vec::new();
-                    let desired = hpa.evaluate(now, &fleet, &mut steps);
+                    let desired = sync(&mut hpa, now, current, pods, None, &mut steps);
                     current = desired.replicas;
                     answers.push((desired, steps));
                 }
@@ -833,7 +810,7 @@ mod tests {
         let mut hpa = Hpa::new(&read("max-replicas = 9\nbehavior = {}").unwrap(), Time::ZERO);
         for tick in 0..1000_u32 {
             let pods = [pod(if tick % 40 < 20 { 200 } else { 1000 }); 3];
-            hpa.evaluate(Time::from_secs(3600 + 15 * u64::from(tick)), &fleet(&pods), &mut ());
+            sync(&mut hpa, Time::from_secs(3600 + 15 * u64::from(tick)), 3, &pods, None, &mut ());
         }
         assert!(hpa.state.recommendations.len() <= 22, "{}", hpa.state.recommendations.len());
         let rates = hpa.state.rates.unwrap();

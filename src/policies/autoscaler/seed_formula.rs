@@ -39,7 +39,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use crate::policies::Algorithm;
-use crate::policies::autoscaler::{Autoscaler, Desired, Explain, Fleet};
+use crate::policies::autoscaler::{Autoscaler, Desired, Explain, Fleet, Query, Reading, Resource};
 use crate::time::{Duration, Time};
 use crate::units::Share;
 
@@ -100,7 +100,9 @@ impl<'de> Deserialize<'de> for SeedFormulaSettings {
 
 /// CPU in use over the CPU of the instances it was measured on, as a fraction; `None` without a sample.
 pub(super) fn mean_cpu(fleet: &Fleet<'_>) -> Option<f64> {
-    let samples = fleet.pods.iter().filter(|pod| !pod.deleting).filter_map(|pod| pod.cpu);
+    let readings = fleet.readings.first().map_or(&[][..], Reading::pods);
+    let living = fleet.pods.iter().zip(readings).filter(|(pod, _)| !pod.deleting);
+    let samples = living.filter_map(|(_, reading)| reading.sample);
     let (used, count) = samples.fold((0, 0_u32), |(used, count), sample| (used + sample.milli, count + 1));
     let capacity = f64::from(count) * fleet.instance_cores * 1000.0;
     (capacity > 0.0).then(|| used as f64 / capacity)
@@ -146,6 +148,10 @@ impl Autoscaler for SeedFormula {
         self.settings.interval
     }
 
+    fn queries(&self) -> &[Query] {
+        &[Query::Resource(Resource::Cpu)]
+    }
+
     fn evaluate(&mut self, _now: Time, fleet: &Fleet<'_>, explain: &mut dyn Explain) -> Desired {
         let Some(cpu) = mean_cpu(fleet) else {
             return Desired { replicas: fleet.current, reason: "NoMetrics" };
@@ -159,22 +165,32 @@ impl Autoscaler for SeedFormula {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policies::autoscaler::{Phase, Pod, Sample};
+    use crate::policies::autoscaler::{Phase, Pod, PodReading, Sample};
 
-    pub(crate) fn pod(milli: Option<i64>) -> Pod {
-        let cpu = milli.map(|milli| Sample { milli, at: Time::ZERO, window: Duration::from_secs(30) });
-        Pod {
-            phase: Phase::Running,
-            ready: Some((true, Time::ZERO)),
-            started: Some(Time::ZERO),
-            deleting: false,
-            request_milli: Some(1000),
-            cpu,
-        }
+    const POD: Pod = Pod {
+        phase: Phase::Running,
+        ready: Some((true, Time::ZERO)),
+        started: Some(Time::ZERO),
+        deleting: false,
+    };
+
+    /// CPU of as many pods.
+    fn cpu(milli: &[Option<i64>]) -> [Reading; 1] {
+        let sample = |milli| Sample { milli, at: Time::ZERO, window: Duration::from_secs(30) };
+        let reading =
+            |milli: &Option<i64>| PodReading { request_milli: Some(1000), sample: milli.map(sample) };
+        [Reading::Pods(milli.iter().map(reading).collect())]
     }
 
-    fn fleet(pods: &[Pod]) -> Fleet<'_> {
-        Fleet { current: 2, pods, instance_cores: 2.0, instance_memory: 1 << 30, memory_available: 100 << 30 }
+    fn fleet(readings: &[Reading]) -> Fleet<'_> {
+        Fleet {
+            current: 2,
+            pods: &[POD; 2][..readings[0].pods().len()],
+            readings,
+            instance_cores: 2.0,
+            instance_memory: 1 << 30,
+            memory_available: 100 << 30,
+        }
     }
 
     fn ask(settings: &SeedFormulaSettings, fleet: &Fleet<'_>) -> u32 {
@@ -184,13 +200,9 @@ mod tests {
     #[test]
     fn fifteen_points_multiply_the_cores_by_sixteen() {
         let settings = SeedFormulaSettings { threshold: Share(0.5), ..SeedFormulaSettings::default() };
-        assert_eq!(ask(&settings, &fleet(&[pod(Some(1300)), pod(Some(1300))])), 32);
-        assert_eq!(
-            ask(&settings, &fleet(&[pod(Some(900)), pod(Some(1100))])),
-            2,
-            "at the threshold: the cores"
-        );
-        assert_eq!(ask(&settings, &fleet(&[pod(None)])), 2, "no sample: as it is");
+        assert_eq!(ask(&settings, &fleet(&cpu(&[Some(1300), Some(1300)]))), 32);
+        assert_eq!(ask(&settings, &fleet(&cpu(&[Some(900), Some(1100)]))), 2, "at the threshold: the cores");
+        assert_eq!(ask(&settings, &fleet(&cpu(&[None]))), 2, "no sample: as it is");
     }
 
     #[test]
@@ -201,7 +213,7 @@ mod tests {
             base_instance: 3,
             ..SeedFormulaSettings::default()
         };
-        let pods = [pod(Some(200))];
+        let pods = cpu(&[Some(200)]);
         assert_eq!(ask(&settings, &fleet(&pods)), 12, "max(2, 6) * 1.5 + 3");
         let tight = Fleet { memory_available: 5 << 29, ..fleet(&pods) };
         assert_eq!(ask(&settings, &tight), 6, "memory for 2.5 beats the floor of 6: int(2.5 * 1.5 + 3)");

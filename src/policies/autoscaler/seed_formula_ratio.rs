@@ -22,7 +22,7 @@
 
 use crate::policies::Algorithm;
 use crate::policies::autoscaler::seed_formula::{SeedFormulaSettings, instances, mean_cpu};
-use crate::policies::autoscaler::{Autoscaler, Desired, Explain, Fleet};
+use crate::policies::autoscaler::{Autoscaler, Desired, Explain, Fleet, Query, Resource};
 use crate::time::{Duration, Time};
 
 /// See the module documentation.
@@ -44,6 +44,10 @@ impl Autoscaler for SeedFormulaRatio {
         self.settings.interval
     }
 
+    fn queries(&self) -> &[Query] {
+        &[Query::Resource(Resource::Cpu)]
+    }
+
     fn evaluate(&mut self, _now: Time, fleet: &Fleet<'_>, explain: &mut dyn Explain) -> Desired {
         let Some(cpu) = mean_cpu(fleet) else {
             return Desired { replicas: fleet.current, reason: "NoMetrics" };
@@ -57,7 +61,7 @@ impl Autoscaler for SeedFormulaRatio {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policies::autoscaler::{Phase, Pod, Sample};
+    use crate::policies::autoscaler::{Phase, Pod, PodReading, Reading, Sample};
     use crate::units::Share;
 
     #[test]
@@ -67,11 +71,17 @@ mod tests {
             ready: Some((true, Time::ZERO)),
             started: Some(Time::ZERO),
             deleting: false,
-            request_milli: None,
-            cpu: Some(Sample { milli: 13_000, at: Time::ZERO, window: Duration::from_secs(30) }),
         }];
-        let fleet =
-            Fleet { current: 1, pods: &pods, instance_cores: 20.0, instance_memory: 0, memory_available: 0 };
+        let sample = Sample { milli: 13_000, at: Time::ZERO, window: Duration::from_secs(30) };
+        let cpu = Reading::Pods(vec![PodReading { request_milli: None, sample: Some(sample) }]);
+        let fleet = Fleet {
+            current: 1,
+            pods: &pods,
+            readings: &[cpu],
+            instance_cores: 20.0,
+            instance_memory: 0,
+            memory_available: 0,
+        };
         let settings = SeedFormulaSettings { threshold: Share(0.5), ..SeedFormulaSettings::default() };
         let mut steps = Vec::new();
         let desired = SeedFormulaRatio::new(&settings, Time::ZERO).evaluate(Time::ZERO, &fleet, &mut steps);

@@ -3,7 +3,7 @@
 //! Upstream works on maps from pod names to samples; here one pass over the pods keeps the sums and counts that those
 //! maps are reduced to, in the same integers, so that nothing is allocated.
 
-use crate::policies::autoscaler::{Explain, Phase, Pod};
+use crate::policies::autoscaler::{Explain, Phase, Pod, PodReading};
 use crate::time::{Duration, Time};
 
 /// How far from 1 a ratio may lie without any effect.
@@ -44,7 +44,7 @@ pub enum MetricError {
     NoPods,
     /// Every sample belongs to a pod that is ignored or not ready.
     NoUsableMetrics,
-    /// The pod at this position has no CPU request.
+    /// The pod at this position has no request for the resource.
     MissingRequest {
         /// Position in the list of pods.
         pod: usize,
@@ -71,23 +71,24 @@ impl MetricError {
 pub struct Calculation {
     /// Proposed replicas.
     pub replicas: u32,
-    /// CPU in percent of the requests, truncated; only for a utilization target.
+    /// Usage in percent of the requests, truncated; only for a utilization target.
     pub utilization: Option<i64>,
-    /// Mean CPU of the pods that have a usable sample, in thousandths of a core, truncated.
+    /// What the status shows, in thousandths: the mean over the pods that have a usable sample, truncated; the value of
+    /// an object or of all series; or that value for each replica, rounded up.
     pub usage: i64,
     /// Usage over target, from the usable samples alone.
     pub ratio: f64,
     /// The same with missing and unready pods filled in, where there are any that matter.
     pub adjusted_ratio: Option<f64>,
-    /// Pods by group: ready, unready, missing, ignored.
-    pub groups: [u32; 4],
+    /// Pods by group: ready, unready, missing, ignored; `None` where pods are not measured.
+    pub groups: Option<[u32; 4]>,
 }
 
 impl Calculation {
     /// Reports every figure.
     pub fn explain(&self, explain: &mut dyn Explain) {
         let names = ["ready-pods", "unready-pods", "missing-pods", "ignored-pods"];
-        for (name, pods) in names.into_iter().zip(self.groups) {
+        for (name, pods) in names.into_iter().zip(self.groups.into_iter().flatten()) {
             explain.step(name, f64::from(pods));
         }
         if let Some(utilization) = self.utilization {
@@ -136,6 +137,25 @@ struct Groups {
     ignored: u32,
 }
 
+/// What was measured of the pods: one metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured<'a> {
+    /// The pods of the selector.
+    pub pods: &'a [Pod],
+    /// The metric of each.
+    pub readings: &'a [PodReading],
+    /// It is CPU, whose samples say little about a pod that is starting.
+    pub is_cpu: bool,
+    /// Samples, in thousandths, that the metrics API has of pods that are not in the list.
+    pub unlisted: &'a [i64],
+}
+
+impl Measured<'_> {
+    fn each(&self) -> impl Iterator<Item = (&Pod, &PodReading)> {
+        self.pods.iter().zip(self.readings)
+    }
+}
+
 /// Turns samples into a number of replicas.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ReplicaCalculator {
@@ -155,27 +175,27 @@ struct Comparison {
 }
 
 impl ReplicaCalculator {
-    /// The proposal for a CPU utilization target, in percent of the requests (upstream: `GetResourceReplicas`).
-    ///
-    /// `unlisted` are samples, in thousandths of a core, that the metrics API has of pods that are not in the list; they
-    /// count as entries, but neither their usage nor a request enters the ratio.
+    /// The proposal for a utilization target, in percent of the requests (upstream: `GetResourceReplicas`). Samples of
+    /// unlisted pods count as entries, but neither their usage nor a request enters the ratio.
     pub fn resource_replicas(
         &self,
         now: Time,
         current: u32,
         target_utilization: u32,
-        pods: &[Pod],
-        unlisted: &[i64],
+        measured: &Measured<'_>,
     ) -> Result<Calculation, MetricError> {
         // On a scale-down a missing pod uses all of its request, or the target where that is more.
         let fallback = i64::from(target_utilization.max(100));
-        let groups = self.usable(now, pods, unlisted)?;
-        if let Some(pod) = pods.iter().position(|pod| pod.request_milli.is_none()) {
+        let groups = self.usable(now, measured)?;
+        if let Some(pod) = measured.readings.iter().position(|reading| reading.request_milli.is_none()) {
             return Err(MetricError::MissingRequest { pod });
         }
         // Upstream truncates pod by pod.
-        let missing = pods.iter().filter(|pod| self.group(now, pod) == Group::Missing);
-        let missing_usage = missing.map(|pod| pod.request_milli.unwrap_or(0) * fallback / 100).sum();
+        let missing = measured
+            .each()
+            .filter(|(pod, reading)| self.group(now, pod, reading, measured.is_cpu) == Group::Missing);
+        let missing_usage =
+            missing.map(|(_, reading)| reading.request_milli.unwrap_or(0) * fallback / 100).sum();
 
         let compare = |set: Pods| {
             if set.request_milli == 0 {
@@ -186,22 +206,22 @@ impl ReplicaCalculator {
             let usage = set.usage_milli / i64::from(set.count);
             Ok(Comparison { usage_ratio, utilization: Some(utilization), usage })
         };
-        self.decide(current, &groups, unlisted.len() as u32, missing_usage, compare)
+        self.decide(current, &groups, measured.unlisted.len() as u32, missing_usage, compare)
     }
 
-    /// The proposal for a target of CPU per pod, in thousandths of a core (upstream: `GetRawResourceReplicas` and
-    /// `calcPlainMetricReplicas`). `unlisted` counts like any other sample.
-    pub fn raw_resource_replicas(
+    /// The proposal for a target for each pod, in thousandths (upstream: `GetRawResourceReplicas`, `GetMetricReplicas`
+    /// and `calcPlainMetricReplicas`). Samples of unlisted pods count like any other.
+    pub fn plain_replicas(
         &self,
         now: Time,
         current: u32,
         target_milli: i64,
-        pods: &[Pod],
-        unlisted: &[i64],
+        measured: &Measured<'_>,
     ) -> Result<Calculation, MetricError> {
-        let groups = self.usable(now, pods, unlisted)?;
+        let groups = self.usable(now, measured)?;
         // On a scale-down a missing pod uses exactly the target.
         let missing_usage = target_milli * i64::from(groups.missing.count);
+        let unlisted = measured.unlisted;
         let (unlisted_usage, unlisted_count) = (unlisted.iter().sum::<i64>(), unlisted.len() as u32);
         let compare = |set: Pods| {
             let usage = (set.usage_milli + unlisted_usage) / i64::from(set.count + unlisted_count);
@@ -210,26 +230,67 @@ impl ReplicaCalculator {
         self.decide(current, &groups, unlisted_count, missing_usage, compare)
     }
 
+    /// The proposal for a target of a whole, such as the rate at an ingress (upstream: `GetObjectMetricReplicas`,
+    /// `GetExternalMetricReplicas`, `getUsageRatioReplicaCount`). Several series add up.
+    pub fn value_replicas(
+        &self,
+        current: u32,
+        target_milli: i64,
+        series: &[i64],
+        pods: &[Pod],
+    ) -> Result<Calculation, MetricError> {
+        let usage = total(series);
+        let ratio = usage as f64 / target_milli as f64;
+        let replicas = if current == 0 {
+            ceil(ratio)
+        } else if self.tolerances.is_within(ratio) {
+            current
+        } else if pods.is_empty() {
+            return Err(MetricError::NoPods);
+        } else {
+            let ready = pods
+                .iter()
+                .filter(|pod| pod.phase == Phase::Running && pod.ready.is_some_and(|(ready, _)| ready));
+            ceil(ratio * ready.count() as f64)
+        };
+        Ok(Calculation { replicas, utilization: None, usage, ratio, adjusted_ratio: None, groups: None })
+    }
+
+    /// The proposal for a target of a whole that each replica is to have its share of (upstream:
+    /// `GetObjectPerPodMetricReplicas`, `GetExternalPerPodMetricReplicas`). `existing` is `status.replicas`.
+    pub fn share_replicas(&self, existing: u32, target_milli: i64, series: &[i64]) -> Calculation {
+        let usage = total(series);
+        let ratio = usage as f64 / (target_milli as f64 * f64::from(existing));
+        let replicas = if self.tolerances.is_within(ratio) {
+            existing
+        } else {
+            ceil(usage as f64 / target_milli as f64)
+        };
+        let usage = (usage as f64 / f64::from(existing)).ceil() as i64;
+        Calculation { replicas, utilization: None, usage, ratio, adjusted_ratio: None, groups: None }
+    }
+
     /// Groups the pods, if at least one sample is usable.
-    fn usable(&self, now: Time, pods: &[Pod], unlisted: &[i64]) -> Result<Groups, MetricError> {
-        if unlisted.is_empty() && pods.iter().all(|pod| pod.cpu.is_none()) {
+    fn usable(&self, now: Time, measured: &Measured<'_>) -> Result<Groups, MetricError> {
+        let Measured { pods, readings, unlisted, .. } = measured;
+        if unlisted.is_empty() && readings.iter().all(|reading| reading.sample.is_none()) {
             return Err(MetricError::NoMetrics);
         }
         if pods.is_empty() {
             return Err(MetricError::NoPods);
         }
-        let groups = self.group_pods(now, pods);
+        let groups = self.group_pods(now, measured);
         if groups.ready.count == 0 && unlisted.is_empty() {
             return Err(MetricError::NoUsableMetrics);
         }
         Ok(groups)
     }
 
-    fn group_pods(&self, now: Time, pods: &[Pod]) -> Groups {
+    fn group_pods(&self, now: Time, measured: &Measured<'_>) -> Groups {
         let mut groups = Groups::default();
-        for pod in pods {
-            let request_milli = pod.request_milli.unwrap_or(0);
-            match self.group(now, pod) {
+        for (pod, reading) in measured.each() {
+            let request_milli = reading.request_milli.unwrap_or(0);
+            match self.group(now, pod, reading, measured.is_cpu) {
                 Group::Ignored => groups.ignored += 1,
                 Group::Unready => groups.unready.add(0, request_milli),
                 Group::Missing => groups.missing.add(0, request_milli),
@@ -240,14 +301,17 @@ impl ReplicaCalculator {
     }
 
     /// The group of one pod; the first match wins.
-    fn group(&self, now: Time, pod: &Pod) -> Group {
+    fn group(&self, now: Time, pod: &Pod, reading: &PodReading, is_cpu: bool) -> Group {
         if pod.deleting || pod.phase == Phase::Failed {
             return Group::Ignored;
         }
         if pod.phase == Phase::Pending {
             return Group::Unready;
         }
-        let Some(sample) = pod.cpu else { return Group::Missing };
+        let Some(sample) = reading.sample else { return Group::Missing };
+        if !is_cpu {
+            return Group::Ready { milli: sample.milli };
+        }
         let (Some((ready, transition)), Some(started)) = (pod.ready, pod.started) else {
             return Group::Unready;
         };
@@ -279,7 +343,7 @@ impl ReplicaCalculator {
             usage,
             ratio: usage_ratio,
             adjusted_ratio,
-            groups: [ready.count, unready.count, missing.count, ignored],
+            groups: Some([ready.count, unready.count, missing.count, ignored]),
         };
 
         let scale_up_with_unready = unready.count > 0 && usage_ratio > 1.0;
@@ -328,6 +392,11 @@ enum Group {
     Missing,
     /// Counts with its sample.
     Ready { milli: i64 },
+}
+
+/// Series add up; more than 64 bits stay at the bound.
+fn total(series: &[i64]) -> i64 {
+    series.iter().fold(0, |sum: i64, value| sum.saturating_add(*value))
 }
 
 /// Rounded up, and bounded by the 32-bit integers upstream counts replicas in.

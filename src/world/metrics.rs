@@ -1,0 +1,168 @@
+//! The metrics pipeline: what control loops get to see of the world, which is late and averaged.
+//!
+//! Every scrape reads counters and gauges; a control loop asks for the latest scrape that has already reached it, and
+//! for rates over the window before that.
+
+use crate::kernel::queue::Queue;
+use crate::policies::autoscaler::{Phase, Pod, PodReading, Reading, Sample};
+use crate::time::{Duration, Time};
+
+use super::World;
+use super::control::Control;
+use super::fleet::NODE_GRACE;
+use super::instance::State;
+use super::spec::{Gauge, Signal, Thing};
+
+/// An instance at one scrape.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scrape {
+    pub(super) at: Time,
+    /// Core time used so far, ns.
+    cpu_ns: u64,
+    /// Attempts inside, waiting or started.
+    concurrency: u32,
+    /// Attempts that wait.
+    queued: u32,
+}
+
+/// What is remembered of something that is no instance of the scaled service: a counter for rates, a level for the rest.
+pub(super) type History = Vec<(Time, u64)>;
+
+/// The latest value that has reached a reader, and for a rate the first one in its window.
+fn latest<T: Copy>(
+    scrapes: &[T],
+    at: impl Fn(&T) -> Time,
+    now: Time,
+    delay: Duration,
+    window: Duration,
+) -> Option<(T, Option<T>)> {
+    let last = *scrapes.iter().rev().find(|scrape| at(scrape) + delay <= now)?;
+    let to = at(&last);
+    let first = scrapes.iter().find(|scrape| at(scrape) < to && to - at(scrape) <= window).copied();
+    Some((last, first))
+}
+
+impl World<'_> {
+    pub(super) fn on_scrape(&mut self, now: Time, queue: &mut Queue, service: u32) {
+        let (period, window, delay) = self.spec.services[service as usize].metrics;
+        // Keeps what a late reader with this window can still ask for.
+        let horizon = window + delay + period * 2;
+        for at in 0..self.services[service as usize].living.len() {
+            let instance = &mut self.instances[self.services[service as usize].living[at] as usize];
+            if matches!(instance.state, State::Ready | State::Draining) {
+                let scrape = Scrape {
+                    at: now,
+                    cpu_ns: instance.cpu_used(now),
+                    concurrency: instance.inside + instance.queued,
+                    queued: instance.queued,
+                };
+                let scrapes = &mut instance.more.scrapes;
+                scrapes.retain(|scrape| now - scrape.at <= horizon);
+                scrapes.push(scrape);
+            }
+        }
+        let signals = &self.spec.services[service as usize].signals;
+        self.services[service as usize].histories.resize(signals.len(), Vec::new());
+        for (at, signal) in signals.iter().enumerate() {
+            if let Signal::Of(thing, gauge) = *signal {
+                let value = self.level(thing, gauge);
+                let history = &mut self.services[service as usize].histories[at];
+                history.retain(|(taken, _)| now - *taken <= horizon);
+                history.push((now, value));
+            }
+        }
+        if now < self.spec.end {
+            self.schedule(queue, now + period, Control::Scrape(service));
+        }
+    }
+
+    /// A counter or level at this moment.
+    fn level(&self, of: Thing, gauge: Gauge) -> u64 {
+        match (of, gauge) {
+            (Thing::Source(at), Gauge::Rate) => self.sources[at as usize].arrivals,
+            (Thing::Source(at), Gauge::Concurrency) => self.sources[at as usize].in_system.level(),
+            (Thing::Source(_), Gauge::QueueLength) => unreachable!("what waits, waits inside a service"),
+            (Thing::Service(at), Gauge::Rate) => self.services[at as usize].arrivals,
+            (Thing::Service(at), Gauge::Concurrency) => self.services[at as usize].load.level(),
+            (Thing::Service(at), Gauge::QueueLength) => {
+                let living = &self.services[at as usize].living;
+                living.iter().map(|&instance| u64::from(self.instances[instance as usize].queued)).sum()
+            }
+        }
+    }
+
+    /// The answers to the queries of the control loop of `service`.
+    pub(super) fn readings(&self, now: Time, service: u32) -> Vec<Reading> {
+        let signals = &self.spec.services[service as usize].signals;
+        let living = &self.services[service as usize].living;
+        let answer = |(at, signal): (usize, &Signal)| match signal {
+            Signal::Of(_, gauge) => {
+                let history = self.services[service as usize].histories.get(at);
+                let value = history.and_then(|history| self.value(now, service, history, *gauge));
+                Reading::Series(value.map(|milli| vec![milli]))
+            }
+            signal => Reading::Pods(living.iter().map(|&pod| self.pod_reading(now, pod, *signal)).collect()),
+        };
+        signals.iter().enumerate().map(answer).collect()
+    }
+
+    /// What a reader finds of such a metric, in thousandths.
+    fn value(&self, now: Time, service: u32, history: &History, gauge: Gauge) -> Option<i64> {
+        let (_, window, delay) = self.spec.services[service as usize].metrics;
+        let (last, first) = latest(history, |scrape| scrape.0, now, delay, window)?;
+        let milli = match gauge {
+            Gauge::Rate => {
+                let first = first?;
+                u128::from(last.1 - first.1) * 1_000_000_000_000 / u128::from((last.0 - first.0).0)
+            }
+            Gauge::Concurrency | Gauge::QueueLength => u128::from(last.1) * 1000,
+        };
+        Some(i64::try_from(milli).unwrap_or(i64::MAX))
+    }
+
+    /// A metric of one instance.
+    fn pod_reading(&self, now: Time, index: u32, signal: Signal) -> PodReading {
+        let instance = &self.instances[index as usize];
+        let spec = &self.spec.services[instance.service as usize];
+        let (period, window, delay) = spec.metrics;
+        let found = latest(&instance.more.scrapes, |scrape| scrape.at, now, delay, window);
+        // What runs on a lost machine is not scraped any more; the rest of the control plane notices later.
+        let lost = instance.state == State::Dead;
+        let found = found.filter(|_| !lost || now < instance.more.dead_at + period + delay);
+        if signal == Signal::Cpu {
+            let sample = found.and_then(|(last, first)| {
+                let first = first?;
+                let window = last.at - first.at;
+                let milli = u128::from(last.cpu_ns - first.cpu_ns) * 1000 / u128::from(window.0);
+                Some(Sample { milli: i64::try_from(milli).unwrap_or(i64::MAX), at: last.at, window })
+            });
+            return PodReading { request_milli: Some((spec.cpu_request * 1000.0) as i64), sample };
+        }
+        let sample = found.map(|(last, _)| {
+            let level = if signal == Signal::QueueLength { last.queued } else { last.concurrency };
+            Sample { milli: i64::from(level) * 1000, at: last.at, window: Duration::ZERO }
+        });
+        PodReading { request_milli: None, sample }
+    }
+
+    /// An instance as the API server shows it.
+    pub(super) fn pod(&self, now: Time, index: u32) -> Pod {
+        let instance = &self.instances[index as usize];
+        let noticed = instance.more.dead_at + NODE_GRACE;
+        let changed = if instance.state == State::Dead && noticed <= now {
+            noticed
+        } else {
+            instance.more.ready_changed.unwrap_or(instance.more.launched)
+        };
+        Pod {
+            phase: match instance.state {
+                State::Pending => Phase::Pending,
+                // A lost one keeps its phase until it is given up.
+                State::Starting | State::Ready | State::Draining | State::Dead => Phase::Running,
+            },
+            ready: Some((self.ready_since(now, index).is_some(), changed)),
+            started: (instance.state != State::Pending).then_some(instance.more.launched),
+            deleting: instance.more.leaving,
+        }
+    }
+}
