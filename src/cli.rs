@@ -23,6 +23,7 @@ mod progress;
 mod run;
 mod schema;
 mod store;
+mod why;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ fn perform(verb: Verb, console: &Console) -> Result<Exit, Failure> {
         Verb::Explain(arguments) => explain::explain(&arguments, console),
         Verb::Schema => schema::schema(console),
         Verb::Conform(arguments) => conform::conform(&arguments, console),
+        Verb::Why(arguments) => why::why(&arguments, console),
         Verb::Completions(arguments) => completions::completions(&arguments, console),
         Verb::Man(arguments) => man::man(&arguments, console),
     }
@@ -96,6 +98,8 @@ enum Verb {
     Schema,
     /// Replay recorded cases of the original implementations through simlab's policies
     Conform(conform::Arguments),
+    /// Say in plain words what an autoscaler decided at a moment of an earlier run, and why
+    Why(why::Arguments),
     /// Print a completion script for a shell
     Completions(completions::Arguments),
     /// Print the manual page (troff)

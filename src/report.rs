@@ -14,6 +14,7 @@ pub mod quantity;
 pub mod summary;
 mod tables;
 pub mod terminal;
+pub mod why;
 
 use crate::lab::outcome::StudyOutcome;
 

@@ -86,7 +86,7 @@ impl Desk {
 #[test]
 fn help_is_pinned() {
     let desk = Desk::new();
-    for verb in ["", "run", "check", "conform", "list"] {
+    for verb in ["", "run", "check", "conform", "list", "why"] {
         let arguments: Vec<&str> = [verb, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
         let (code, stdout, stderr) = desk.run(&arguments);
         assert_eq!((code, stderr.as_str()), (0, ""));
@@ -368,4 +368,32 @@ fn lists_and_pages_are_there() {
     let (code, page, _) = desk.run(&["man", "run"]);
     assert_eq!(code, 0);
     assert!(page.contains("simlab\\-run") || page.contains("simlab-run"));
+}
+
+#[test]
+fn why_tells_one_decision() {
+    let desk = Desk::with(
+        "[[strategy]]\nname = \"none\"\n[[strategy]]\nname = \"hpa\"\n[strategy.service.api]\n\
+         autoscaler.hpa = { max-replicas = 5 }\n",
+    );
+    let (code, ..) = desk.run(&["run", "tiny.toml", "--quiet", "--out", "out"]);
+    assert_eq!(code, 0);
+    let ask = |more: &[&str]| desk.run(&[&["why", "out"], more].concat());
+    let (code, stdout, stderr) = ask(&["--at", "1min"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    insta::assert_snapshot!("why", stdout);
+    for (flags, exit, part) in [
+        (&["--at", "1min", "--strategy", "none"][..], 3, "known: `hpa`"),
+        (&["--at", "1min", "--service", "nope"], 3, "known: `api`"),
+        (&["--at", "0s"], 3, "no decision at or before 0s"),
+        (&["--at", "1min", "--replication", "99"], 3, "replication 99 has no decision"),
+        (&["--at", "60"], 2, "unit"),
+        (&["--at", "1min", "--replication", "0"], 2, "0"),
+    ] {
+        let (code, stdout, stderr) = ask(flags);
+        assert_eq!((code, stdout.as_str()), (exit, ""), "{flags:?}");
+        assert!(stderr.contains(part), "{flags:?}: {stderr}");
+    }
+    let (code, _, stderr) = desk.run(&["why", "nowhere", "--at", "1min"]);
+    assert!(code == 3 && stderr.contains("the folder that `simlab run` wrote"), "{stderr}");
 }

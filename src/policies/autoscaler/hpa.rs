@@ -484,32 +484,31 @@ impl State {
         let (stabilized, held_back, limited) = match &self.rates {
             None => {
                 let stabilized = behavior::stabilize(log, now, self.downscale_stabilization, proposal);
-                explain.step("stabilized", f64::from(stabilized));
-                let limited = behavior::convert_with_rules(
-                    current,
-                    stabilized,
-                    self.min_replicas,
-                    self.max_replicas,
-                    behavior::SCALE_UP_LIMIT_FACTOR,
-                );
-                (stabilized, "ScaleDownStabilized", limited)
+                let limit = |replicas| {
+                    let (min, max) = (self.min_replicas, self.max_replicas);
+                    behavior::convert_with_rules(current, replicas, min, max, behavior::SCALE_UP_LIMIT_FACTOR)
+                };
+                explain_stabilization(explain, now, log, proposal, stabilized, limit);
+                (stabilized, "ScaleDownStabilized", limit(stabilized))
             }
             Some(rates) => {
                 let up_window = rates.up.stabilization_window.unwrap_or(Duration::ZERO);
                 let down_window = rates.down.stabilization_window.unwrap_or(self.downscale_stabilization);
                 let (stabilized, reason) =
                     behavior::stabilize_with_behavior(log, now, current, proposal, up_window, down_window);
-                explain.step("stabilized", f64::from(stabilized));
-                let limited = behavior::convert_with_behavior_rate(
-                    now,
-                    current,
-                    stabilized,
-                    self.min_replicas,
-                    self.max_replicas,
-                    (&rates.up, &rates.up_events),
-                    (&rates.down, &rates.down_events),
-                );
-                (stabilized, reason, limited)
+                let limit = |replicas| {
+                    behavior::convert_with_behavior_rate(
+                        now,
+                        current,
+                        replicas,
+                        self.min_replicas,
+                        self.max_replicas,
+                        (&rates.up, &rates.up_events),
+                        (&rates.down, &rates.down_events),
+                    )
+                };
+                explain_stabilization(explain, now, log, proposal, stabilized, limit);
+                (stabilized, reason, limit(stabilized))
             }
         };
         let Limited { replicas, reason } = limited;
@@ -520,6 +519,25 @@ impl State {
         // For charts, the last rule that changed the figure speaks.
         let reason = if replicas == stabilized { stabilized_by.unwrap_or(reason) } else { reason };
         Desired { replicas, reason }
+    }
+}
+
+/// What a window made of a proposal: the recommendation that won and its age, and what would be without the window.
+fn explain_stabilization(
+    explain: &mut dyn Explain,
+    now: Time,
+    log: &[Recommendation],
+    proposal: u32,
+    stabilized: u32,
+    limit: impl Fn(u32) -> Limited,
+) {
+    explain.step("stabilized", f64::from(stabilized));
+    if stabilized != proposal {
+        let won = log.iter().filter(|entry| entry.replicas == stabilized).map(|entry| entry.at).max();
+        if let Some(at) = won {
+            explain.step("stabilized-by-age-s", now.since(at).as_secs_f64());
+        }
+        explain.step("without-stabilization", f64::from(limit(proposal).replicas));
     }
 }
 
@@ -679,6 +697,7 @@ mod tests {
             ("usage-milli", 900.0),
             ("ratio", 3.0),
             ("adjusted-ratio", 1.0),
+            ("within-tolerance", 1.0),
             ("proposal", 3.0),
             ("stabilized", 3.0),
             ("limited", 3.0),

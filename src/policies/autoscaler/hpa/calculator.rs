@@ -80,6 +80,8 @@ pub struct Calculation {
     pub ratio: f64,
     /// The same with missing and unready pods filled in, where there are any that matter.
     pub adjusted_ratio: Option<f64>,
+    /// The ratio that decides lies within the tolerance, so nothing is to change.
+    pub tolerated: bool,
     /// Pods by group: ready, unready, missing, ignored; `None` where pods are not measured.
     pub groups: Option<[u32; 4]>,
 }
@@ -98,6 +100,9 @@ impl Calculation {
         explain.step("ratio", self.ratio);
         if let Some(ratio) = self.adjusted_ratio {
             explain.step("adjusted-ratio", ratio);
+        }
+        if self.tolerated {
+            explain.step("within-tolerance", 1.0);
         }
         explain.step("proposal", f64::from(self.replicas));
     }
@@ -253,7 +258,16 @@ impl ReplicaCalculator {
                 .filter(|pod| pod.phase == Phase::Running && pod.ready.is_some_and(|(ready, _)| ready));
             ceil(ratio * ready.count() as f64)
         };
-        Ok(Calculation { replicas, utilization: None, usage, ratio, adjusted_ratio: None, groups: None })
+        let tolerated = current != 0 && self.tolerances.is_within(ratio);
+        Ok(Calculation {
+            replicas,
+            utilization: None,
+            usage,
+            ratio,
+            adjusted_ratio: None,
+            tolerated,
+            groups: None,
+        })
     }
 
     /// The proposal for a target of a whole that each replica is to have its share of (upstream:
@@ -261,13 +275,18 @@ impl ReplicaCalculator {
     pub fn share_replicas(&self, existing: u32, target_milli: i64, series: &[i64]) -> Calculation {
         let usage = total(series);
         let ratio = usage as f64 / (target_milli as f64 * f64::from(existing));
-        let replicas = if self.tolerances.is_within(ratio) {
-            existing
-        } else {
-            ceil(usage as f64 / target_milli as f64)
-        };
+        let tolerated = self.tolerances.is_within(ratio);
+        let replicas = if tolerated { existing } else { ceil(usage as f64 / target_milli as f64) };
         let usage = (usage as f64 / f64::from(existing)).ceil() as i64;
-        Calculation { replicas, utilization: None, usage, ratio, adjusted_ratio: None, groups: None }
+        Calculation {
+            replicas,
+            utilization: None,
+            usage,
+            ratio,
+            adjusted_ratio: None,
+            tolerated,
+            groups: None,
+        }
     }
 
     /// Groups the pods, if at least one sample is usable.
@@ -343,6 +362,7 @@ impl ReplicaCalculator {
             usage,
             ratio: usage_ratio,
             adjusted_ratio,
+            tolerated: self.tolerances.is_within(adjusted_ratio.unwrap_or(usage_ratio)),
             groups: Some([ready.count, unready.count, missing.count, ignored]),
         };
 
