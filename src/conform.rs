@@ -14,6 +14,7 @@ pub mod balancer;
 pub mod breaker;
 pub mod limiter;
 pub mod queueing;
+pub mod recommender;
 pub mod retry;
 pub mod rollout;
 
@@ -57,6 +58,7 @@ pub const ADAPTERS: &[&[Adapter]] = &[
     balancer::ADAPTERS,
     breaker::ADAPTERS,
     limiter::ADAPTERS,
+    recommender::ADAPTERS,
     retry::ADAPTERS,
     rollout::ADAPTERS,
 ];

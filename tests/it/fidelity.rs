@@ -46,6 +46,11 @@ fn retries() {
 }
 
 #[test]
+fn recommenders() {
+    all_pass("autoscaler/vpa_histogram.json", 0);
+}
+
+#[test]
 fn nothing_fails_anywhere() {
     let report = replay("");
     let totals = report.totals();
@@ -59,11 +64,12 @@ fn nothing_fails_anywhere() {
 
 #[test]
 fn adapters_are_named_once_and_belong_to_an_algorithm() {
-    use simlab::policies::{balancer, breaker, limiter, retry};
+    use simlab::policies::{balancer, breaker, limiter, recommender, retry};
     let kinds = [
         balancer::BalancerSettings::KINDS,
         breaker::BreakerSettings::KINDS,
         limiter::LimiterSettings::KINDS,
+        recommender::RecommenderSettings::KINDS,
         retry::RetrySettings::KINDS,
         retry::BudgetSettings::KINDS,
     ]
