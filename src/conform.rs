@@ -17,6 +17,7 @@ pub mod queueing;
 pub mod recommender;
 pub mod retry;
 pub mod rollout;
+pub mod scheduler;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -61,6 +62,7 @@ pub const ADAPTERS: &[&[Adapter]] = &[
     recommender::ADAPTERS,
     retry::ADAPTERS,
     rollout::ADAPTERS,
+    scheduler::ADAPTERS,
 ];
 
 /// Schema of breaker and limiter vectors: steps in columns.

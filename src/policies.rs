@@ -18,6 +18,7 @@ pub mod limiter;
 pub mod recommender;
 pub mod retry;
 pub mod rollout;
+pub mod scheduler;
 pub mod view;
 
 pub use registry::{Algorithm, Kind};

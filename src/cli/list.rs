@@ -16,6 +16,7 @@ use crate::policies::limiter::LimiterSettings;
 use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
+use crate::policies::scheduler::SchedulerSettings;
 use crate::scenario;
 
 /// Flags of `list`.
@@ -47,6 +48,7 @@ const FAMILIES: &[&[Kind]] = &[
     RetrySettings::KINDS,
     BudgetSettings::KINDS,
     RolloutSettings::KINDS,
+    SchedulerSettings::KINDS,
 ];
 
 /// Every registered policy.

@@ -51,6 +51,11 @@ fn recommenders() {
 }
 
 #[test]
+fn schedulers() {
+    all_pass("autoscaler/scheduler_score.json", 0);
+}
+
+#[test]
 fn nothing_fails_anywhere() {
     let report = replay("");
     let totals = report.totals();
@@ -64,7 +69,7 @@ fn nothing_fails_anywhere() {
 
 #[test]
 fn adapters_are_named_once_and_belong_to_an_algorithm() {
-    use simlab::policies::{balancer, breaker, limiter, recommender, retry};
+    use simlab::policies::{balancer, breaker, limiter, recommender, retry, scheduler};
     let kinds = [
         balancer::BalancerSettings::KINDS,
         breaker::BreakerSettings::KINDS,
@@ -72,6 +77,7 @@ fn adapters_are_named_once_and_belong_to_an_algorithm() {
         recommender::RecommenderSettings::KINDS,
         retry::RetrySettings::KINDS,
         retry::BudgetSettings::KINDS,
+        scheduler::SchedulerSettings::KINDS,
     ]
     .concat();
     let mut seen = Vec::new();
