@@ -10,6 +10,7 @@
 //! misses a field fails: a vector that cannot be read proves nothing.
 
 pub mod autoscaler;
+pub mod aws;
 pub mod balancer;
 pub mod breaker;
 pub mod limiter;
@@ -56,6 +57,7 @@ pub struct Adapter {
 /// Every adapter, by family of policies.
 pub const ADAPTERS: &[&[Adapter]] = &[
     autoscaler::ADAPTERS,
+    aws::ADAPTERS,
     balancer::ADAPTERS,
     breaker::ADAPTERS,
     limiter::ADAPTERS,

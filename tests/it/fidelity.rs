@@ -20,6 +20,11 @@ fn all_pass(path: &str, left_out: u64) {
 }
 
 #[test]
+fn autoscalers() {
+    all_pass("autoscaler/aws_step_scaling.json", 0);
+}
+
+#[test]
 fn balancers() {
     all_pass("balancer/nginx_swrr.json", 0);
     all_pass("balancer/envoy_least_request.json", 0);
