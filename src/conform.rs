@@ -10,12 +10,15 @@
 //! misses a field fails: a vector that cannot be read proves nothing.
 
 pub mod autoscaler;
+pub mod aws;
 pub mod balancer;
 pub mod breaker;
 pub mod limiter;
 pub mod queueing;
+pub mod recommender;
 pub mod retry;
 pub mod rollout;
+pub mod scheduler;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -54,11 +57,14 @@ pub struct Adapter {
 /// Every adapter, by family of policies.
 pub const ADAPTERS: &[&[Adapter]] = &[
     autoscaler::ADAPTERS,
+    aws::ADAPTERS,
     balancer::ADAPTERS,
     breaker::ADAPTERS,
     limiter::ADAPTERS,
+    recommender::ADAPTERS,
     retry::ADAPTERS,
     rollout::ADAPTERS,
+    scheduler::ADAPTERS,
 ];
 
 /// Schema of breaker and limiter vectors: steps in columns.

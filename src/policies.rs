@@ -15,8 +15,10 @@ pub mod autoscaler;
 pub mod balancer;
 pub mod breaker;
 pub mod limiter;
+pub mod recommender;
 pub mod retry;
 pub mod rollout;
+pub mod scheduler;
 pub mod view;
 
 pub use registry::{Algorithm, Kind};

@@ -13,8 +13,10 @@ use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
 use crate::policies::limiter::LimiterSettings;
+use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
+use crate::policies::scheduler::SchedulerSettings;
 use crate::scenario;
 
 /// Flags of `list`.
@@ -42,9 +44,11 @@ const FAMILIES: &[&[Kind]] = &[
     BalancerSettings::KINDS,
     BreakerSettings::KINDS,
     LimiterSettings::KINDS,
+    RecommenderSettings::KINDS,
     RetrySettings::KINDS,
     BudgetSettings::KINDS,
     RolloutSettings::KINDS,
+    SchedulerSettings::KINDS,
 ];
 
 /// Every registered policy.

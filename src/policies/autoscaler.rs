@@ -1,7 +1,12 @@
 //! Autoscalers: how many replicas a service should have.
 
+pub mod aws_simple;
+pub mod aws_step;
+pub mod aws_target_tracking;
+pub mod cloudwatch;
 pub mod fixed;
 pub mod hpa;
+pub mod scheduled;
 pub mod seed_formula;
 pub mod seed_formula_ratio;
 
@@ -186,8 +191,12 @@ registry! {
     /// Any autoscaler, held by value.
     AnyAutoscaler: Autoscaler,
     family "autoscaler" in "autoscaler",
+    "aws-simple" => aws_simple::AwsSimple,
+    "aws-step" => aws_step::AwsStep,
+    "aws-target-tracking" => aws_target_tracking::AwsTargetTracking,
     "fixed" => fixed::Fixed,
     "hpa" => hpa::Hpa,
+    "scheduled" => scheduled::Scheduled,
     "seed-formula" => seed_formula::SeedFormula,
     "seed-formula-ratio" => seed_formula_ratio::SeedFormulaRatio,
 }

@@ -129,3 +129,53 @@ pub enum Admit {
         until: Option<Time>,
     },
 }
+
+/// Amounts of what a node offers and an instance asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// CPU, in thousandths of a core; not negative.
+    pub cpu_milli: i64,
+    /// Memory, in bytes; not negative.
+    pub memory: i64,
+}
+
+impl Resources {
+    /// Nothing.
+    pub const ZERO: Self = Self { cpu_milli: 0, memory: 0 };
+
+    /// Whether both amounts are at most those of `other`.
+    #[inline]
+    pub const fn fits(self, other: Self) -> bool {
+        self.cpu_milli <= other.cpu_milli && self.memory <= other.memory
+    }
+}
+
+impl std::ops::Add for Resources {
+    type Output = Self;
+    #[inline]
+    fn add(self, other: Self) -> Self {
+        Self { cpu_milli: self.cpu_milli + other.cpu_milli, memory: self.memory + other.memory }
+    }
+}
+
+impl std::ops::AddAssign for Resources {
+    #[inline]
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl std::ops::Sub for Resources {
+    type Output = Self;
+    #[inline]
+    fn sub(self, other: Self) -> Self {
+        Self { cpu_milli: self.cpu_milli - other.cpu_milli, memory: self.memory - other.memory }
+    }
+}
+
+impl std::ops::SubAssign for Resources {
+    #[inline]
+    fn sub_assign(&mut self, other: Self) {
+        *self = *self - other;
+    }
+}

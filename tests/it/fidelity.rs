@@ -20,6 +20,11 @@ fn all_pass(path: &str, left_out: u64) {
 }
 
 #[test]
+fn autoscalers() {
+    all_pass("autoscaler/aws_step_scaling.json", 0);
+}
+
+#[test]
 fn balancers() {
     all_pass("balancer/nginx_swrr.json", 0);
     all_pass("balancer/envoy_least_request.json", 0);
@@ -62,6 +67,16 @@ fn retries() {
 }
 
 #[test]
+fn recommenders() {
+    all_pass("autoscaler/vpa_histogram.json", 0);
+}
+
+#[test]
+fn schedulers() {
+    all_pass("autoscaler/scheduler_score.json", 0);
+}
+
+#[test]
 fn nothing_fails_anywhere() {
     let report = replay("");
     let totals = report.totals();
@@ -75,13 +90,15 @@ fn nothing_fails_anywhere() {
 
 #[test]
 fn adapters_are_named_once_and_belong_to_an_algorithm() {
-    use simlab::policies::{balancer, breaker, limiter, retry};
+    use simlab::policies::{balancer, breaker, limiter, recommender, retry, scheduler};
     let kinds = [
         balancer::BalancerSettings::KINDS,
         breaker::BreakerSettings::KINDS,
         limiter::LimiterSettings::KINDS,
+        recommender::RecommenderSettings::KINDS,
         retry::RetrySettings::KINDS,
         retry::BudgetSettings::KINDS,
+        scheduler::SchedulerSettings::KINDS,
     ]
     .concat();
     let mut seen = Vec::new();
