@@ -16,7 +16,7 @@ pub const ADAPTERS: &[Adapter] = &[Adapter {
 /// CPU and memory, or their weights.
 fn amounts(case: &Value, key: &str) -> Result<Amounts, String> {
     match list(field(case, key)?)? {
-        [cpu, memory] => Ok([integer(cpu)? as i64, integer(memory)? as i64]),
+        [cpu, memory] => Ok([integer(cpu)?.cast_signed(), integer(memory)?.cast_signed()]),
         _ => Err(format!("`{key}` is not a pair")),
     }
 }
@@ -30,7 +30,7 @@ fn scheduler_score(case: &Value) -> Result<Check, String> {
         ("most_allocated", most_allocated(requested, allocatable, weights)),
         ("balanced", balanced_allocation(requested, allocatable)),
     ] {
-        same(name, &(integer(field(expected, name)?)? as i64), &score)?;
+        same(name, &integer(field(expected, name)?)?.cast_signed(), &score)?;
     }
     Ok(Check::Passed)
 }

@@ -21,18 +21,6 @@ fn all_pass(path: &str, left_out: u64) {
 
 #[test]
 fn autoscalers() {
-    all_pass("autoscaler/aws_step_scaling.json", 0);
-}
-
-#[test]
-fn balancers() {
-    all_pass("balancer/nginx_swrr.json", 0);
-    all_pass("balancer/envoy_least_request.json", 0);
-    all_pass("balancer/finagle_p2c_pick.json", 0);
-}
-
-#[test]
-fn autoscalers() {
     for family in [
         "hpa_replica_calc",
         "hpa_behavior_defaults",
@@ -42,9 +30,19 @@ fn autoscalers() {
         "hpa_stabilize_behavior",
         "hpa_store_event",
         "hpa_trace",
+        "aws_step_scaling",
+        "vpa_histogram",
+        "scheduler_score",
     ] {
         all_pass(&format!("autoscaler/{family}.json"), 0);
     }
+}
+
+#[test]
+fn balancers() {
+    all_pass("balancer/nginx_swrr.json", 0);
+    all_pass("balancer/envoy_least_request.json", 0);
+    all_pass("balancer/finagle_p2c_pick.json", 0);
 }
 
 #[test]

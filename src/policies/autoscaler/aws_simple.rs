@@ -36,7 +36,7 @@ use super::cloudwatch::{
     AdjustmentType, Alarm, AlarmState, ComparisonOperator, Group, PERIOD, check_alarm, check_bounds,
 };
 use crate::policies::Algorithm;
-use crate::policies::autoscaler::{Autoscaler, Desired, Explain, Fleet};
+use crate::policies::autoscaler::{Autoscaler, Desired, Explain, Fleet, Query, Resource};
 use crate::time::{Duration, Time};
 
 /// Settings of [`AwsSimple`], with the names of the API.
@@ -153,6 +153,10 @@ impl Algorithm for AwsSimple {
 }
 
 impl Autoscaler for AwsSimple {
+    fn queries(&self) -> &[Query] {
+        &[Query::Resource(Resource::Cpu)]
+    }
+
     fn interval(&self) -> Duration {
         PERIOD
     }
@@ -215,7 +219,7 @@ impl Autoscaler for AwsSimple {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policies::autoscaler::cloudwatch::tests::{fleet, instance};
+    use crate::policies::autoscaler::cloudwatch::tests::{evaluate, instance};
 
     #[test]
     fn waits_for_the_activity_and_the_cooldown() {
@@ -226,7 +230,7 @@ mod tests {
         let mut scaler = AwsSimple::new(&settings, Time::ZERO);
         let mut at = |minute: u64, current: u32, there: usize, cpu: i64| {
             let pods = vec![instance(cpu, 0); there];
-            let got = scaler.evaluate(Time::from_secs(minute * 60), &fleet(current, &pods), &mut ());
+            let got = evaluate(&mut scaler, Time::from_secs(minute * 60), current, &pods);
             (got.replicas, got.reason)
         };
         assert_eq!(at(1, 4, 4, 60), (4, "NoAlarm"));

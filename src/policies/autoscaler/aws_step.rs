@@ -29,7 +29,7 @@
 //! `doc_source/as-scaling-simple-step.md`), with its worked example. The service itself is closed.
 //!
 //! ## Deliberate differences
-//! * The rule for missing data is CloudWatch's default, without its look further back.
+//! * The rule for missing data is `CloudWatch`'s default, without its look further back.
 //! * Instances are taken for launched when they are ready; those that were there at the start are warm.
 //! * CPU is the only metric.
 
@@ -44,7 +44,7 @@ use super::cloudwatch::{
     desired_capacity,
 };
 use crate::policies::Algorithm;
-use crate::policies::autoscaler::{Autoscaler, Desired, Explain, Fleet};
+use crate::policies::autoscaler::{Autoscaler, Desired, Explain, Fleet, Query, Resource};
 use crate::time::{Duration, Time};
 
 /// Settings of [`AwsStep`], with the names of the API.
@@ -240,6 +240,10 @@ impl Algorithm for AwsStep {
 }
 
 impl Autoscaler for AwsStep {
+    fn queries(&self) -> &[Query] {
+        &[Query::Resource(Resource::Cpu)]
+    }
+
     fn interval(&self) -> Duration {
         PERIOD
     }
@@ -298,8 +302,8 @@ fn adjusted(policy: &StepPolicy, cpu: f64, group: &Group) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policies::autoscaler::cloudwatch::tests::{fleet, instance};
-    use crate::policies::autoscaler::{AutoscalerSettings, Pod};
+    use crate::policies::autoscaler::cloudwatch::tests::{evaluate, instance};
+    use crate::policies::autoscaler::{AutoscalerSettings, Pod, PodReading};
 
     /// The example of the documentation.
     const EXAMPLE: &str = r#"
@@ -331,9 +335,9 @@ mod tests {
     fn follows_the_worked_example() {
         let mut scaler = AwsStep::new(&read(EXAMPLE).unwrap(), Time::ZERO);
         let mut at = |minute: u64, current: u32, cpu: i64, old: usize, new: usize, ready: u64| {
-            let mut pods: Vec<Pod> = vec![instance(cpu, 0); old];
+            let mut pods: Vec<(Pod, PodReading)> = vec![instance(cpu, 0); old];
             pods.extend(vec![instance(cpu, ready); new]);
-            scaler.evaluate(Time::from_secs(minute * 60), &fleet(current, &pods), &mut ()).replicas
+            evaluate(&mut scaler, Time::from_secs(minute * 60), current, &pods).replicas
         };
         assert_eq!(at(1, 10, 55, 10, 0, 0), 10);
         assert_eq!(at(2, 10, 60, 10, 0, 0), 11);
@@ -349,12 +353,12 @@ mod tests {
     fn holds_back_while_a_scale_out_is_in_progress() {
         let mut scaler = AwsStep::new(&read(EXAMPLE).unwrap(), Time::ZERO);
         let pods = vec![instance(20, 0); 10];
-        let got = scaler.evaluate(Time::from_secs(60), &fleet(12, &pods), &mut ());
+        let got = evaluate(&mut scaler, Time::from_secs(60), 12, &pods);
         assert_eq!(got, Desired { replicas: 12, reason: "ScaleOutInProgress" });
         let mut pods = pods;
-        pods.extend([Pod { deleting: true, ..instance(20, 0) }; 3]);
+        pods.extend([(Pod { deleting: true, ..instance(20, 0).0 }, instance(20, 0).1); 3]);
         // 30 % of the 13 that are still there are 3, and these are on their way.
-        let got = scaler.evaluate(Time::from_secs(120), &fleet(10, &pods), &mut ());
+        let got = evaluate(&mut scaler, Time::from_secs(120), 10, &pods);
         assert_eq!(got, Desired { replicas: 10, reason: "NoAlarm" });
     }
 

@@ -29,7 +29,7 @@
 //!
 //! ## Deliberate differences
 //! * *Scales in more gradually* is all that is published; the highest of the fifteen points is our reading of it.
-//! * The rule for missing data is CloudWatch's default, without its look further back.
+//! * The rule for missing data is `CloudWatch`'s default, without its look further back.
 //! * Instances are taken for launched when they are ready; those that were there at the start are warm.
 //! * CPU is the only metric, so rules for several policies do not arise.
 
@@ -41,7 +41,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::cloudwatch::{Alarm, AlarmState, ComparisonOperator, Group, PERIOD, check_bounds};
 use crate::policies::Algorithm;
-use crate::policies::autoscaler::{Autoscaler, Desired, Explain, Fleet};
+use crate::policies::autoscaler::{Autoscaler, Desired, Explain, Fleet, Query, Resource};
 use crate::time::{Duration, Time};
 
 /// Points in a row above the target.
@@ -173,6 +173,10 @@ impl Algorithm for AwsTargetTracking {
 }
 
 impl Autoscaler for AwsTargetTracking {
+    fn queries(&self) -> &[Query] {
+        &[Query::Resource(Resource::Cpu)]
+    }
+
     fn interval(&self) -> Duration {
         PERIOD
     }
@@ -263,8 +267,8 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policies::autoscaler::Pod;
-    use crate::policies::autoscaler::cloudwatch::tests::{fleet, instance};
+    use crate::policies::autoscaler::cloudwatch::tests::{evaluate, instance};
+    use crate::policies::autoscaler::{Pod, PodReading};
 
     fn read(text: &str) -> Result<AwsTargetTrackingSettings, String> {
         toml::from_str(text).map_err(|error| error.message().to_owned())
@@ -274,8 +278,13 @@ mod tests {
         AwsTargetTracking::new(&read(text).unwrap(), Time::ZERO)
     }
 
-    fn ask(scaler: &mut AwsTargetTracking, minute: u64, current: u32, pods: &[Pod]) -> (u32, &'static str) {
-        let got = scaler.evaluate(Time::from_secs(minute * 60), &fleet(current, pods), &mut ());
+    fn ask(
+        scaler: &mut AwsTargetTracking,
+        minute: u64,
+        current: u32,
+        pods: &[(Pod, PodReading)],
+    ) -> (u32, &'static str) {
+        let got = evaluate(scaler, Time::from_secs(minute * 60), current, pods);
         (got.replicas, got.reason)
     }
 
@@ -296,7 +305,7 @@ mod tests {
         // Those that leave are still counted.
         let mut leaving = calm;
         for pod in &mut leaving[3..] {
-            pod.deleting = true;
+            pod.0.deleting = true;
         }
         assert_eq!(ask(&mut scaler, 20, 3, &leaving), (3, "TargetMet"));
     }
@@ -313,7 +322,7 @@ mod tests {
     #[test]
     fn without_data_nothing_is_removed() {
         let mut scaler = scaler("max-size = 50\ntarget-value = 50");
-        let silent = vec![Pod { cpu: None, ..instance(0, 0) }; 4];
+        let silent = vec![(instance(0, 0).0, PodReading::default()); 4];
         for minute in 1..40 {
             assert_eq!(ask(&mut scaler, minute, 4, &silent), (4, "InsufficientData"));
         }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Fleet, Phase};
+use super::{Fleet, Phase, Reading};
 use crate::time::{Duration, Time};
 
 /// The period of detailed monitoring, and of the points of an alarm.
@@ -60,22 +60,22 @@ pub enum AlarmState {
 pub struct Alarm {
     comparison: ComparisonOperator,
     threshold: f64,
-    datapoints_to_alarm: u32,
+    datapoints: u32,
     /// The latest N periods, oldest first.
     points: VecDeque<Option<f64>>,
 }
 
 impl Alarm {
-    /// An alarm that wants `datapoints_to_alarm` of the latest `evaluation_periods` points (at least 1).
+    /// An alarm that wants `datapoints` of the latest `evaluation_periods` points (at least 1).
     pub fn new(
         comparison: ComparisonOperator,
         threshold: f64,
         evaluation_periods: u32,
-        datapoints_to_alarm: u32,
+        datapoints: u32,
     ) -> Self {
         // Before the first point nothing is known.
         let points = std::iter::repeat_n(None, evaluation_periods as usize).collect();
-        Self { comparison, threshold, datapoints_to_alarm, points }
+        Self { comparison, threshold, datapoints, points }
     }
 
     /// A period ended with this point, or with none. Says how things stand now.
@@ -86,7 +86,7 @@ impl Alarm {
             self.present().filter(|&point| self.comparison.breaches(point, self.threshold)).count();
         if self.present().next().is_none() {
             AlarmState::InsufficientData
-        } else if breaching >= self.datapoints_to_alarm as usize {
+        } else if breaching >= self.datapoints as usize {
             AlarmState::Alarm
         } else {
             AlarmState::Ok
@@ -124,7 +124,8 @@ impl Group {
     pub fn read(now: Time, born: Time, warm_up: Duration, fleet: &Fleet<'_>) -> Self {
         let (mut alive, mut warm, mut terminating) = (0, 0, 0);
         let (mut used, mut measured) = (0, 0_i64);
-        for pod in fleet.pods {
+        let readings = fleet.readings.first().map_or(&[][..], Reading::pods);
+        for (pod, reading) in fleet.pods.iter().zip(readings) {
             if matches!(pod.phase, Phase::Failed | Phase::Succeeded) {
                 continue;
             }
@@ -138,7 +139,7 @@ impl Group {
                 continue;
             }
             warm += 1;
-            if let Some(sample) = pod.cpu {
+            if let Some(sample) = reading.sample {
                 used += sample.milli;
                 measured += 1;
             }
@@ -234,22 +235,45 @@ pub(super) fn check_alarm(
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::policies::autoscaler::{Pod, Sample};
+    use crate::policies::autoscaler::{Autoscaler, Desired, Pod, PodReading, Sample};
 
     /// An instance with this CPU in percent of its one core.
-    pub(in crate::policies::autoscaler) fn instance(cpu: i64, ready_since: u64) -> Pod {
-        Pod {
+    pub(in crate::policies::autoscaler) fn instance(cpu: i64, ready_since: u64) -> (Pod, PodReading) {
+        let pod = Pod {
             phase: Phase::Running,
             ready: Some((true, Time::from_secs(ready_since))),
             started: Some(Time::from_secs(ready_since)),
             deleting: false,
-            request_milli: Some(1000),
-            cpu: Some(Sample { milli: cpu * 10, at: Time::from_secs(ready_since), window: PERIOD }),
-        }
+        };
+        let sample = Sample { milli: cpu * 10, at: Time::from_secs(ready_since), window: PERIOD };
+        (pod, PodReading { request_milli: Some(1000), sample: Some(sample) })
     }
 
-    pub(in crate::policies::autoscaler) fn fleet(current: u32, pods: &[Pod]) -> Fleet<'_> {
-        Fleet { current, pods, instance_cores: 1.0, instance_memory: 0, memory_available: 0 }
+    /// Asks a policy about a fleet of instances with one core each.
+    pub(in crate::policies::autoscaler) fn evaluate(
+        scaler: &mut impl Autoscaler,
+        now: Time,
+        current: u32,
+        instances: &[(Pod, PodReading)],
+    ) -> Desired {
+        with_fleet(current, instances, |fleet| scaler.evaluate(now, fleet, &mut ()))
+    }
+
+    fn with_fleet<T>(
+        current: u32,
+        instances: &[(Pod, PodReading)],
+        use_it: impl FnOnce(&Fleet<'_>) -> T,
+    ) -> T {
+        let (pods, cpu): (Vec<Pod>, Vec<PodReading>) = instances.iter().copied().unzip();
+        let readings = [Reading::Pods(cpu)];
+        use_it(&Fleet {
+            current,
+            pods: &pods,
+            readings: &readings,
+            instance_cores: 1.0,
+            instance_memory: 0,
+            memory_available: 0,
+        })
     }
 
     #[test]
@@ -290,17 +314,25 @@ pub(super) mod tests {
 
     #[test]
     fn warming_instances_neither_count_nor_measure() {
+        let but = |change: fn(&mut Pod)| {
+            let (mut pod, cpu) = instance(5, 0);
+            change(&mut pod);
+            (pod, cpu)
+        };
         let pods = [
             instance(80, 0),
             instance(20, 500),
-            Pod { ready: Some((false, Time::ZERO)), ..instance(5, 0) },
-            Pod { deleting: true, ..instance(5, 0) },
-            Pod { phase: Phase::Failed, ..instance(5, 0) },
+            but(|pod| pod.ready = Some((false, Time::ZERO))),
+            but(|pod| pod.deleting = true),
+            but(|pod| pod.phase = Phase::Failed),
         ];
-        let group = Group::read(Time::from_secs(600), Time::ZERO, Duration::from_secs(300), &fleet(4, &pods));
+        let warm_up = Duration::from_secs(300);
+        let read =
+            |now| with_fleet(4, &pods, |fleet| Group::read(Time::from_secs(now), Time::ZERO, warm_up, fleet));
+        let group = read(600);
         assert_eq!(group, Group { desired: 4, warm: 1, warming: 3, terminating: 1, cpu: Some(80.0) });
         assert_eq!(group.before_scale_in(), 5);
-        let later = Group::read(Time::from_secs(800), Time::ZERO, Duration::from_secs(300), &fleet(4, &pods));
+        let later = read(800);
         assert_eq!((later.warm, later.cpu), (2, Some(50.0)));
     }
 }

@@ -19,7 +19,7 @@
 //! * `interval` (`"15s"`): time between evaluations, by which a change may be late.
 //!
 //! ## Origin
-//! Ours; the common part of AWS scheduled actions (*ScheduledUpdateGroupAction*, with a desired capacity) and KEDA's cron
+//! Ours; the common part of AWS scheduled actions (`ScheduledUpdateGroupAction`, with a desired capacity) and KEDA's cron
 //! scaler.
 //!
 //! ## Deliberate differences
@@ -137,8 +137,14 @@ mod tests {
 
     fn at(text: &str, hours: &[u64]) -> Vec<u32> {
         let mut scaler = Scheduled::new(&read(text).unwrap(), Time::ZERO);
-        let fleet =
-            Fleet { current: 3, pods: &[], instance_cores: 1.0, instance_memory: 0, memory_available: 0 };
+        let fleet = Fleet {
+            current: 3,
+            pods: &[],
+            readings: &[],
+            instance_cores: 1.0,
+            instance_memory: 0,
+            memory_available: 0,
+        };
         hours
             .iter()
             .map(|&hour| scaler.evaluate(Time::from_secs(hour * 3600), &fleet, &mut ()).replicas)

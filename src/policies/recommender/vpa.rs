@@ -51,7 +51,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{Recommendation, Recommender, Usage};
 use crate::policies::Algorithm;
-use crate::policies::autoscaler::hpa::CpuQuantity;
+use crate::policies::autoscaler::hpa::metric::Quantity;
 use crate::policies::view::Resources;
 use crate::time::{Duration, Time};
 use crate::units::{Bytes, Share};
@@ -111,7 +111,7 @@ pub struct VpaSettings {
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Allowed {
     /// CPU, such as `"250m"`.
-    pub cpu: Option<CpuQuantity>,
+    pub cpu: Option<Quantity>,
     /// Memory, such as `"256MiB"`.
     pub memory: Option<Bytes>,
 }
@@ -283,8 +283,18 @@ impl Recommender for Vpa {
                 .max(settings.min_allowed.cpu.map_or(0, |cpu| cpu.milli)),
             memory: resources
                 .memory
-                .min(settings.max_allowed.memory.map_or(i64::MAX, |memory| memory.0 as i64))
-                .max(settings.min_allowed.memory.map_or(0, |memory| memory.0 as i64)),
+                .min(
+                    settings
+                        .max_allowed
+                        .memory
+                        .map_or(i64::MAX, |memory| i64::try_from(memory.0).unwrap_or(i64::MAX)),
+                )
+                .max(
+                    settings
+                        .min_allowed
+                        .memory
+                        .map_or(0, |memory| i64::try_from(memory.0).unwrap_or(i64::MAX)),
+                ),
         };
         Some(Recommendation {
             target: capped(estimate(settings.target_cpu_percentile, settings.target_memory_percentile, 1.0)),
