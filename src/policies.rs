@@ -15,6 +15,7 @@ pub mod autoscaler;
 pub mod balancer;
 pub mod breaker;
 pub mod limiter;
+pub mod provisioner;
 pub mod recommender;
 pub mod retry;
 pub mod rollout;

@@ -13,6 +13,7 @@ use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
 use crate::policies::limiter::LimiterSettings;
+use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
@@ -44,6 +45,7 @@ const FAMILIES: &[&[Kind]] = &[
     BalancerSettings::KINDS,
     BreakerSettings::KINDS,
     LimiterSettings::KINDS,
+    ProvisionerSettings::KINDS,
     RecommenderSettings::KINDS,
     RetrySettings::KINDS,
     BudgetSettings::KINDS,
