@@ -8,6 +8,8 @@
 //! check   schema -> model: names become indices, quantities base units, nonsense an error
 //! ```
 //!
+//! Beside them, [`manifest`] reads what Kubernetes runs in production.
+//!
 //! The syntax is that of `schema` (`simlab schema` prints it), the meaning that of [`model`].
 
 mod check;
@@ -15,6 +17,7 @@ mod de;
 mod error;
 mod files;
 mod loops;
+pub mod manifest;
 mod merge;
 pub mod model;
 mod profile;

@@ -52,6 +52,22 @@ impl Files {
         Ok(number)
     }
 
+    /// Reads a manifest; the answer is its number.
+    pub(super) fn manifest(&mut self, path: &Path) -> Result<u32, Diagnostic> {
+        let number = self.sources.len() as u32;
+        let name = path.display().to_string();
+        let text = open(path)
+            .and_then(|file| bounded(file, LARGEST_SCENARIO))
+            .and_then(|bytes| text(bytes, "16 MiB, the most a manifest may have"))
+            .map_err(|reason| Diagnostic::new(format!("cannot read `{name}`: {reason}")))?;
+        if text.trim().is_empty() {
+            return Err(Diagnostic::new(format!("`{name}` is empty")));
+        }
+        let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        self.add(&name, folder, text);
+        Ok(number)
+    }
+
     /// A text that is no file, such as a command-line option or a generated scenario; relative paths in it are taken like the scenario's own.
     pub(super) fn option(&mut self, name: &str, text: &str) -> u32 {
         let folder = self.folders.first().cloned().unwrap_or_default();

@@ -7,6 +7,7 @@ mod determinism;
 mod errors;
 mod fidelity;
 mod layers;
+mod manifests;
 mod queueing;
 mod scenarios;
 mod snapshots;

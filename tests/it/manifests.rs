@@ -1,0 +1,317 @@
+//! Manifests are read as they are in production, and strictly: `tests/manifests` has real shapes, `tests/manifests/broken`
+//! files with one mistake each (the first line says which); each message is a snapshot.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use simlab::scenario::manifest::{
+    self, Budget, Class, CountOrPercent, Deployment, Document, Goal, Hpa, Object, Pause, Quantity, RateUnit,
+    ScaledObject, SelectPolicy, Source, Strategy,
+};
+
+const FOLDER: &str = "tests/manifests";
+
+fn yaml_files(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("the folder is part of the repository");
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("readable").path()).collect();
+    files.retain(|path| path.is_file());
+    files.sort();
+    files
+}
+
+fn read(name: &str) -> Vec<Document> {
+    let path = Path::new(FOLDER).join(name);
+    manifest::read(&path).unwrap_or_else(|error| panic!("{}", error.render(false)))
+}
+
+fn hpa(documents: &[Document]) -> &Hpa {
+    documents
+        .iter()
+        .find_map(|document| match &document.object {
+            Object::Autoscaler(hpa) => Some(hpa),
+            _ => None,
+        })
+        .expect("there is an autoscaler")
+}
+
+fn deployment(documents: &[Document]) -> &Deployment {
+    documents
+        .iter()
+        .find_map(|document| match &document.object {
+            Object::Deployment(deployment) => Some(deployment),
+            _ => None,
+        })
+        .expect("there is a deployment")
+}
+
+fn scaled(documents: &[Document]) -> &ScaledObject {
+    documents
+        .iter()
+        .find_map(|document| match &document.object {
+            Object::ScaledObject(scaled) => Some(scaled),
+            _ => None,
+        })
+        .expect("there is a scaled object")
+}
+
+fn quantity(text: &str) -> Quantity {
+    Quantity::parse(text).expect("a quantity")
+}
+
+#[test]
+fn every_broken_manifest_is_refused_with_its_place() {
+    let files = yaml_files("tests/manifests/broken");
+    assert!(files.len() >= 60);
+    for file in files {
+        let message = match manifest::read(&file) {
+            Ok(_) => "no error".to_owned(),
+            Err(error) => error.render(false),
+        };
+        assert!(message.starts_with("error: "), "{}: {message}", file.display());
+        let name = file.file_stem().expect("has a name").to_string_lossy().into_owned();
+        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false, snapshot_path => "snapshots/manifests" }, {
+            insta::assert_snapshot!(name, message);
+        });
+    }
+}
+
+#[test]
+fn every_real_shape_is_accepted_and_says_what_it_ignores() {
+    let files = yaml_files(FOLDER);
+    assert!(files.len() >= 11);
+    let mut lines = Vec::new();
+    for file in &files {
+        let documents = manifest::read(file).unwrap_or_else(|error| panic!("{}", error.render(false)));
+        for document in documents {
+            let Document { file, line, metadata, object, no_effect, .. } = document;
+            let name = metadata.name;
+            if let Object::Ignored { api_version, kind } = object {
+                lines.push(format!("{file}:{line}: {api_version} {kind} {name} is ignored"));
+            }
+            lines.extend(
+                no_effect.iter().map(|field| format!("{}:{}: {}", field.file, field.line, field.path)),
+            );
+        }
+    }
+    insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false, snapshot_path => "snapshots/manifests" }, {
+        insta::assert_snapshot!("no-effect", lines.join("\n"));
+    });
+    let together =
+        manifest::read_folder(Path::new(FOLDER)).unwrap_or_else(|error| panic!("{}", error.render(false)));
+    assert!(together.len() > files.len());
+}
+
+#[test]
+fn a_deployment_says_what_runs_and_how_it_is_replaced() {
+    let documents = read("checkout.yaml");
+    assert_eq!(documents.len(), 5);
+    let deployment = deployment(&documents);
+    assert_eq!((deployment.replicas, deployment.min_ready, deployment.progress_deadline), (None, 10, 900));
+    let rolling = Strategy::RollingUpdate {
+        max_surge: CountOrPercent::Percent(25),
+        max_unavailable: CountOrPercent::Count(0),
+    };
+    assert_eq!(deployment.strategy, rolling);
+    let pod = &deployment.template;
+    assert_eq!(pod.labels["team"], "payments", "labels behind an alias");
+    assert_eq!((pod.termination_grace_period, pod.init_containers.len()), (45, 1));
+    let app = &pod.containers[0];
+    assert_eq!(app.resources.requests["cpu"], quantity("500m"));
+    assert_eq!(app.resources.limits["memory"].rounded_up(), 1 << 30);
+    assert_eq!(app.pre_stop.as_ref().and_then(manifest::Hook::seconds), Some(15));
+    let readiness = app.readiness.as_ref().expect("written");
+    assert_eq!((readiness.period, readiness.timeout, readiness.failure_threshold), (5, 2, 3));
+    assert_eq!(app.startup.as_ref().map(|probe| (probe.period, probe.failure_threshold)), Some((5, 30)));
+    assert_eq!(app.environment[1], ("WORKERS".to_owned(), Some("32".to_owned())));
+    assert_eq!(app.environment[3], ("DB_PASSWORD".to_owned(), None));
+    assert!(pod.topology_spread[0].soft);
+    let (weight, apart) = &pod.affinity.apart.preferred[0];
+    assert_eq!((*weight, apart.topology_key.as_str()), (100, "kubernetes.io/hostname"));
+    assert!(apart.selector.as_ref().is_some_and(|selector| selector.matches(&pod.labels)));
+    let Object::Disruption(disruption) = &documents[4].object else { panic!("the last is the budget") };
+    assert_eq!(disruption.budget, Some(Budget::MaxUnavailable(CountOrPercent::Percent(20))));
+    assert!(disruption.evict_unready);
+    assert!(disruption.selector.as_ref().is_some_and(|selector| selector.matches(&pod.labels)));
+}
+
+#[test]
+fn defaults_are_those_of_upstream() {
+    let documents = read("defaults-only.yml");
+    let hpa = hpa(&documents);
+    assert_eq!((hpa.min_replicas, hpa.max_replicas), (1, 3));
+    assert_eq!(hpa.metrics.len(), 1);
+    assert_eq!(hpa.metrics[0].source, Source::Resource { name: "cpu".to_owned() });
+    assert_eq!(hpa.metrics[0].goal, Goal::Utilization(80));
+    assert_eq!(hpa.behavior, None);
+    let deployment = deployment(&documents);
+    let quarter = CountOrPercent::Percent(25);
+    assert_eq!(deployment.strategy, Strategy::RollingUpdate { max_surge: quarter, max_unavailable: quarter });
+    assert_eq!(
+        (deployment.min_ready, deployment.progress_deadline, deployment.revision_history_limit),
+        (0, 600, 10)
+    );
+    assert_eq!(deployment.template.termination_grace_period, 30);
+    let requests = &deployment.template.containers[0].resources.requests;
+    assert_eq!(requests["cpu"], quantity("1"), "a request that is not written is the limit");
+    assert_eq!(requests["memory"], quantity("512Mi"));
+}
+
+#[test]
+fn every_kind_of_metric_is_understood() {
+    let documents = read("custom-metrics.yaml");
+    let autoscaler = hpa(&documents);
+    let goals: Vec<Goal> = autoscaler.metrics.iter().map(|metric| metric.goal).collect();
+    assert_eq!(
+        goals,
+        [
+            Goal::AverageValue(quantity("1000")),
+            Goal::Value(quantity("10000")),
+            Goal::AverageValue(quantity("1.5")),
+            Goal::AverageValue(quantity("30")),
+        ]
+    );
+    let behavior = autoscaler.behavior.as_ref().expect("written");
+    assert_eq!(
+        behavior.scale_down.as_ref().and_then(|rules| rules.select_policy),
+        Some(SelectPolicy::Disabled)
+    );
+    let up = behavior.scale_up.as_ref().expect("written");
+    assert_eq!(up.tolerance.map(Quantity::milli), Some(50));
+    let policy = up.policies.as_ref().expect("written")[0];
+    assert_eq!((policy.unit, policy.value, policy.period), (RateUnit::Pods, 4, 15));
+
+    let documents = read("kubectl-get.yaml");
+    let container = Source::ContainerResource { name: "cpu".to_owned(), container: "search".to_owned() };
+    assert_eq!(hpa(&documents).metrics[0].source, container);
+
+    let documents = read("legacy-hpa-v1.yaml");
+    assert_eq!(hpa(&documents).metrics[0].goal, Goal::Utilization(70));
+
+    let documents = read("worker.json");
+    let from_zero = hpa(&documents);
+    assert_eq!(from_zero.min_replicas, 0);
+    assert_eq!(
+        from_zero.metrics[0].goal,
+        Goal::AverageValue(quantity("20")),
+        "the value decides, not the type"
+    );
+    assert_eq!(
+        from_zero.behavior,
+        Some(manifest::Behavior::default()),
+        "`behavior: {{}}` is not the same as none"
+    );
+}
+
+#[test]
+fn sidecars_nodes_and_neighbours_are_understood() {
+    let documents = read("sidecar.yaml");
+    let pod = &deployment(&documents).template;
+    assert!(pod.init_containers[0].sidecar);
+    let shipper = &pod.containers[1].resources;
+    assert_eq!(shipper.requests["cpu"], quantity("50m"), "an own field overrides a merged one");
+    assert_eq!(shipper.limits["cpu"], quantity("1"), "and the other is merged");
+
+    let documents = read("batch-worker.yaml");
+    let deployment = deployment(&documents);
+    assert_eq!((deployment.replicas, deployment.strategy), (Some(12), Strategy::Recreate));
+    let pod = &deployment.template;
+    assert_eq!(pod.tolerations[1].seconds, Some(30));
+    let gpus = |count: &str| [("node.example.org/gpus".to_owned(), count.to_owned())].into();
+    let condition = &pod.affinity.nodes[0].labels[0];
+    assert!(condition.matches(&gpus("2")) && !condition.matches(&gpus("0")));
+    assert_eq!(pod.containers[0].resources.limits["ephemeral-storage"].rounded_up(), 20 << 30);
+    assert_eq!(pod.containers[0].pre_stop.as_ref().and_then(manifest::Hook::seconds), Some(20));
+}
+
+#[test]
+fn keda_and_knative_are_understood() {
+    let documents = read("keda-kafka.yaml");
+    let kafka = scaled(&documents);
+    assert_eq!((kafka.polling_interval, kafka.cooldown_period, kafka.initial_cooldown_period), (15, 180, 60));
+    assert_eq!((kafka.idle_replicas, kafka.min_replicas, kafka.max_replicas), (Some(0), 2, 48));
+    assert_eq!(kafka.target.kind, "Deployment");
+    assert_eq!(kafka.triggers[0].metadata["activationLagThreshold"], "5");
+    assert!(kafka.triggers[1].is_resource());
+    assert_eq!(kafka.fallback.map(|fallback| fallback.replicas), Some(12));
+
+    let documents = read("keda-cron-prometheus.yaml");
+    let storefront = scaled(&documents);
+    assert_eq!(storefront.paused, Some(Pause::At(6)));
+    assert_eq!((storefront.polling_interval, storefront.cooldown_period), (30, 300));
+    assert_eq!(storefront.modifiers.as_ref().map(|modifiers| modifiers.target), Some(quantity("1.5")));
+
+    let documents = read("knative.yaml");
+    let Object::Knative(knative) = &documents[0].object else { panic!("a Knative service") };
+    let scaling = &knative.autoscaling;
+    assert_eq!((knative.container_concurrency, scaling.class), (Some(16), Some(Class::Kpa)));
+    assert_eq!((scaling.min_scale, scaling.max_scale, scaling.initial_scale), (Some(0), Some(50), Some(2)));
+    assert_eq!(
+        (scaling.window, scaling.scale_down_delay, scaling.pod_retention),
+        (Some(40), Some(120), Some(65))
+    );
+    assert_eq!(scaling.target_burst_capacity, Some(Quantity::from_milli(-1_000)));
+    assert_eq!(scaling.panic_window, Some(quantity("20")));
+    assert_eq!(scaling.activation_scale, Some(3));
+}
+
+#[test]
+fn folders_are_read_in_order_and_must_have_manifests() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let message = |path: &Path| {
+        let error = manifest::read_folder(path).expect_err("nothing to read");
+        error.render(false).replace(&folder.path().display().to_string(), "FOLDER")
+    };
+    assert_eq!(message(folder.path()), "error: there is no .yaml, .yml or .json file in `FOLDER`");
+    assert_eq!(message(&folder.path().join("x")), "error: cannot read `FOLDER/x`: there is no such folder");
+    for (from, to) in [("legacy-hpa-v1.yaml", "20-hpa.yml"), ("batch-worker.yaml", "10-app.yaml")] {
+        fs::copy(Path::new(FOLDER).join(from), folder.path().join(to)).expect("copied");
+    }
+    fs::write(folder.path().join("README.md"), "not a manifest").expect("written");
+    let documents = manifest::read_folder(folder.path()).expect("valid");
+    let names: Vec<&str> = documents.iter().map(|document| document.metadata.name.as_str()).collect();
+    assert_eq!(names, ["transcoder", "transcoder", "reports"]);
+    fs::copy(Path::new(FOLDER).join("legacy-hpa-v1.yaml"), folder.path().join("30-again.yaml"))
+        .expect("copied");
+    let message = message(folder.path());
+    assert!(message.contains("there are two HorizontalPodAutoscalers named `reports`"), "{message}");
+    assert!(message.contains("30-again.yaml:2:7"), "{message}");
+}
+
+const PRINTABLE: &[u8] = b"0-\"=.[]{}(),%$ aeh9\n:&*!|>'#?~<\t";
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever happens to the bytes of a manifest, the answer is documents or a message, never a panic.
+    #[test]
+    fn damaged_manifests_never_panic(
+        file in any::<prop::sample::Index>(),
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..6),
+    ) {
+        let files = yaml_files(FOLDER);
+        let mut bytes = fs::read(file.get(&files)).expect("readable");
+        for (at, byte, kind) in damage {
+            let at = at.index(bytes.len());
+            match kind {
+                0 => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                2 => bytes[at] = PRINTABLE[usize::from(byte) % PRINTABLE.len()],
+                _ => {
+                    let end = (at + 1 + usize::from(byte) % 40).min(bytes.len());
+                    bytes.drain(at..end);
+                }
+            }
+            if bytes.is_empty() {
+                bytes.push(b' ');
+            }
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("damaged.yaml");
+        fs::write(&path, &bytes).expect("written");
+        if let Err(error) = manifest::read(&path) {
+            prop_assert!(error.render(true).contains("error"));
+            prop_assert!(!error.diagnostics().is_empty());
+        }
+    }
+}
