@@ -13,10 +13,14 @@ pub const ADAPTERS: &[Adapter] = &[Adapter {
     run: |_file, case| verdict(scheduler_score(case)),
 }];
 
+fn amount(value: &Value) -> Result<i64, String> {
+    integer(value)?.try_into().map_err(|_| format!("`{value}` is too large"))
+}
+
 /// CPU and memory, or their weights.
 fn amounts(case: &Value, key: &str) -> Result<Amounts, String> {
     match list(field(case, key)?)? {
-        [cpu, memory] => Ok([integer(cpu)? as i64, integer(memory)? as i64]),
+        [cpu, memory] => Ok([amount(cpu)?, amount(memory)?]),
         _ => Err(format!("`{key}` is not a pair")),
     }
 }
@@ -30,7 +34,7 @@ fn scheduler_score(case: &Value) -> Result<Check, String> {
         ("most_allocated", most_allocated(requested, allocatable, weights)),
         ("balanced", balanced_allocation(requested, allocatable)),
     ] {
-        same(name, &(integer(field(expected, name)?)? as i64), &score)?;
+        same(name, &amount(field(expected, name)?)?, &score)?;
     }
     Ok(Check::Passed)
 }

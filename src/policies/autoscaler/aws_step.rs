@@ -29,7 +29,7 @@
 //! `doc_source/as-scaling-simple-step.md`), with its worked example. The service itself is closed.
 //!
 //! ## Deliberate differences
-//! * The rule for missing data is CloudWatch's default, without its look further back.
+//! * Missing data are treated as by default, but an alarm looks back no further than its periods.
 //! * Instances are taken for launched when they are ready; those that were there at the start are warm.
 //! * CPU is the only metric.
 

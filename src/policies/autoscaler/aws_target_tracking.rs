@@ -29,7 +29,7 @@
 //!
 //! ## Deliberate differences
 //! * *Scales in more gradually* is all that is published; the highest of the fifteen points is our reading of it.
-//! * The rule for missing data is CloudWatch's default, without its look further back.
+//! * Missing data are treated as by default, but an alarm looks back no further than its periods.
 //! * Instances are taken for launched when they are ready; those that were there at the start are warm.
 //! * CPU is the only metric, so rules for several policies do not arise.
 

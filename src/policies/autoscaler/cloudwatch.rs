@@ -60,7 +60,7 @@ pub enum AlarmState {
 pub struct Alarm {
     comparison: ComparisonOperator,
     threshold: f64,
-    datapoints_to_alarm: u32,
+    wanted: u32,
     /// The latest N periods, oldest first.
     points: VecDeque<Option<f64>>,
 }
@@ -75,7 +75,7 @@ impl Alarm {
     ) -> Self {
         // Before the first point nothing is known.
         let points = std::iter::repeat_n(None, evaluation_periods as usize).collect();
-        Self { comparison, threshold, datapoints_to_alarm, points }
+        Self { comparison, threshold, wanted: datapoints_to_alarm, points }
     }
 
     /// A period ended with this point, or with none. Says how things stand now.
@@ -86,7 +86,7 @@ impl Alarm {
             self.present().filter(|&point| self.comparison.breaches(point, self.threshold)).count();
         if self.present().next().is_none() {
             AlarmState::InsufficientData
-        } else if breaching >= self.datapoints_to_alarm as usize {
+        } else if breaching >= self.wanted as usize {
             AlarmState::Alarm
         } else {
             AlarmState::Ok

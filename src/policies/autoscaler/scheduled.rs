@@ -19,7 +19,7 @@
 //! * `interval` (`"15s"`): time between evaluations, by which a change may be late.
 //!
 //! ## Origin
-//! Ours; the common part of AWS scheduled actions (*ScheduledUpdateGroupAction*, with a desired capacity) and KEDA's cron
+//! Ours; the common part of AWS scheduled actions (`ScheduledUpdateGroupAction`, with a desired capacity) and KEDA's cron
 //! scaler.
 //!
 //! ## Deliberate differences

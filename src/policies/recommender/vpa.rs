@@ -283,8 +283,8 @@ impl Recommender for Vpa {
                 .max(settings.min_allowed.cpu.map_or(0, |cpu| cpu.milli)),
             memory: resources
                 .memory
-                .min(settings.max_allowed.memory.map_or(i64::MAX, |memory| memory.0 as i64))
-                .max(settings.min_allowed.memory.map_or(0, |memory| memory.0 as i64)),
+                .min(settings.max_allowed.memory.map_or(i64::MAX, signed))
+                .max(settings.min_allowed.memory.map_or(0, signed)),
         };
         Some(Recommendation {
             target: capped(estimate(settings.target_cpu_percentile, settings.target_memory_percentile, 1.0)),
@@ -331,6 +331,11 @@ impl Peaks {
         histogram.add_sample(memory as f64, MEMORY_SAMPLE_WEIGHT, window_end);
         *(if oom { &mut self.oom_peak } else { &mut self.memory_peak }) = memory;
     }
+}
+
+/// Bytes with a sign; nothing real is larger than that.
+fn signed(bytes: Bytes) -> i64 {
+    i64::try_from(bytes.0).unwrap_or(i64::MAX)
 }
 
 /// A whole amount, fractions dropped (`resourceAmountFromFloat`).
