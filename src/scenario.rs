@@ -20,6 +20,7 @@ mod loops;
 pub mod manifest;
 mod merge;
 pub mod model;
+mod production;
 mod profile;
 mod schema;
 mod step;
@@ -93,6 +94,7 @@ fn load(
             let error = Diagnostic::new("there is no [scenario] table").at(tree.place);
             return Err(vec![error.hint("write [scenario] with a name and a duration")]);
         }
+        let mut notes = production::adopt(&mut tree, files)?;
         let file: ScenarioFile = de::read(&tree).map_err(one)?;
         // What all strategies share is read with the first.
         let mut study_so_far = match study.take() {
@@ -107,10 +109,11 @@ fn load(
             study_so_far.thresholds = read_thresholds(&thresholds, &parts, &plans, &mut check.errors);
         }
         let Check { errors, warnings, .. } = check;
+        notes.extend(warnings);
         if !errors.is_empty() {
             return Err(errors);
         }
-        for warning in warnings {
+        for warning in notes {
             let warning =
                 if plans.len() > 1 { format!("strategy `{}`: {warning}", plan.name) } else { warning };
             study_so_far.warnings.push(warning);

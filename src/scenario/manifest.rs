@@ -133,7 +133,6 @@ pub fn read_folder(path: &Path) -> Result<Vec<Document>, ManifestError> {
 }
 
 /// The documents of a file or a folder; its files join those that messages can point into.
-#[expect(dead_code, reason = "policy settings that name a manifest are read next")]
 pub(super) fn load(path: &Path, files: &mut Files) -> Result<Vec<Document>, Vec<Diagnostic>> {
     if path.is_dir() { load_folder(path, files) } else { load_file(path, files) }
 }

@@ -292,7 +292,7 @@ impl State {
                 node.state == NodeState::Upcoming && node.since + self.settings.max_node_provision_time < now
             })
             .collect();
-        self.give_up(cluster, &late, decisions);
+        give_up(cluster, &late, decisions);
         if !self.is_cluster_healthy(cluster) {
             self.unneeded.clear();
             return;
@@ -358,19 +358,6 @@ impl State {
 
     fn is_backed_off(&self, now: Time, group: u32) -> bool {
         self.backoffs.get(&group).is_some_and(|backoff| backoff.until > now)
-    }
-
-    /// Cancels nodes that do not come (`removeOldUnregisteredNodes`).
-    fn give_up(&self, cluster: &Cluster<'_>, late: &[bool], decisions: &mut Vec<Decision>) {
-        let mut left: Vec<u32> = cluster.groups.iter().map(|group| group.target).collect();
-        for (node, _) in cluster.nodes.iter().zip(late).filter(|(_, late)| **late) {
-            let Some(group) = node.group else { continue };
-            let group = group as usize;
-            if left[group] > cluster.groups[group].min {
-                left[group] -= 1;
-                decisions.push(Decision::GiveUp { node: node.id });
-            }
-        }
     }
 
     fn is_cluster_healthy(&self, cluster: &Cluster<'_>) -> bool {
@@ -614,6 +601,19 @@ impl State {
         }
         if any {
             self.last_scale_down_delete = Some(now);
+        }
+    }
+}
+
+/// Cancels nodes that do not come (`removeOldUnregisteredNodes`).
+fn give_up(cluster: &Cluster<'_>, late: &[bool], decisions: &mut Vec<Decision>) {
+    let mut left: Vec<u32> = cluster.groups.iter().map(|group| group.target).collect();
+    for (node, _) in cluster.nodes.iter().zip(late).filter(|(_, late)| **late) {
+        let Some(group) = node.group else { continue };
+        let group = group as usize;
+        if left[group] > cluster.groups[group].min {
+            left[group] -= 1;
+            decisions.push(Decision::GiveUp { node: node.id });
         }
     }
 }

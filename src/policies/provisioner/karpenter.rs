@@ -135,6 +135,24 @@ struct Command {
     reason: &'static str,
 }
 
+/// What is left when nodes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// Their pods fit elsewhere.
+    Suffices,
+    /// They do with one new node of this group, which costs less than those that go.
+    WithNew(u32),
+}
+
+impl Rest {
+    const fn replacement(self) -> Option<u32> {
+        match self {
+            Self::Suffices => None,
+            Self::WithNew(group) => Some(group),
+        }
+    }
+}
+
 /// How far a command is.
 #[derive(Clone, Debug)]
 enum Disruption {
@@ -474,30 +492,29 @@ impl State {
         let mut best = None;
         while low <= high {
             let middle = usize::midpoint(low, high);
-            if let Some(replacement) = self.without(cluster, &guests, &candidates[..middle]) {
-                best = Some((middle, replacement));
+            if let Some(rest) = self.without(cluster, &guests, &candidates[..middle]) {
+                best = Some((middle, rest));
                 low = middle + 1;
             } else {
                 high = middle - 1;
             }
         }
-        if let Some((many, replacement)) = best {
+        if let Some((many, rest)) = best {
             let victims = names(&candidates[..many]);
-            return Some(Command { victims, replacement, reason: "Underutilized" });
+            return Some(Command { victims, replacement: rest.replacement(), reason: "Underutilized" });
         }
         candidates.iter().find_map(|&at| {
-            let replacement = self.without(cluster, &guests, &[at])?;
+            let replacement = self.without(cluster, &guests, &[at])?.replacement();
             Some(Command { victims: names(&[at]), replacement, reason: "Underutilized" })
         })
     }
 
-    /// Whether the cluster can do without these nodes: `Some(None)` if their pods fit elsewhere, `Some(Some(group))` if they
-    /// do with one new node that costs less than they.
-    fn without(&self, cluster: &Cluster<'_>, guests: &Guests, nodes: &[usize]) -> Option<Option<u32>> {
+    /// What it takes to do without these nodes; `None` if that cannot be done or does not pay.
+    fn without(&self, cluster: &Cluster<'_>, guests: &Guests, nodes: &[usize]) -> Option<Rest> {
         let mut simulation = Simulation::new(cluster, |at| cluster.nodes[at].state != NodeState::Ready);
         let there = cluster.nodes.len();
         if simulation.vacate(nodes, 0..there, cluster, &mut guests.clone()) {
-            return Some(None);
+            return Some(Rest::Suffices);
         }
         let price_of = |group: u32| cluster.groups[group as usize].price;
         let saved: f64 = nodes.iter().filter_map(|&at| cluster.nodes[at].group).map(price_of).sum();
@@ -507,7 +524,7 @@ impl State {
             let new = simulation.open_new(&cluster.groups[group as usize]);
             let fits = simulation.vacate(nodes, 0..new + 1, cluster, &mut guests.clone());
             if fits {
-                return Some(Some(group));
+                return Some(Rest::WithNew(group));
             }
             simulation.slots.pop();
         }
@@ -524,8 +541,8 @@ impl State {
             return false;
         }
         match self.without(cluster, &guests, &nodes) {
-            Some(None) => true,
-            Some(replacement) => replacement == command.replacement,
+            Some(Rest::Suffices) => true,
+            Some(Rest::WithNew(group)) => command.replacement == Some(group),
             None => false,
         }
     }
