@@ -532,7 +532,8 @@ impl<'a> Check<'a> {
     fn unfollowed(&mut self, table: &ServiceTable, why: &str, known: &[&str]) -> Option<Signal> {
         let message = format!("the autoscaler of `{}` follows nothing: {why}", table.name.value);
         let error = Diagnostic::new(message).at(table.name.place);
-        self.errors.push(if known.is_empty() { error } else { error.note(enumerated(known)) });
+        let hint = "a metric of a manifest gets its name here by metric-names = { its-name = \"...\" }";
+        self.errors.push(if known.is_empty() { error } else { error.note(enumerated(known)).hint(hint) });
         None
     }
 

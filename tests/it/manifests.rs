@@ -5,10 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use simlab::scenario::Overrides;
 use simlab::scenario::manifest::{
     self, Budget, Class, CountOrPercent, Deployment, Document, Goal, Hpa, Object, Pause, Quantity, RateUnit,
     ScaledObject, SelectPolicy, Source, Strategy,
 };
+use simlab::scenario::model::Study;
 
 const FOLDER: &str = "tests/manifests";
 
@@ -314,4 +316,79 @@ proptest! {
             prop_assert!(!error.diagnostics().is_empty());
         }
     }
+}
+
+/// A scenario that takes an autoscaler from a manifest.
+fn scaled_by(manifest: &str, more: &str) -> Result<String, String> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("hpa.yaml"), manifest).expect("written");
+    let text = format!(
+        "[scenario]\nname = \"x\"\nduration = \"1min\"\n[[service]]\nname = \"api\"\n\
+         autoscaler.hpa = {{ manifest = \"hpa.yaml\"{more} }}\n\
+         [[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu 1ms\"]\n\
+         [[source]]\nname = \"users\"\nto = \"api.get\"\narrivals.poisson = {{ rate = \"1/s\" }}\n"
+    );
+    let path = folder.path().join("s.toml");
+    fs::write(&path, text).expect("written");
+    let hidden = |text: String| text.replace(&folder.path().display().to_string(), "FOLDER");
+    match Study::load(&path.to_string_lossy(), &Overrides::default()) {
+        Ok(study) => {
+            let service = &study.strategies[0].scenario.services[0];
+            Ok(format!("{:#?}\n{:?}\n{:?}", service.autoscaler, service.signals, study.warnings))
+        }
+        Err(error) => Err(hidden(error.render(false))),
+    }
+}
+
+const FRONT: &str = "apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: { name: api-scaler }
+spec:
+  scaleTargetRef: { apiVersion: apps/v1, kind: Deployment, name: api }
+  minReplicas: 2
+  maxReplicas: 9
+  metrics:
+  - { type: Resource, resource: { name: cpu, target: { type: Utilization, averageUtilization: 60 } } }
+  - { type: Pods, pods: { metric: { name: waiting }, target: { type: AverageValue, averageValue: 1500m } } }
+  - type: Object
+    object:
+      describedObject: { apiVersion: networking.k8s.io/v1, kind: Ingress, name: front }
+      metric: { name: hits }
+      target: { type: Value, value: 2k }
+  behavior:
+    scaleDown: { stabilizationWindowSeconds: 60, tolerance: '0.05', policies: [{ type: Percent, value: 10, periodSeconds: 30 }] }
+";
+
+const NAMES: &str =
+    ", metric-names = { waiting = \"queue-length\", hits = \"source.users.requests-per-second\" }";
+
+#[test]
+fn a_scenario_takes_over_a_manifest() {
+    insta::assert_snapshot!("taken_over", scaled_by(FRONT, NAMES).unwrap());
+    // What stands beside it wins, and the flags of the controller are nowhere else.
+    let more = format!("{NAMES}, max-replicas = 50, sync-period = \"45s\"");
+    let text = scaled_by(FRONT, &more).unwrap();
+    assert!(text.contains("max_replicas: 50") && text.contains("45000000000"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_taken_over_is_said() {
+    let other = FRONT.replace("kind: Deployment, name: api", "kind: Deployment, name: web");
+    let none = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: c }\n";
+    let zero = FRONT.replace("minReplicas: 2", "minReplicas: 0");
+    let memory = FRONT.replace("name: cpu", "name: memory");
+    let cases = [
+        scaled_by(FRONT, ""),
+        scaled_by(&other, NAMES),
+        scaled_by(&other, &format!("{NAMES}, name = \"api-scalar\"")),
+        scaled_by(none, NAMES),
+        scaled_by(&zero, NAMES),
+        scaled_by(&memory, NAMES),
+        scaled_by(&FRONT.replace("maxReplicas", "maxReplicaz"), NAMES),
+        scaled_by(FRONT, ", metric-names = { hits = 3 }"),
+        scaled_by(FRONT, ", metric-names = { hits = \"users\" }"),
+        scaled_by(FRONT, ", metrik-names = {}"),
+    ];
+    let text: Vec<String> = cases.into_iter().map(|case| case.expect_err("refused")).collect();
+    insta::assert_snapshot!("not_taken_over", text.join("\n"));
 }
