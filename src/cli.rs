@@ -17,6 +17,7 @@ mod completions;
 mod conform;
 mod console;
 mod explain;
+mod import;
 mod list;
 mod man;
 mod progress;
@@ -63,6 +64,7 @@ fn perform(verb: Verb, console: &Console) -> Result<Exit, Failure> {
         Verb::Explain(arguments) => explain::explain(&arguments, console),
         Verb::Schema => schema::schema(console),
         Verb::Conform(arguments) => conform::conform(&arguments, console),
+        Verb::Import(arguments) => import::import(&arguments, console),
         Verb::Why(arguments) => why::why(&arguments, console),
         Verb::Completions(arguments) => completions::completions(&arguments, console),
         Verb::Man(arguments) => man::man(&arguments, console),
@@ -98,6 +100,8 @@ enum Verb {
     Schema,
     /// Replay recorded cases of the original implementations through simlab's policies
     Conform(conform::Arguments),
+    /// Write a scenario that runs from Kubernetes manifests
+    Import(import::Arguments),
     /// Say in plain words what an autoscaler decided at a moment of an earlier run, and why
     Why(why::Arguments),
     /// Print a completion script for a shell

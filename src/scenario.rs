@@ -16,6 +16,7 @@ mod check;
 mod de;
 mod error;
 mod files;
+pub mod import;
 mod loops;
 pub mod manifest;
 mod merge;

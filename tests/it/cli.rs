@@ -86,7 +86,7 @@ impl Desk {
 #[test]
 fn help_is_pinned() {
     let desk = Desk::new();
-    for verb in ["", "run", "check", "conform", "list", "why"] {
+    for verb in ["", "run", "check", "conform", "list", "why", "import"] {
         let arguments: Vec<&str> = [verb, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
         let (code, stdout, stderr) = desk.run(&arguments);
         assert_eq!((code, stderr.as_str()), (0, ""));

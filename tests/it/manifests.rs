@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use simlab::scenario::Overrides;
+use simlab::scenario::import::skeleton;
 use simlab::scenario::manifest::{
     self, Budget, Class, CountOrPercent, Deployment, Document, Goal, Hpa, Object, Pause, Quantity, RateUnit,
     ScaledObject, SelectPolicy, Source, Strategy,
@@ -391,4 +392,36 @@ fn what_cannot_be_taken_over_is_said() {
     ];
     let text: Vec<String> = cases.into_iter().map(|case| case.expect_err("refused")).collect();
     insta::assert_snapshot!("not_taken_over", text.join("\n"));
+}
+
+#[test]
+fn an_imported_scenario_runs() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let folder = root.path().join("shop");
+    fs::create_dir(&folder).expect("made");
+    let deployment = "apiVersion: apps/v1
+kind: Deployment
+metadata: { name: api }
+spec:
+  selector: { matchLabels: { app: api } }
+  template:
+    metadata: { labels: { app: api } }
+    spec:
+      containers:
+      - { name: app, image: 'registry/api:1', resources: { requests: { cpu: 750m, memory: 1Gi }, limits: { cpu: '2' } } }
+      - { name: proxy, image: 'registry/proxy:1', resources: { requests: { cpu: 250m, memory: 128Mi }, limits: { cpu: 500m } } }
+";
+    let config = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: settings }\n";
+    fs::write(folder.join("app.yaml"), format!("{config}---\n{deployment}---\n{FRONT}")).expect("written");
+    let text = skeleton(&folder).expect("valid");
+    let hidden = text.replace(&root.path().display().to_string(), "FOLDER");
+    insta::assert_snapshot!("imported", hidden);
+    let study = Study::from_text("imported", &text, &Overrides::default());
+    let study = study.unwrap_or_else(|error| panic!("{}", error.render(false)));
+    let service = &study.strategies[0].scenario.services[0];
+    assert_eq!((service.replicas, service.instance.cores, service.signals.len()), (2, 3, 3));
+
+    fs::write(folder.join("app.yaml"), deployment.replace("containers:", "container:")).expect("written");
+    let message = skeleton(&folder).expect_err("misspelt").render(false);
+    assert!(message.contains("unknown field `container`") && message.contains("app.yaml:9:7"), "{message}");
 }
