@@ -2,6 +2,8 @@
 
 pub mod fixed;
 pub mod hpa;
+pub mod keda;
+pub mod kpa;
 pub mod seed_formula;
 pub mod seed_formula_ratio;
 
