@@ -12,6 +12,8 @@
 pub mod autoscaler;
 pub mod balancer;
 pub mod breaker;
+pub mod keda;
+pub mod knative;
 pub mod limiter;
 pub mod queueing;
 pub mod retry;
@@ -56,6 +58,8 @@ pub const ADAPTERS: &[&[Adapter]] = &[
     autoscaler::ADAPTERS,
     balancer::ADAPTERS,
     breaker::ADAPTERS,
+    keda::ADAPTERS,
+    knative::ADAPTERS,
     limiter::ADAPTERS,
     retry::ADAPTERS,
     rollout::ADAPTERS,

@@ -20,6 +20,20 @@ fn all_pass(path: &str, left_out: u64) {
 }
 
 #[test]
+fn knative() {
+    all_pass("autoscaler/knative_scale.json", 0);
+    all_pass("autoscaler/knative_trace.json", 0);
+    all_pass("autoscaler/knative_window_average.json", 0);
+    all_pass("autoscaler/knative_delay_window.json", 0);
+    all_pass("autoscaler/knative_metric_target.json", 0);
+}
+
+#[test]
+fn keda() {
+    all_pass("autoscaler/keda_executor.json", 0);
+}
+
+#[test]
 fn balancers() {
     all_pass("balancer/nginx_swrr.json", 0);
     all_pass("balancer/envoy_least_request.json", 0);
