@@ -13,6 +13,8 @@ pub mod autoscaler;
 pub mod aws;
 pub mod balancer;
 pub mod breaker;
+pub mod keda;
+pub mod knative;
 pub mod limiter;
 pub mod queueing;
 pub mod recommender;
@@ -60,6 +62,8 @@ pub const ADAPTERS: &[&[Adapter]] = &[
     aws::ADAPTERS,
     balancer::ADAPTERS,
     breaker::ADAPTERS,
+    keda::ADAPTERS,
+    knative::ADAPTERS,
     limiter::ADAPTERS,
     recommender::ADAPTERS,
     retry::ADAPTERS,

@@ -6,6 +6,8 @@ pub mod aws_target_tracking;
 pub mod cloudwatch;
 pub mod fixed;
 pub mod hpa;
+pub mod keda;
+pub mod kpa;
 pub mod scheduled;
 pub mod seed_formula;
 pub mod seed_formula_ratio;
