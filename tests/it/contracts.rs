@@ -6,10 +6,15 @@
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use simlab::policies::Kind;
+use simlab::policies::autoscaler::AutoscalerSettings;
 use simlab::policies::balancer::{AnyBalancer, Balancer, BalancerSettings};
 use simlab::policies::breaker::{Breaker, BreakerSettings, BreakerState};
 use simlab::policies::limiter::{Limiter, LimiterSettings};
+use simlab::policies::provisioner::ProvisionerSettings;
+use simlab::policies::recommender::RecommenderSettings;
 use simlab::policies::retry::{Budget, BudgetSettings, Retry, RetryPolicy, RetrySettings};
+use simlab::policies::rollout::RolloutSettings;
+use simlab::policies::scheduler::SchedulerSettings;
 use simlab::policies::view::{Admit, Class, Endpoints, Outcome, Permit, RequestHead, Slot};
 use simlab::random::{Key, Rng, mix};
 use simlab::time::{Duration, Time};
@@ -356,14 +361,19 @@ fn retry_budgets() {
     });
 }
 
-/// Every registered algorithm of the families tested here.
+/// Every registered algorithm.
 fn kinds() -> Vec<Kind> {
     [
+        AutoscalerSettings::KINDS,
         BalancerSettings::KINDS,
         BreakerSettings::KINDS,
         LimiterSettings::KINDS,
+        ProvisionerSettings::KINDS,
+        RecommenderSettings::KINDS,
         RetrySettings::KINDS,
         BudgetSettings::KINDS,
+        RolloutSettings::KINDS,
+        SchedulerSettings::KINDS,
     ]
     .concat()
 }
@@ -372,7 +382,11 @@ fn kinds() -> Vec<Kind> {
 fn algorithms_explain_themselves_under_fixed_headings() {
     for kind in kinds() {
         let (doc, name) = (kind.doc(), kind.name);
-        let headings: Vec<&str> = doc.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        let headings: Vec<&str> = doc
+            .lines()
+            .filter(|line| line.starts_with('#'))
+            .map(|line| line.trim_start_matches('#').trim())
+            .collect();
         let fixed =
             ["What it does", "When it helps", "How it fails", "Settings", "Origin", "Deliberate differences"];
         assert_eq!(headings, fixed, "{name}");
