@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::manifest::{self, Deployment, Document, Goal, Hpa, ManifestError, Object, Quantity, Source};
+use super::manifest::{self, Deployment, Document, Hpa, ManifestError, Object, Quantity, Source};
 
 /// The scenario for the manifests of a file or folder.
 pub fn skeleton(path: &Path) -> Result<String, ManifestError> {
@@ -126,9 +126,8 @@ fn autoscaler(text: &mut String, service: &str, document: &Document, hpa: &Hpa) 
             Source::ContainerResource { container, .. } => missing = Some(format!("container {container}")),
             Source::Pods(series) => names.push(format!("{} = \"concurrency\"", key(&series.name))),
             Source::Object { series, .. } | Source::External(series) => {
-                let per =
-                    if matches!(metric.goal, Goal::Utilization(_)) { "" } else { "requests-per-second" };
-                names.push(format!("{} = \"source.{service}-users.{per}\"", key(&series.name)));
+                let here = format!("source.{service}-users.requests-per-second");
+                names.push(format!("{} = \"{here}\"", key(&series.name)));
             }
         }
     }
