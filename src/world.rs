@@ -23,10 +23,13 @@ mod cpu;
 mod fault;
 mod fleet;
 mod frame;
+mod governor;
 mod hang;
 mod instance;
 mod lru;
+mod memory;
 mod metrics;
+mod neighbours;
 mod network;
 mod outbound;
 mod program;
@@ -80,6 +83,8 @@ pub struct World<'a> {
     services: Vec<Service>,
     sources: Vec<Source>,
     nodes: Vec<Node>,
+    /// By node: its cores, where its instances share them. Shorter than `nodes` if no later one needs it.
+    node_cpus: Vec<neighbours::NodeCpu>,
     network: Network,
     controls: Arena<Option<Control>>,
     rollouts: Vec<rollout::Progress>,
@@ -234,6 +239,7 @@ impl<'a> World<'a> {
             services: Vec::new(),
             sources: Vec::new(),
             nodes: Vec::new(),
+            node_cpus: Vec::new(),
             network: Network::new(spec),
             controls: Arena::new(kernel::queue::MAX_INDEX),
             rollouts: spec.rollouts.iter().map(|plan| rollout::Progress::new(plan.service)).collect(),
@@ -270,6 +276,8 @@ impl<'a> World<'a> {
                 |what: &spec::Trouble| matches!(what, spec::Trouble::Outage(at) if *at as usize == index);
             let guarded =
                 kills || service.limiter.is_some() || spec.faults.iter().any(|fault| outage(&fault.what));
+            // Whoever is taken in allocates memory.
+            let guarded = guarded || service.memory_use.is_some();
             let fallible = service.versions.iter().any(|version| version.error_rate > 0.0)
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
             self.services.push(Service::new(service, spec.warm_up, guarded, fallible));
@@ -313,7 +321,7 @@ impl<'a> World<'a> {
 
     /// Schedules everything that happens by itself.
     fn begin(&mut self, queue: &mut Queue) -> Flow {
-        self.begin_fleet()?;
+        self.begin_fleet(queue)?;
         self.begin_telemetry(queue);
         self.begin_controls(queue);
         self.begin_faults(queue);
@@ -332,9 +340,16 @@ impl<'a> World<'a> {
 fn op_salts(spec: &Spec) -> Vec<u64> {
     let mut salts = vec![0; spec.ops.len()];
     let mut mark = |entry: u16, owner: Key| {
-        for (position, salt) in salts[entry as usize..].iter_mut().enumerate() {
-            *salt = owner.with(position as u64).0;
-            if matches!(spec.ops[entry as usize + position], spec::Op::End) {
+        let mut position = 0;
+        for (op, salt) in spec.ops.iter().zip(&mut salts).skip(entry as usize) {
+            // Side-cars do not shift the draws of the program.
+            if let spec::Op::Sidecar { container, .. } = op {
+                *salt = owner.named("side-car").with(u64::from(*container)).0;
+                continue;
+            }
+            *salt = owner.with(position).0;
+            position += 1;
+            if matches!(op, spec::Op::End) {
                 break;
             }
         }

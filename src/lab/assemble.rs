@@ -5,9 +5,9 @@
 use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
-    Arrivals, CacheSpec, CallSpec, ConnectionPoolSpec, CpuMode, EdgeSpec, FaultSpec, Gauge, Limits, NO_RING,
-    ObjectiveSpec, Op, Operation, Order, PoolSpec, Rate, RolloutSpec, ServiceSpec, Signal, SourceSpec, Spec,
-    Target, Thing, Trouble, VersionSpec, When,
+    Arrivals, CacheSpec, CallSpec, ConnectionPoolSpec, CpuMode, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits,
+    MemorySpec, NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec, Rate, RolloutSpec, ServiceSpec,
+    SidecarSpec, Signal, SourceSpec, Spec, Target, Thing, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -34,7 +34,8 @@ impl<'a> Assembly<'a> {
             let mut list = Vec::new();
             for endpoint in &service.endpoints {
                 list.push(next);
-                next += program_length(&endpoint.steps);
+                // Every attempt passes each side-car twice.
+                next += program_length(&endpoint.steps) + 2 * service.sidecars.len() as u16;
             }
             entries.push(list);
         }
@@ -62,7 +63,7 @@ impl<'a> Assembly<'a> {
                 scenario.zones.clone()
             },
             latency: latency(scenario),
-            pools: scenario.node_pools.iter().map(pool).collect(),
+            pools: (0..scenario.node_pools.len()).map(|at| pool(scenario, at)).collect(),
             services,
             sources,
             ops: self.ops,
@@ -98,13 +99,23 @@ impl<'a> Assembly<'a> {
             endpoints.map(|(endpoint, entry)| (endpoint.name.clone(), entry)).collect();
         for (endpoint, (_, entry)) in service.endpoints.iter().zip(&endpoints) {
             assert_eq!(self.ops.len(), usize::from(*entry), "programs lie where their entries say");
+            let sidecar = |(at, sidecar): (usize, &written::Sidecar)| Op::Sidecar {
+                container: at as u8 + 1,
+                cost: sidecar.cost.clone(),
+            };
+            let sidecars: Vec<Op> = service.sidecars.iter().enumerate().map(sidecar).collect();
+            self.ops.extend(sidecars.iter().cloned());
             self.program(&endpoint.steps);
+            self.ops.extend(sidecars.into_iter().rev());
+            self.ops.push(Op::End);
         }
+        let governed = is_governed(self.scenario, service);
         let workers = match instance.mode {
             written::Mode::Threads { workers } => workers,
             written::Mode::Async { max_in_flight } => max_in_flight,
         };
         let cpu = match instance.cpu {
+            _ if governed => CpuMode::Shared,
             _ if workers <= instance.cores => CpuMode::Dedicated,
             written::CpuSharing::Fifo => CpuMode::Fifo,
             written::CpuSharing::Shared => CpuMode::Shared,
@@ -115,8 +126,15 @@ impl<'a> Assembly<'a> {
             replicas: service.replicas,
             pool: service.pool.map(|pool| pool as u32),
             cores: instance.cores,
-            cpu_request: instance.cpu_request,
-            memory: instance.memory,
+            cpu_request: instance.cpu_request
+                + service.sidecars.iter().map(|sidecar| sidecar.cpu_request).sum::<f64>(),
+            own_request: instance.cpu_request,
+            cpu_limit: instance.cpu_limit,
+            governed,
+            start_cpu: instance.start_cpu.clone(),
+            sidecars: service.sidecars.iter().map(sidecar).collect(),
+            memory: instance.memory + service.sidecars.iter().map(|sidecar| sidecar.memory).sum::<u64>(),
+            memory_use: memory(instance),
             workers,
             cpu,
             queue: instance.queue.unwrap_or(u32::MAX),
@@ -153,6 +171,7 @@ impl<'a> Assembly<'a> {
     fn source(&mut self, source: &written::Source, priorities: &[u8]) -> SourceSpec {
         let entry = self.ops.len() as u16;
         self.program(&source.steps);
+        self.ops.push(Op::End);
         let direct = match &self.ops[usize::from(entry)..] {
             [Op::Call(call), Op::End]
                 if source.deadline.is_none() && self.calls[*call as usize].probability >= 1.0 =>
@@ -226,7 +245,6 @@ impl<'a> Assembly<'a> {
                 }
             }
         }
-        self.ops.push(Op::End);
     }
 
     fn call(&mut self, call: &written::Call) -> u32 {
@@ -292,7 +310,71 @@ fn latency(scenario: &written::Scenario) -> Vec<crate::random::law::Law> {
         .collect()
 }
 
-fn pool(pool: &written::NodePool) -> PoolSpec {
+/// Whether the instances on a node of this pool could together use more cores than it has: one of them may use more than it
+/// asks for, or something beside them takes cores away.
+fn shares_cpu(scenario: &written::Scenario, pool: usize) -> bool {
+    let bursts = |service: &written::Service| {
+        let own = &service.instance;
+        let uses_more = |cores: u32, limit: Option<f64>, request: f64| {
+            f64::from(cores).min(limit.unwrap_or(f64::INFINITY)) > request
+        };
+        service.pool == Some(pool)
+            && (uses_more(own.cores, own.cpu_limit, own.cpu_request)
+                || service
+                    .sidecars
+                    .iter()
+                    .any(|sidecar| uses_more(sidecar.cores, sidecar.cpu_limit, sidecar.cpu_request)))
+    };
+    let disturbed = |fault: &written::Fault| match fault.what {
+        written::Trouble::NoisyNeighbour { pool: at, .. } => at == pool,
+        _ => false,
+    };
+    scenario.services.iter().any(bursts) || scenario.faults.iter().any(disturbed)
+}
+
+/// Whether something bounds the cores of a service's instances besides their number.
+fn is_governed(scenario: &written::Scenario, service: &written::Service) -> bool {
+    let instance = &service.instance;
+    instance.cpu_limit.is_some()
+        || instance.gc.is_some()
+        || instance.start_cpu.is_some()
+        || !service.sidecars.is_empty()
+        || service.pool.is_some_and(|pool| shares_cpu(scenario, pool))
+}
+
+fn sidecar(sidecar: &written::Sidecar) -> SidecarSpec {
+    SidecarSpec {
+        name: sidecar.name.clone(),
+        cores: sidecar.cores,
+        cpu_request: sidecar.cpu_request,
+        cpu_limit: sidecar.cpu_limit,
+    }
+}
+
+fn memory(instance: &written::Instance) -> Option<MemorySpec> {
+    let used = match (instance.memory_use, &instance.gc) {
+        (None, None) => return None,
+        (used, _) => used.unwrap_or_default(),
+    };
+    let gc = instance.gc.as_ref().map(|gc| GcSpec {
+        per_request: gc.per_request,
+        young: gc.young,
+        pause: gc.pause.clone(),
+        per_gib: gc.per_gib,
+    });
+    Some(MemorySpec {
+        request: instance.memory,
+        limit: instance.memory_limit.unwrap_or(u64::MAX),
+        base: used.base,
+        per_attempt: used.per_attempt,
+        leak_per_request: used.leak_per_request,
+        leak_per_hour: used.leak_per_hour,
+        gc,
+    })
+}
+
+fn pool(scenario: &written::Scenario, at: usize) -> PoolSpec {
+    let pool = &scenario.node_pools[at];
     PoolSpec {
         name: pool.name.clone(),
         nodes: pool.nodes,
@@ -300,6 +382,7 @@ fn pool(pool: &written::NodePool) -> PoolSpec {
         memory: pool.memory,
         zones: pool.zones.iter().map(|&zone| zone as u32).collect(),
         price: pool.price,
+        shares_cpu: shares_cpu(scenario, at),
     }
 }
 
@@ -401,6 +484,10 @@ fn fault(fault: &written::Fault) -> FaultSpec {
             written::Trouble::AddedLatency { between, latency } => {
                 Trouble::AddedLatency(between.as_ref().map(pair), latency.clone())
             }
+            written::Trouble::NoisyNeighbour { pool, count, cores } => {
+                Trouble::NoisyNeighbour { pool: *pool as u32, count: *count, cores: *cores }
+            }
+            written::Trouble::MemoryLeak(at, per_hour) => Trouble::MemoryLeak(target(at), *per_hour),
             written::Trouble::Outage { service } => Trouble::Outage(*service as u32),
         },
     }
@@ -433,6 +520,8 @@ fn signal(signal: &written::Signal) -> Signal {
     };
     match *signal {
         written::Signal::Cpu => Signal::Cpu,
+        written::Signal::ContainerCpu(at) => Signal::ContainerCpu(at as u8),
+        written::Signal::Memory => Signal::Memory,
         written::Signal::Concurrency => Signal::Concurrency,
         written::Signal::QueueLength => Signal::QueueLength,
         written::Signal::Of(of, what) => Signal::Of(thing(of), gauge(what)),

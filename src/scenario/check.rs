@@ -5,6 +5,7 @@
 
 mod calls;
 mod events;
+mod resources;
 mod traffic;
 mod widths;
 
@@ -24,7 +25,7 @@ use super::schema::{
     ModeWord, NetworkTable, NodePoolTable, OrderWord, PoolOrPools, PoolTable, ScenarioFile, ScopeWord,
     ServiceTable, SlowDownChoice, SourceTable,
 };
-use crate::policies::autoscaler::{Autoscaler as _, Query, Resource};
+use crate::policies::autoscaler::{Autoscaler as _, Query};
 use crate::random::law::{Dimension, Law};
 use crate::time::{Duration, Time};
 use crate::units::{Price, UnitError};
@@ -151,10 +152,12 @@ impl<'a> Check<'a> {
         self.within_limit(instances, "instances at the start", self.limits.instances, "instances", None);
         for (at, pool) in scenario.node_pools.iter().enumerate() {
             let tenants = || scenario.services.iter().filter(|service| service.pool == Some(at));
-            let cpu: f64 =
-                tenants().map(|service| f64::from(service.replicas) * service.instance.cpu_request).sum();
-            let memory: f64 =
-                tenants().map(|service| f64::from(service.replicas) * service.instance.memory as f64).sum();
+            let (mut cpu, mut memory) = (0.0, 0.0);
+            for service in tenants() {
+                let (cores, bytes) = resources::requests(&service.instance, &service.sidecars);
+                cpu += f64::from(service.replicas) * cores;
+                memory += f64::from(service.replicas) * bytes as f64;
+            }
             let nodes = f64::from(pool.nodes);
             if cpu > nodes * pool.cores || memory > nodes * pool.memory as f64 {
                 self.warnings.push(format!(
@@ -414,9 +417,8 @@ impl<'a> Check<'a> {
     fn service(&mut self, table: &ServiceTable, node_pools: &[NodePool]) -> Service {
         let pool = self.pool_of(table, node_pools);
         let instance = self.instance(&table.instance);
-        if let Some(at) = pool {
-            self.fits(table, &instance, &node_pools[at]);
-        }
+        let sidecars = self.sidecars(&table.sidecar, &instance.container);
+        self.not_fifo(table);
         let connections: &[PoolTable] = match &table.pool {
             PoolOrPools::Connections(pools) => pools,
             PoolOrPools::NodePool(..) => &[],
@@ -449,7 +451,7 @@ impl<'a> Check<'a> {
             })
             .collect();
         self.unused_edges("service", &table.name.value, &table.call, &edges);
-        Service {
+        let service = Service {
             name: table.name.value.clone(),
             replicas: table.replicas.map_or(1, |replicas| replicas.value),
             pool,
@@ -464,8 +466,13 @@ impl<'a> Check<'a> {
             caches,
             pools,
             versions: self.versions(table),
+            sidecars,
             price: table.price.map(|Price(price)| price),
+        };
+        if let Some(at) = pool {
+            self.fits(table, &service, &node_pools[at]);
         }
+        service
     }
 
     /// What answers the queries of the service's autoscaler.
@@ -473,12 +480,9 @@ impl<'a> Check<'a> {
         let Some(settings) = calls::set(&table.autoscaler) else { return Vec::new() };
         let scaler = settings.build(Time::ZERO);
         let signals = scaler.queries().iter().map(|query| match query {
-            Query::Resource(Resource::Cpu) => Some(Signal::Cpu),
-            Query::Resource(Resource::Memory) => self.unfollowed(table, "memory is not simulated", &["cpu"]),
-            Query::ContainerResource { container, .. } => {
-                let message =
-                    format!("instances have one container, and none called `{}`", shortened(container));
-                self.unfollowed(table, &message, &[])
+            Query::Resource(resource) => self.resource(table, *resource, None),
+            Query::ContainerResource { container, resource } => {
+                self.resource(table, *resource, Some(container))
             }
             Query::Pods(metric) => match metric.as_str() {
                 "concurrency" => Some(Signal::Concurrency),
@@ -563,32 +567,10 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// An instance that is larger than a node would wait for ever.
-    fn fits(&mut self, table: &ServiceTable, instance: &Instance, pool: &NodePool) {
-        let request = &table.instance.cpu_request;
-        let cpu_place =
-            request.map(|cpu| cpu.place).or_else(|| table.instance.cores.map(|cores| cores.place));
-        if instance.cpu_request > pool.cores {
-            let message = format!(
-                "an instance of `{}` asks for {} cores, and a node of `{}` has {}",
-                table.name.value, instance.cpu_request, pool.name, pool.cores
-            );
-            self.wrong(message, cpu_place.unwrap_or(table.name.place));
-        }
-        if instance.memory > pool.memory {
-            let message = format!(
-                "an instance of `{}` takes {} of memory, and a node of `{}` has {}",
-                table.name.value,
-                size(instance.memory),
-                pool.name,
-                size(pool.memory)
-            );
-            self.wrong(message, table.instance.memory.map_or(table.name.place, |memory| memory.place));
-        }
-    }
-
     fn instance(&mut self, table: &InstanceTable) -> Instance {
-        let cores = self.one_or_more(table.cores.as_ref(), "cores", 1);
+        let resources::Cores { cores, request, limit } =
+            self.cores(table.cores.as_ref(), table.cpu_request.as_ref(), table.cpu_limit.as_ref(), 1, None);
+        let (memory, memory_limit) = self.memory(table);
         let mode_word = table.mode.map_or(ModeWord::Threads, |mode| mode.value);
         let mode = match mode_word {
             ModeWord::Threads => {
@@ -613,10 +595,14 @@ impl<'a> Check<'a> {
         };
         Instance {
             cores,
-            cpu_request: table
-                .cpu_request
-                .map_or_else(|| f64::from(cores), |cpu| self.above_zero(cpu.value, "cpu-request", cpu.place)),
-            memory: table.memory.map_or(0, |memory| memory.value.0),
+            cpu_request: request,
+            cpu_limit: limit,
+            memory,
+            memory_limit,
+            memory_use: table.memory_use.as_ref().map(|used| self.memory_use(used, memory_limit)),
+            gc: table.gc.as_ref().map(|gc| self.gc(gc)),
+            container: self.own_container(table),
+            start_cpu: table.start_cpu.as_ref().map(|law| self.law(law)),
             mode,
             cpu,
             queue: self.count(table.queue.as_ref(), "queue", 0).filter(|places| *places < u32::MAX),

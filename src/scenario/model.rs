@@ -229,6 +229,8 @@ pub struct Service {
     pub caches: Vec<Cache>,
     /// `[[service.pool]]`: connections each instance holds to something slow.
     pub pools: Vec<Pool>,
+    /// `[[service.sidecar]]`: other containers of each instance.
+    pub sidecars: Vec<Sidecar>,
     /// `[[service.version]]`; the first is what runs at the start (one named `v1` if none is written).
     pub versions: Vec<Version>,
     /// Price of one instance for one hour, if given.
@@ -240,6 +242,10 @@ pub struct Service {
 pub enum Signal {
     /// Core time of each instance.
     Cpu,
+    /// Core time of one container of each instance, 0 being its own.
+    ContainerCpu(usize),
+    /// Memory in use of each instance.
+    Memory,
     /// Attempts inside each instance, waiting or started.
     Concurrency,
     /// Attempts that wait for a worker of each instance.
@@ -273,10 +279,22 @@ pub enum Gauge {
 pub struct Instance {
     /// Cores it may use at full speed. Default 1.
     pub cores: u32,
-    /// CPU request in cores, as the autoscaler and the placement see it. Default `cores`.
+    /// CPU request in cores, as the autoscaler and the placement see it. Default: the limit, else `cores`.
     pub cpu_request: f64,
-    /// Memory, bytes. Default 0 (takes no room).
+    /// CFS quota in cores: core time in each 100 ms. `None` is no limit.
+    pub cpu_limit: Option<f64>,
+    /// Memory request, bytes. Default: the limit, else 0 (takes no room).
     pub memory: u64,
+    /// More than that in use, and the process is killed. `None` is no limit.
+    pub memory_limit: Option<u64>,
+    /// What it uses, if that is simulated.
+    pub memory_use: Option<MemoryUse>,
+    /// Garbage collection.
+    pub gc: Option<Gc>,
+    /// Name of its own container, for autoscalers that follow one. Default `app`.
+    pub container: String,
+    /// Core time that the process needs after `start`, before it is ready; on one core.
+    pub start_cpu: Option<Law>,
     /// How work is executed.
     pub mode: Mode,
     /// How runnable `cpu` steps share the cores. Default `Shared` for threads, `Fifo` for async.
@@ -299,6 +317,50 @@ pub struct Instance {
     pub grace: Duration,
     /// How speed falls with the number of attempts inside.
     pub slow_down: SlowDown,
+}
+
+/// `memory-use = { base = "300MiB", per-attempt = "2MiB", .. }`, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// When idle.
+    pub base: u64,
+    /// For each attempt inside, waiting or started. Default 0.
+    pub per_attempt: u64,
+    /// Never given back, for each attempt. Default 0.
+    pub leak_per_request: u64,
+    /// Never given back, in an hour. Default 0.
+    pub leak_per_hour: u64,
+}
+
+/// `gc = { per-request = "200KiB", young = "64MiB", pause = "2ms", per-gib = "20ms" }`: when attempts have allocated a young
+/// generation, the program stops while it is collected.
+#[derive(Clone, Debug)]
+pub struct Gc {
+    /// Bytes that each attempt allocates.
+    pub per_request: u64,
+    /// Size of the young generation, bytes.
+    pub young: u64,
+    /// Length of a pause when nothing is alive.
+    pub pause: Law,
+    /// What each GiB in use adds to it. Default 0.
+    pub per_gib: Duration,
+}
+
+/// `[[service.sidecar]]`: another container of each instance, through which every attempt passes on its way in and out.
+#[derive(Clone, Debug)]
+pub struct Sidecar {
+    /// Unique within the service.
+    pub name: String,
+    /// Core time for one attempt, half of it on each way.
+    pub cost: Law,
+    /// Cores it may use. Default 2.
+    pub cores: u32,
+    /// CPU request in cores. Default: 0.1.
+    pub cpu_request: f64,
+    /// CFS quota in cores. `None` is no limit.
+    pub cpu_limit: Option<f64>,
+    /// Memory request, bytes. Default 128 MiB.
+    pub memory: u64,
 }
 
 /// `mode`.
@@ -678,6 +740,17 @@ pub enum Trouble {
         /// One-way addition.
         latency: Law,
     },
+    /// Nodes have fewer cores for their instances.
+    NoisyNeighbour {
+        /// Pool.
+        pool: usize,
+        /// How many nodes, in node order.
+        count: u32,
+        /// Cores gone from each.
+        cores: f64,
+    },
+    /// Memory in use grows by so many bytes an hour; what has leaked stays until the process ends.
+    MemoryLeak(Target, u64),
     /// Every attempt at the service is refused at once.
     Outage {
         /// Service.

@@ -196,6 +196,9 @@ pub(super) struct ServiceTable {
     /// What it serves.
     #[serde(default)]
     pub(super) endpoint: Vec<EndpointTable>,
+    /// Other containers of each instance, through which every attempt passes.
+    #[serde(default)]
+    pub(super) sidecar: Vec<SidecarTable>,
     /// Caches that its steps look into.
     #[serde(default)]
     pub(super) cache: Vec<CacheTable>,
@@ -228,10 +231,20 @@ pub(super) struct MetricsTable {
 pub(super) struct InstanceTable {
     /// Cores it may use (default 1).
     pub(super) cores: Option<Spanned<u32>>,
-    /// CPU request in cores (default: cores).
+    /// CPU request in cores (default: the limit, else cores).
     pub(super) cpu_request: Option<Spanned<f64>>,
-    /// Memory (default 0B).
+    /// CFS quota in cores: so much core time in each 100 ms, then nothing until the next (default none).
+    pub(super) cpu_limit: Option<Spanned<f64>>,
+    /// Memory request (default: the limit, else 0B).
     pub(super) memory: Option<Spanned<Bytes>>,
+    /// More than that in use, and the process is killed and restarted (default none).
+    pub(super) memory_limit: Option<Spanned<Bytes>>,
+    /// How much memory it uses.
+    pub(super) memory_use: Option<MemoryUseTable>,
+    /// Garbage collection that stops the program.
+    pub(super) gc: Option<GcTable>,
+    /// Name of its own container, for autoscalers that follow one (default app).
+    pub(super) container: Option<Spanned<String>>,
     /// Whether waiting holds a worker (default threads).
     pub(super) mode: Option<Spanned<ModeWord>>,
     /// Workers of a threaded instance (default: cores).
@@ -252,6 +265,8 @@ pub(super) struct InstanceTable {
     pub(super) pull: Option<Spanned<LawText>>,
     /// From the end of the pull to readiness (default 0s).
     pub(super) start: Option<Spanned<LawText>>,
+    /// Core time that the process needs after that, before it is ready, on one core (default 0s).
+    pub(super) start_cpu: Option<Spanned<LawText>>,
     /// Slow first minutes.
     pub(super) warm_up: Option<WarmUpTable>,
     /// Longest time to finish work after being asked to stop (default 30s).
@@ -259,6 +274,52 @@ pub(super) struct InstanceTable {
     /// How speed falls with the number of attempts inside.
     #[serde(default)]
     pub(super) slow_down: Policy<SlowDownChoice>,
+}
+
+/// `memory-use = { .. }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct MemoryUseTable {
+    /// When idle.
+    pub(super) base: Spanned<Bytes>,
+    /// For each attempt inside (default 0B).
+    pub(super) per_attempt: Option<Bytes>,
+    /// Never given back, for each attempt (default 0B).
+    pub(super) leak_per_request: Option<Bytes>,
+    /// Never given back, in an hour (default 0B).
+    pub(super) leak_per_hour: Option<Bytes>,
+}
+
+/// `gc = { .. }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct GcTable {
+    /// What each attempt allocates.
+    pub(super) per_request: Spanned<Bytes>,
+    /// Size of the young generation: when so much is allocated, the program stops.
+    pub(super) young: Spanned<Bytes>,
+    /// Length of a pause when nothing is alive.
+    pub(super) pause: Spanned<LawText>,
+    /// What each GiB in use adds to a pause (default 0s).
+    pub(super) per_gib: Option<Duration>,
+}
+
+/// `[[service.sidecar]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct SidecarTable {
+    /// Unique within the service.
+    pub(super) name: Spanned<String>,
+    /// Core time for one attempt, half of it on the way in and half on the way out.
+    pub(super) cost: Spanned<LawText>,
+    /// Cores it may use (default 2).
+    pub(super) cores: Option<Spanned<u32>>,
+    /// CPU request in cores (default 0.1).
+    pub(super) cpu_request: Option<Spanned<f64>>,
+    /// CFS quota in cores (default none).
+    pub(super) cpu_limit: Option<Spanned<f64>>,
+    /// Memory request (default 128MiB).
+    pub(super) memory: Option<Spanned<Bytes>>,
 }
 
 /// `mode`
@@ -615,6 +676,10 @@ pub(super) enum FaultChoice {
     AddedLatency(AddedLatencyTable),
     /// Every attempt is refused.
     Outage(OutageTable),
+    /// Nodes have fewer cores for their instances.
+    NoisyNeighbour(NoisyNeighbourTable),
+    /// Memory in use grows.
+    MemoryLeak(MemoryLeakTable),
 }
 
 /// `crash = { service = "x", count = 1 }`
@@ -737,6 +802,36 @@ pub(super) struct AddedLatencyTable {
 pub(super) struct OutageTable {
     /// Which service.
     pub(super) service: Spanned<String>,
+    /// How long (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `noisy-neighbour = { pool = "general", count = 1, cores = 6, for = "10min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct NoisyNeighbourTable {
+    /// Which pool.
+    pub(super) pool: Spanned<String>,
+    /// How many nodes, in node order (default 1).
+    pub(super) count: Option<Spanned<u32>>,
+    /// Cores gone from each.
+    pub(super) cores: Spanned<f64>,
+    /// How long (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `memory-leak = { service = "x", count = 1, per-hour = "600MiB", for = "20min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct MemoryLeakTable {
+    /// Whose instances; they need `memory-use`.
+    pub(super) service: Spanned<String>,
+    /// How many (default all).
+    pub(super) count: Option<Spanned<u32>>,
+    /// How fast.
+    pub(super) per_hour: Spanned<Bytes>,
     /// How long (default for ever).
     #[serde(rename = "for")]
     pub(super) lasts: Option<Spanned<Duration>>,

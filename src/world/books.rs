@@ -207,8 +207,13 @@ impl World<'_> {
             }
             let running = match (&instance.more.shared, service.cpu) {
                 (Some(shared), _) => {
-                    assert_eq!(shared.runnable(), here.on_cpu, "INV-8: steps on shared cores");
-                    here.on_cpu.min(service.cores)
+                    let sidecars = instance.more.sidecars.iter().map(super::cpu::Shared::runnable);
+                    // An instance that starts has at most its start-up work to do.
+                    let boots = u32::from(instance.state == State::Starting).min(shared.runnable());
+                    let steps = shared.runnable() - boots + sidecars.sum::<u32>();
+                    assert_eq!(steps, here.on_cpu, "INV-8: steps on shared cores");
+                    // Fractions of cores are counted elsewhere.
+                    if service.governed { 0 } else { here.on_cpu.min(service.cores) }
                 }
                 (None, CpuMode::Fifo) => {
                     let running = here.on_cpu - here.waits_for_core;

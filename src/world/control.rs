@@ -20,6 +20,8 @@ pub(super) enum Control {
     Ready(u32),
     /// The grace period of a draining instance is over.
     Kill(u32),
+    /// The memory of an instance may be too much.
+    OutOfMemory(u32),
     /// A client learns of an endpoint ...
     Learn(u32, Slot),
     /// ... or that it is gone.
@@ -85,6 +87,7 @@ impl World<'_> {
         match control {
             Control::Ready(instance) => self.on_ready(now, queue, instance),
             Control::Kill(instance) => self.kill(now, queue, instance, false),
+            Control::OutOfMemory(instance) => self.on_out_of_memory(now, queue, instance),
             Control::Learn(outbound, slot) => {
                 self.learn(now, outbound, slot);
                 Ok(())

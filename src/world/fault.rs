@@ -57,10 +57,11 @@ impl World<'_> {
             Trouble::Crash(target)
             | Trouble::Slow(target, _)
             | Trouble::ErrorRate(target, _)
-            | Trouble::Hang(target) => {
+            | Trouble::Hang(target)
+            | Trouble::MemoryLeak(target, _) => {
                 target.count.unwrap_or(self.spec.services[target.service as usize].replicas)
             }
-            Trouble::NodeLoss { count, .. } => *count,
+            Trouble::NodeLoss { count, .. } | Trouble::NoisyNeighbour { count, .. } => *count,
             _ => 1,
         }
     }
@@ -141,8 +142,9 @@ impl World<'_> {
             Trouble::Crash(target)
             | Trouble::Slow(target, _)
             | Trouble::ErrorRate(target, _)
-            | Trouble::Hang(target) => self.ready_instances(*target),
-            Trouble::NodeLoss { pool, count } => {
+            | Trouble::Hang(target)
+            | Trouble::MemoryLeak(target, _) => self.ready_instances(*target),
+            Trouble::NodeLoss { pool, count } | Trouble::NoisyNeighbour { pool, count, .. } => {
                 let alive = |&node: &u32| {
                     let node = &self.nodes[node as usize];
                     node.pool == *pool && node.alive
@@ -169,10 +171,14 @@ impl World<'_> {
     /// What target number `target` of a drawn fault is at present.
     fn victim(&self, what: &Trouble, target: u32) -> Option<u32> {
         match what {
-            Trouble::Crash(of) | Trouble::Slow(of, _) | Trouble::ErrorRate(of, _) | Trouble::Hang(of) => {
+            Trouble::Crash(of)
+            | Trouble::Slow(of, _)
+            | Trouble::ErrorRate(of, _)
+            | Trouble::Hang(of)
+            | Trouble::MemoryLeak(of, _) => {
                 self.ready_instances(Target { count: None, ..*of }).get(target as usize).copied()
             }
-            Trouble::NodeLoss { pool, .. } => {
+            Trouble::NodeLoss { pool, .. } | Trouble::NoisyNeighbour { pool, .. } => {
                 let mut nodes =
                     (0..self.nodes.len() as u32).filter(|&node| self.nodes[node as usize].pool == *pool);
                 nodes.nth(target as usize)
@@ -209,6 +215,16 @@ impl World<'_> {
                     if on { self.lose_node(now, queue, node)? } else { self.restore_node(now, queue, node)? }
                 }
             }
+            Trouble::NoisyNeighbour { cores, .. } => {
+                for &node in targets {
+                    self.steal_cores(now, queue, node, *cores, on);
+                }
+            }
+            Trouble::MemoryLeak(_, per_hour) => {
+                for &index in targets {
+                    self.set_leak(now, queue, index, *per_hour, on);
+                }
+            }
             Trouble::Outage(service) => {
                 let outages = &mut self.services[*service as usize].outages;
                 *outages = if on { *outages + 1 } else { outages.saturating_sub(1) };
@@ -221,7 +237,8 @@ impl World<'_> {
     }
 }
 
-fn toggle(list: &mut Vec<f64>, entry: f64, on: bool) {
+/// Adds an entry, or takes one out that is the same.
+pub(super) fn toggle(list: &mut Vec<f64>, entry: f64, on: bool) {
     if on {
         list.push(entry);
     } else if let Some(at) = list.iter().position(|existing| existing.to_bits() == entry.to_bits()) {
@@ -241,5 +258,7 @@ const fn describe(what: &Trouble) -> &'static str {
         Trouble::PacketLoss(..) => "packet loss",
         Trouble::AddedLatency(..) => "added latency",
         Trouble::Outage(_) => "outage",
+        Trouble::NoisyNeighbour { .. } => "noisy neighbour",
+        Trouble::MemoryLeak(..) => "memory leak",
     }
 }

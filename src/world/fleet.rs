@@ -12,7 +12,9 @@ use super::cpu::Shared;
 use super::frame::{
     AWAITED, CLASS_SHIFT, ENDED, EVENT, INSIDE, LEFTOVER, LINKED, NIL, ON_CPU, OWED, QUEUED, STARTED,
 };
+use super::governor::Governor;
 use super::instance::{Instance, Lane, State};
+use super::memory::Memory;
 use super::outbound::Outbound;
 use super::program::PoolState;
 use super::spec::{CpuMode, NO_RING};
@@ -134,16 +136,32 @@ impl World<'_> {
         let ordinal = state.slots.len() as u32;
         state.slots.push(index);
         state.living.push(index);
-        let outbounds = self.outbounds.len() as u32;
-        let mut instance = Instance::new(service, ordinal, version, outbounds, now);
+        let mut instance = Instance::new(service, ordinal, version, NIL, now);
         instance.dedicated = spec.cpu == CpuMode::Dedicated;
+        instance.more.memory = spec.memory_use.as_ref().map(|memory| Box::new(Memory::new(memory, now)));
+        self.instances.push(instance);
+        self.furnish(now, index);
+        Ok(index)
+    }
+
+    /// Gives an instance everything that lives and dies with its process.
+    fn furnish(&mut self, now: Time, index: u32) {
+        let instance = &mut self.instances[index as usize];
+        let spec = &self.spec.services[instance.service as usize];
         instance.more.limiter = spec.limiter.as_ref().map(|settings| settings.build(now));
-        instance.more.shared = (spec.cpu == CpuMode::Shared).then(|| Shared::new(spec.cores, now));
+        let mut phase =
+            Key::new(self.seed).named("quota").named(&spec.name).with(u64::from(instance.ordinal)).draws();
+        let mut govern = |limit| Some(Box::new(Governor::new(limit, phase.unit(), now)));
+        instance.more.shared = (spec.cpu == CpuMode::Shared)
+            .then(|| Shared::new(spec.cores, if spec.governed { govern(spec.cpu_limit) } else { None }, now));
+        let sidecars = spec.sidecars.iter();
+        instance.more.sidecars =
+            sidecars.map(|sidecar| Shared::new(sidecar.cores, govern(sidecar.cpu_limit), now)).collect();
         instance.more.lanes = vec![Lane::EMPTY; self.spec.priorities.len().saturating_sub(1)];
         instance.more.pools =
             spec.pools.iter().map(|pool| PoolState { free: pool.size, waiting: Lane::EMPTY }).collect();
         instance.more.caches = spec.caches.iter().map(|_| super::cache::CacheState::default()).collect();
-        self.instances.push(instance);
+        instance.outbounds = self.outbounds.len() as u32;
         for edge in &spec.edges {
             let mut outbound = Outbound::new(edge, 0, NIL, now);
             if !edge.shared {
@@ -156,7 +174,6 @@ impl World<'_> {
             }
             self.outbounds.push(outbound);
         }
-        Ok(index)
     }
 
     /// Finds a node and starts the process there; without a node it stays pending.
@@ -215,6 +232,8 @@ impl World<'_> {
         instance.more.zone = zone;
         instance.more.node = node;
         instance.more.launched = now;
+        self.join_node(index, node);
+        let instance = &self.instances[index as usize];
         let (first, edges) =
             (instance.outbounds as usize, self.spec.services[instance.service as usize].edges.len());
         for outbound in &mut self.outbounds[first..first + edges] {
@@ -223,7 +242,7 @@ impl World<'_> {
     }
 
     /// Instances that were there before the run began: ready, and known to everybody.
-    pub(super) fn begin_fleet(&mut self) -> Flow {
+    pub(super) fn begin_fleet(&mut self, queue: &mut Queue) -> Flow {
         for service in 0..self.spec.services.len() as u32 {
             for _ in 0..self.spec.services[service as usize].replicas {
                 let index = self.create(Time::ZERO, service, 0)?;
@@ -232,8 +251,10 @@ impl World<'_> {
                     instance.state = State::Ready;
                     // They have been running for long and do not warm up.
                     instance.more.ready_at = Time::ZERO;
+                    instance.more.booted = true;
                     let state = &mut self.services[service as usize];
                     state.ready.up(Time::ZERO);
+                    self.watch_memory(Time::ZERO, queue, index);
                 }
             }
         }
@@ -254,6 +275,16 @@ impl World<'_> {
         if instance.state != State::Starting {
             return Ok(());
         }
+        let service = &self.spec.services[instance.service as usize];
+        if let Some(law) = &service.start_cpu
+            && !std::mem::replace(&mut instance.more.booted, true)
+        {
+            let key = Key::new(self.seed).named("start-cpu").named(&service.name);
+            let key = key.with(u64::from(instance.ordinal)).with(u64::from(instance.more.restarts));
+            let work = law.sample_duration(&mut key.draws());
+            self.boot(now, queue, index, work);
+            return Ok(());
+        }
         instance.state = State::Ready;
         instance.more.ready_at = now;
         if let Some((lasts, _)) = self.spec.services[instance.service as usize].warm_up {
@@ -263,7 +294,46 @@ impl World<'_> {
         let (service, ordinal) = (instance.service, instance.ordinal);
         self.services[service as usize].ready.up(now);
         self.log_instance(now, index, "ready");
+        self.watch_memory(now, queue, index);
         self.tell_clients(now, queue, service, Slot(ordinal), true, Duration::ZERO);
+        self.membership_changed(now, queue, service)
+    }
+
+    /// The start-up work of an instance is done.
+    pub(super) fn booted(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        self.on_ready(now, queue, index)
+    }
+
+    /// The process of a ready instance has died; after `wait` it starts again on the spot.
+    pub(super) fn restart(&mut self, now: Time, queue: &mut Queue, index: u32, wait: Duration) -> Flow {
+        let instance = &mut self.instances[index as usize];
+        instance.state = State::Starting;
+        instance.more.ready_at = Time::MAX;
+        instance.more.ready_changed = Some(now);
+        instance.more.booted = false;
+        instance.more.restarts += 1;
+        let (service, ordinal, restarts) = (instance.service, instance.ordinal, instance.more.restarts);
+        self.services[service as usize].ready.down(now);
+        self.tell_clients(now, queue, service, Slot(ordinal), false, Duration::ZERO);
+        self.lose_work(now, queue, index, false)?;
+        let spec = &self.spec.services[service as usize];
+        let instance = &mut self.instances[index as usize];
+        instance.set_running(now, 0);
+        let (first, node, zone) = (instance.outbounds as usize, instance.more.node, instance.more.zone);
+        for outbound in &mut self.outbounds[first..first + spec.edges.len()] {
+            outbound.bury();
+        }
+        self.furnish(now, index);
+        self.join_node(index, node);
+        let first = self.instances[index as usize].outbounds as usize;
+        for outbound in &mut self.outbounds[first..first + spec.edges.len()] {
+            outbound.zone = zone;
+        }
+        // What a fault does to the machine goes on.
+        self.set_speed(now, queue, index);
+        let key = Key::new(self.seed).named("restart").named(&spec.name).with(u64::from(ordinal));
+        let start = spec.start.sample_duration(&mut key.with(u64::from(restarts)).draws());
+        self.schedule(queue, now + wait + start, Control::Ready(index));
         self.membership_changed(now, queue, service)
     }
 
@@ -415,6 +485,7 @@ impl World<'_> {
             })
             .collect();
         let orphans = self.lose_fetches(&here);
+        self.retire_cpu(now, queue, index);
         let instance = &mut self.instances[index as usize];
         instance.inside = 0;
         instance.queued = 0;
@@ -423,7 +494,6 @@ impl World<'_> {
         instance.more.cpu_lane = Lane::EMPTY;
         let late = instance.more.hang.lose();
         instance.hung = false;
-        instance.more.shared = None;
         instance.more.pools.clear();
         instance.more.caches.clear();
         let service = instance.service as usize;
@@ -529,7 +599,7 @@ impl World<'_> {
         if pool.is_none() { u64::MAX } else { total }
     }
 
-    fn log_instance(&mut self, now: Time, index: u32, what: &str) {
+    pub(super) fn log_instance(&mut self, now: Time, index: u32, what: &str) {
         let instance = &self.instances[index as usize];
         let spec = &self.spec.services[instance.service as usize];
         let version = &spec.versions[instance.version as usize].name;

@@ -11,6 +11,7 @@ use super::frame::{
     AWAITED, CLASS_SHIFT, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, PATIENCE, PERMIT, QUEUED, STARTED,
 };
 use super::hang::{Hang, Late};
+use super::memory::Memory;
 use super::network::MAX_TRIES;
 use super::program::PoolState;
 use super::spec::{Op, Order};
@@ -87,6 +88,16 @@ pub(super) struct More {
     pub(super) errors: Vec<f64>,
     pub(super) limiter: Option<AnyLimiter>,
     pub(super) shared: Option<Shared>,
+    /// Cores of its side-cars.
+    pub(super) sidecars: Vec<Shared>,
+    /// Core time that earlier processes of the side-cars have used, ns.
+    pub(super) sidecar_ns: Vec<u64>,
+    /// What is known about its memory, if that is simulated.
+    pub(super) memory: Option<Box<Memory>>,
+    /// Its start-up work is done (or was never any).
+    pub(super) booted: bool,
+    /// How often the process was restarted on the spot.
+    pub(super) restarts: u32,
     /// Steps that wait for a core.
     pub(super) cpu_lane: Lane,
     /// Waiting attempts of lower priorities, by position in `Spec::priorities`.
@@ -142,6 +153,11 @@ impl Instance {
                 errors: Vec::new(),
                 limiter: None,
                 shared: None,
+                sidecars: Vec::new(),
+                sidecar_ns: Vec::new(),
+                memory: None,
+                booted: false,
+                restarts: 0,
                 cpu_lane: Lane::EMPTY,
                 lanes: Vec::new(),
                 pools: Vec::new(),
@@ -161,7 +177,7 @@ impl Instance {
 
     /// Core time used so far.
     pub(super) fn cpu_used(&self, now: Time) -> u64 {
-        self.cpu_ns + u64::from(self.running) * (now - self.cpu_since).0
+        self.cpu_ns + u64::from(self.running) * (now - self.cpu_since).0 + self.governed_ns(now)
     }
 
     /// Whether work runs here at once, undisturbed, on a core of its own.
@@ -252,10 +268,16 @@ impl World<'_> {
             return self.arrive_full(now, queue, slot);
         }
         service.enter(now);
+        let index = frame.instance;
+        let allocates = instance.more.memory.is_some();
         if free {
-            return self.start(now, queue, slot);
+            self.start(now, queue, slot)?;
+        } else {
+            self.enqueue(now, queue, slot);
         }
-        self.enqueue(now, queue, slot);
+        if allocates {
+            self.allocate(now, queue, index);
+        }
         Ok(())
     }
 

@@ -13,6 +13,9 @@ use super::fleet::NODE_GRACE;
 use super::instance::State;
 use super::spec::{Gauge, Signal, Thing};
 
+/// Side-cars that an instance may have.
+pub(super) const MAX_SIDECARS: usize = 4;
+
 /// An instance at one scrape.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scrape {
@@ -23,6 +26,10 @@ pub(super) struct Scrape {
     concurrency: u32,
     /// Attempts that wait.
     queued: u32,
+    /// Memory in use, bytes.
+    memory: u64,
+    /// Core time that each side-car has used so far, ns; nothing without side-cars.
+    sidecars: [u64; MAX_SIDECARS],
 }
 
 /// What is remembered of something that is no instance of the scaled service: a counter for rates, a level for the rest.
@@ -48,13 +55,21 @@ impl World<'_> {
         // Keeps what a late reader with this window can still ask for.
         let horizon = window + delay + period * 2;
         for at in 0..self.services[service as usize].living.len() {
-            let instance = &mut self.instances[self.services[service as usize].living[at] as usize];
+            let index = self.services[service as usize].living[at];
+            let memory = self.memory_in_use(now, index).unwrap_or(0);
+            let instance = &mut self.instances[index as usize];
             if matches!(instance.state, State::Ready | State::Draining) {
+                let mut sidecars = [0; MAX_SIDECARS];
+                for (at, used) in sidecars.iter_mut().enumerate() {
+                    *used = instance.sidecar_used(now, at);
+                }
                 let scrape = Scrape {
                     at: now,
                     cpu_ns: instance.cpu_used(now),
                     concurrency: instance.inside + instance.queued,
                     queued: instance.queued,
+                    memory,
+                    sidecars,
                 };
                 let scrapes = &mut instance.more.scrapes;
                 scrapes.retain(|scrape| now - scrape.at <= horizon);
@@ -129,14 +144,36 @@ impl World<'_> {
         // What runs on a lost machine is not scraped any more; the rest of the control plane notices later.
         let lost = instance.state == State::Dead;
         let found = found.filter(|_| !lost || now < instance.more.dead_at + period + delay);
-        if signal == Signal::Cpu {
+        if let Signal::Cpu | Signal::ContainerCpu(_) = signal {
+            let used = |scrape: &Scrape| match signal {
+                // Its own container has used what the others have not.
+                Signal::ContainerCpu(0) => scrape.cpu_ns - scrape.sidecars.iter().sum::<u64>(),
+                Signal::ContainerCpu(sidecar) => scrape.sidecars[usize::from(sidecar) - 1],
+                _ => scrape.cpu_ns,
+            };
+            let request = match signal {
+                Signal::ContainerCpu(0) => spec.own_request,
+                Signal::ContainerCpu(sidecar) => spec.sidecars[usize::from(sidecar) - 1].cpu_request,
+                _ => spec.cpu_request,
+            };
             let sample = found.and_then(|(last, first)| {
                 let first = first?;
                 let window = last.at - first.at;
-                let milli = u128::from(last.cpu_ns - first.cpu_ns) * 1000 / u128::from(window.0);
+                let used = used(&last) - used(&first);
+                let milli = u128::from(used) * 1000 / u128::from(window.0);
                 Some(Sample { milli: i64::try_from(milli).unwrap_or(i64::MAX), at: last.at, window })
             });
-            return PodReading { request_milli: Some((spec.cpu_request * 1000.0) as i64), sample };
+            return PodReading { request_milli: Some((request * 1000.0) as i64), sample };
+        }
+        let milli = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX).saturating_mul(1000);
+        if signal == Signal::Memory {
+            let sample = found.map(|(last, _)| Sample {
+                milli: milli(last.memory),
+                at: last.at,
+                window: Duration::ZERO,
+            });
+            let request = spec.memory_use.as_ref().map(|memory| milli(memory.request));
+            return PodReading { request_milli: request.filter(|request| *request > 0), sample };
         }
         let sample = found.map(|(last, _)| {
             let level = if signal == Signal::QueueLength { last.queued } else { last.concurrency };

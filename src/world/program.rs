@@ -54,6 +54,16 @@ impl World<'_> {
                     self.run_on_cpu(now, queue, slot, demand);
                     return Ok(());
                 }
+                Op::Sidecar { cost, .. } => {
+                    // One draw, half of it on the way in and half on the way out.
+                    let half = Duration(self.draw(slot, key, pc, cost, None).0 / 2);
+                    if half == Duration::ZERO {
+                        self.frames[slot].pc += 1;
+                        continue;
+                    }
+                    self.run_on_cpu(now, queue, slot, half);
+                    return Ok(());
+                }
                 Op::Wait(request, attempt) => {
                     let wait = self.draw(slot, key, pc, request, attempt.as_deref());
                     let frame = &mut self.frames[slot];

@@ -9,6 +9,8 @@ use crate::time::Time;
 
 use super::World;
 use super::frame::NIL;
+use super::governor::CpuShares;
+use super::instance::Instance;
 use super::telemetry::{Mark, Moments};
 
 /// Everything one run has to say.
@@ -208,6 +210,32 @@ impl World<'_> {
                 put("utilization", (new.cpu - old.cpu) as f64 / (ready * f64::from(spec.cores)));
                 put("cpu_of_request", (new.cpu - old.cpu) as f64 / (ready * spec.cpu_request));
             }
+            let shares = CpuShares::between(&old.cpu_counts, &new.cpu_counts);
+            if spec.has_quota()
+                && let Some(throttled) = shares.throttled
+            {
+                put("throttled_ratio", throttled);
+                if ready > 0.0 {
+                    let throttled_ns = new.cpu_counts.throttled_ns - old.cpu_counts.throttled_ns;
+                    put("throttled_per_instance_s", throttled_ns as f64 / 1e9 / (ready / width));
+                }
+            }
+            if spec.pool.is_some_and(|pool| self.spec.pools[pool as usize].shares_cpu)
+                && let Some(stolen) = shares.stolen
+            {
+                put("steal_ratio", stolen);
+            }
+            if let Some(memory) = &spec.memory_use {
+                put("oom_kills", service.oom_kills as f64);
+                if memory.gc.is_some() && ready > 0.0 {
+                    let paused = new.cpu_counts.paused_ns - old.cpu_counts.paused_ns;
+                    put("gc_pause_ratio", paused as f64 / ready);
+                    let pauses = new.cpu_counts.pauses - old.cpu_counts.pauses;
+                    if pauses > 0 {
+                        put("gc_pause_mean_ms", paused as f64 / 1e6 / pauses as f64);
+                    }
+                }
+            }
             if attempts > 0 {
                 put("refused_ratio", (new.refused - old.refused) as f64 / attempts as f64);
                 put("attempts_per_call", attempts as f64 / (new.calls - old.calls).max(1) as f64);
@@ -231,7 +259,8 @@ impl World<'_> {
         if requests > 0 {
             metrics.insert("amplification".into(), bottom as f64 / requests as f64);
         }
-        let total: u128 = self.instances.iter().map(|instance| u128::from(instance.cpu_ns)).sum();
+        let used = |instance: &Instance| u128::from(instance.cpu_ns + instance.governed_ns(ended.at));
+        let total: u128 = self.instances.iter().map(used).sum();
         if self.has_sides && total > 0 {
             // Warm-up included on both sides: useful work is credited when its request ends.
             let useful = self.telemetry.useful_cpu as f64 / total as f64;

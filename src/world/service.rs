@@ -6,6 +6,7 @@ use crate::stats::histogram::Totals;
 use crate::time::Time;
 
 use super::cache::CacheState;
+use super::governor::CpuCounts;
 use super::metrics::History;
 use super::rollout::Set;
 use super::spec::{CpuMode, Order, ServiceSpec};
@@ -73,6 +74,10 @@ pub(super) struct Service {
     pub(super) sojourn_histogram: Totals,
     /// Ready instances over time.
     pub(super) ready: Integral,
+    /// What was counted about the cores of processes that are gone.
+    pub(super) cpu_counts: CpuCounts,
+    /// Instances killed for lack of memory.
+    pub(super) oom_kills: u64,
 }
 
 impl Service {
@@ -116,6 +121,8 @@ impl Service {
             wait_histogram: Totals::new(),
             sojourn_histogram: Totals::new(),
             ready: Integral::default(),
+            cpu_counts: CpuCounts::default(),
+            oom_kills: 0,
         }
     }
 

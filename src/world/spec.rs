@@ -91,6 +91,8 @@ pub struct PoolSpec {
     pub zones: Vec<u32>,
     /// Price of a node for an hour.
     pub price: Option<f64>,
+    /// Its instances could together use more cores than a node has.
+    pub shares_cpu: bool,
 }
 
 /// What answers one query of an autoscaler.
@@ -98,6 +100,10 @@ pub struct PoolSpec {
 pub enum Signal {
     /// Core time of each instance.
     Cpu,
+    /// Core time of one container of each instance, 0 being its own.
+    ContainerCpu(u8),
+    /// Memory in use of each instance.
+    Memory,
     /// Attempts inside each instance, waiting or started.
     Concurrency,
     /// Attempts that wait for a worker of each instance.
@@ -137,10 +143,22 @@ pub struct ServiceSpec {
     pub pool: Option<u32>,
     /// Cores an instance may use; `u32::MAX` is no limit.
     pub cores: u32,
-    /// CPU request, cores.
+    /// CPU request of all containers together, cores.
     pub cpu_request: f64,
-    /// Memory, bytes.
+    /// CPU request of the instance's own container, cores.
+    pub own_request: f64,
+    /// CFS quota of the instance's own container, cores.
+    pub cpu_limit: Option<f64>,
+    /// Something bounds the cores besides their number.
+    pub governed: bool,
+    /// Core time that the process needs before it is ready.
+    pub start_cpu: Option<Law>,
+    /// Other containers of each instance.
+    pub sidecars: Vec<SidecarSpec>,
+    /// Memory request of all containers together, bytes.
     pub memory: u64,
+    /// How much memory an instance uses, if that is simulated.
+    pub memory_use: Option<MemorySpec>,
     /// Attempts that may be inside and started: workers, or the maximum in flight of an async instance.
     pub workers: u32,
     /// How runnable `cpu` steps get their core.
@@ -187,6 +205,68 @@ pub struct ServiceSpec {
     pub version_slot: Option<u8>,
     /// Price of an instance for an hour.
     pub price: Option<f64>,
+}
+
+impl ServiceSpec {
+    /// Whether some container has a quota.
+    pub fn has_quota(&self) -> bool {
+        self.cpu_limit.is_some() || self.sidecars.iter().any(|sidecar| sidecar.cpu_limit.is_some())
+    }
+
+    /// Weight of a container among its neighbours: `cpu.shares` as the kubelet sets them, 1024 for a core requested and at
+    /// least 2.
+    pub fn weight(&self, container: u8) -> u64 {
+        let request = match container {
+            0 => self.own_request,
+            sidecar => self.sidecars[usize::from(sidecar) - 1].cpu_request,
+        };
+        ((request * 1024.0) as u64).max(2)
+    }
+}
+
+/// Another container of each instance, through which every attempt passes.
+#[derive(Clone, Debug)]
+pub struct SidecarSpec {
+    /// Name.
+    pub name: String,
+    /// Cores it may use.
+    pub cores: u32,
+    /// CPU request, cores.
+    pub cpu_request: f64,
+    /// CFS quota, cores.
+    pub cpu_limit: Option<f64>,
+}
+
+/// Memory of an instance, bytes.
+#[derive(Clone, Debug)]
+pub struct MemorySpec {
+    /// Request of the container, that utilization refers to.
+    pub request: u64,
+    /// More than that, and the process is killed; `u64::MAX` is no limit.
+    pub limit: u64,
+    /// What it uses when idle.
+    pub base: u64,
+    /// For each attempt inside.
+    pub per_attempt: u64,
+    /// Never given back, for each attempt.
+    pub leak_per_request: u64,
+    /// Never given back, in an hour.
+    pub leak_per_hour: u64,
+    /// Garbage collection.
+    pub gc: Option<GcSpec>,
+}
+
+/// A stop-the-world collector of a young generation.
+#[derive(Clone, Debug)]
+pub struct GcSpec {
+    /// Bytes that each attempt allocates.
+    pub per_request: u64,
+    /// Size of the young generation, bytes: when it is full, it is collected.
+    pub young: u64,
+    /// Length of a pause without anything alive ...
+    pub pause: Law,
+    /// ... and what each GiB alive adds.
+    pub per_gib: Duration,
 }
 
 /// How runnable `cpu` steps get their core.
@@ -285,6 +365,13 @@ impl EdgeSpec {
 pub enum Op {
     /// Work: the request's part and the attempt's factor.
     Cpu(Law, Option<Box<Law>>),
+    /// Work of another container of the instance: half of the cost, on the way in or out.
+    Sidecar {
+        /// 1 is the first side-car.
+        container: u8,
+        /// The whole cost.
+        cost: Law,
+    },
     /// Waiting that needs no core.
     Wait(Law, Option<Box<Law>>),
     /// One call.
@@ -461,6 +548,17 @@ pub enum Trouble {
     AddedLatency(Option<(u32, u32)>, Law),
     /// Attempts are refused.
     Outage(u32),
+    /// Nodes have fewer cores for their instances.
+    NoisyNeighbour {
+        /// Pool.
+        pool: u32,
+        /// How many nodes.
+        count: u32,
+        /// Cores gone from each.
+        cores: f64,
+    },
+    /// Memory in use grows by so many bytes an hour.
+    MemoryLeak(Target, u64),
 }
 
 /// Which instances.

@@ -7,6 +7,7 @@ use crate::time::{Duration, Time};
 
 use super::World;
 use super::control::Control;
+use super::governor::{CpuCounts, CpuShares};
 use super::report::{Decision, LogEntry, Step, WindowSeries};
 use super::source::Outcomes;
 
@@ -130,6 +131,8 @@ pub(super) struct ServiceMark {
     pub(super) calls: u64,
     pub(super) cache_hits: u64,
     pub(super) cache_misses: u64,
+    /// Of services whose cores something bounds.
+    pub(super) cpu_counts: CpuCounts,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -226,6 +229,10 @@ impl World<'_> {
             .iter()
             .map(|service| {
                 let instances = service.slots.iter().map(|&index| &self.instances[index as usize]);
+                let mut cpu_counts = service.cpu_counts;
+                for &index in &service.living {
+                    cpu_counts.add(&self.instances[index as usize].cpu_counts(now));
+                }
                 ServiceMark {
                     load: service.load.area(now),
                     ready: service.ready.area(now),
@@ -235,6 +242,7 @@ impl World<'_> {
                     calls: 0,
                     cache_hits: service.cache_hits,
                     cache_misses: service.cache_misses,
+                    cpu_counts,
                 }
             })
             .collect();
@@ -291,6 +299,20 @@ impl World<'_> {
                 "utilization",
                 if capacity > 0.0 { (new.cpu - old.cpu) as f64 / capacity } else { f64::NAN },
             );
+            let spec = &self.spec.services[index];
+            let cpu = CpuShares::between(&old.cpu_counts, &new.cpu_counts);
+            if spec.has_quota() {
+                push("throttled_ratio", cpu.throttled.unwrap_or(f64::NAN));
+            }
+            if spec.pool.is_some_and(|pool| self.spec.pools[pool as usize].shares_cpu) {
+                push("steal_ratio", cpu.stolen.unwrap_or(f64::NAN));
+            }
+            if spec.memory_use.is_some() {
+                let used: Vec<u64> =
+                    service.living.iter().filter_map(|&at| self.memory_in_use(now, at)).collect();
+                let sum: u128 = used.iter().copied().map(u128::from).sum();
+                push("memory_bytes", if used.is_empty() { f64::NAN } else { sum as f64 / used.len() as f64 });
+            }
             push("replicas_wanted", f64::from(service.wanted));
             push("replicas_ready", service.ready.level() as f64);
             let queued =

@@ -101,9 +101,25 @@ const FEATURES: [&str; 84] = [
     "operators",
 ];
 
-/// And some more that need the others: rollouts, and a second helping of faults.
-const EXTRAS: [&str; 6] =
-    ["stop-the-world", "container-swap", "rolling", "second rollout", "more faults", "zero steps"];
+/// And some more that need the others: rollouts, a second helping of faults, and what bounds an instance from outside.
+const EXTRAS: [&str; 16] = [
+    "stop-the-world",
+    "container-swap",
+    "rolling",
+    "second rollout",
+    "more faults",
+    "zero steps",
+    "mid quota",
+    "leaf quota",
+    "mid modest",
+    "leaf modest",
+    "mid side-car",
+    "leaf memory",
+    "mid collector",
+    "leaf boot",
+    "memory-leak",
+    "noisy-neighbour",
+];
 
 /// Writes one scenario. Each parameter depends on the seed and its own name, so leaving a feature out changes nothing else.
 struct Writer<'a> {
@@ -221,7 +237,32 @@ impl Writer<'_> {
         } else {
             parts.push(format!("workers = {}", number("workers", 1, 12)));
         }
-        if has("fifo") {
+        let some = |what: &str| {
+            let feature = format!("{name} {what}");
+            EXTRAS.contains(&feature.as_str()) && self.has(&feature)
+        };
+        if some("quota") {
+            parts
+                .push(format!("cpu-limit = {}", self.one_of(&format!("{name} limit"), &["0.3", "1", "1.5"])));
+        }
+        if some("modest") {
+            parts.push("cpu-request = 0.25".to_owned());
+        }
+        if some("memory") {
+            parts.push(
+                "memory-limit = \"1GiB\", memory-use = { base = \"900MiB\", per-attempt = \"9MiB\", \
+                 leak-per-request = \"1MiB\" }"
+                    .to_owned(),
+            );
+        }
+        if some("collector") {
+            parts.push("gc = { per-request = \"1MiB\", young = \"8MiB\", pause = \"exp(20ms)\" }".to_owned());
+        }
+        if some("boot") {
+            parts.push("start-cpu = \"exp(1s)\"".to_owned());
+        }
+        let bound = ["quota", "collector", "boot", "side-car"].iter().any(|what| some(what));
+        if has("fifo") && !bound {
             parts.push("cpu = \"fifo\"".to_owned());
         } else if has("shared") {
             parts.push("cpu = \"shared\"".to_owned());
@@ -301,6 +342,21 @@ impl Writer<'_> {
                 lasting("node-loss")
             );
             self.fault(text, &name("node-loss"), &what);
+        }
+        if self.has("nodes") && self.has("noisy-neighbour") {
+            let what = format!(
+                "noisy-neighbour = {{ pool = \"general\", count = 2, cores = {}, for = \"{}\" }}",
+                self.number(&format!("{round} stolen"), 1, 7),
+                lasting("noisy-neighbour")
+            );
+            self.fault(text, &name("noisy-neighbour"), &what);
+        }
+        if self.has("leaf memory") && self.has("memory-leak") {
+            let what = format!(
+                "memory-leak = {{ service = \"leaf\", count = 1, per-hour = \"9GiB\", for = \"{}\" }}",
+                lasting("memory-leak")
+            );
+            self.fault(text, &name("memory-leak"), &what);
         }
         if self.has("nodes") && self.has("zone-loss") {
             let what = format!("zone-loss = {{ zone = \"a\", for = \"{}\" }}", lasting("zone-loss"));
@@ -483,6 +539,11 @@ impl Writer<'_> {
             writeln!(text, "instance = {{ {} }}", self.instance(name)).unwrap();
             let steps: Vec<String> = steps.iter().map(|step| format!("{step:?}")).collect();
             writeln!(text, "[[service.endpoint]]\nname = \"get\"\nsteps = [{}]", steps.join(", ")).unwrap();
+            if name == "mid" && self.has("mid side-car") {
+                let limit = self.one_of("side-car limit", &["", "cpu-limit = 0.1\n", "cpu-limit = 3\n"]);
+                writeln!(text, "[[service.sidecar]]\nname = \"proxy\"\ncost = \"exp(2ms)\"\n{limit}")
+                    .unwrap();
+            }
             if name == "mid" && (self.has("cache") || self.has("shared cache")) {
                 let scope = if self.has("shared cache") { "service" } else { "instance" };
                 let ttl = if self.has("ttl") { "ttl = \"400ms\"\n" } else { "" };

@@ -6,6 +6,7 @@ mod contracts;
 mod determinism;
 mod errors;
 mod fidelity;
+mod inside;
 mod layers;
 mod manifests;
 mod queueing;

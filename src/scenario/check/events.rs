@@ -102,16 +102,7 @@ impl Check<'_> {
                 (target.map(Trouble::Hang), table.lasts, format!("hang {}", table.service.value))
             }
             FaultChoice::NodeLoss(table) => {
-                let known: Vec<&str> = scenario.node_pools.iter().map(|pool| pool.name.as_str()).collect();
-                let pool = self.lookup("node pool", &table.pool.value, table.pool.place, &known);
-                let count = self.one_or_more(table.count.as_ref(), "count", 1);
-                if let (Some(pool), Some(written)) = (pool, &table.count) {
-                    let nodes = scenario.node_pools[pool].nodes;
-                    if count > nodes {
-                        let message = format!("`{}` has only {nodes} nodes to lose", table.pool.value);
-                        self.wrong(message, written.place);
-                    }
-                }
+                let (pool, count) = self.some_nodes(&table.pool, table.count.as_ref(), scenario, "lose");
                 let trouble = pool.map(|pool| Trouble::NodeLoss { pool, count });
                 (trouble, table.lasts, format!("loss of {count} of {}", table.pool.value))
             }
@@ -144,11 +135,54 @@ impl Check<'_> {
                 };
                 (trouble, table.lasts, "added latency".to_owned())
             }
+            FaultChoice::NoisyNeighbour(table) => {
+                let (pool, count) = self.some_nodes(&table.pool, table.count.as_ref(), scenario, "disturb");
+                let cores = self.above_zero(table.cores.value, "cores", table.cores.place);
+                let trouble = pool.map(|pool| Trouble::NoisyNeighbour { pool, count, cores });
+                (trouble, table.lasts, format!("noisy neighbour on {count} of {}", table.pool.value))
+            }
+            FaultChoice::MemoryLeak(table) => {
+                let target = self.target(&table.service, table.count.as_ref());
+                if let Some(target) = target
+                    && scenario.services[target.service].instance.memory_use.is_none()
+                {
+                    let name = &table.service.value;
+                    let error = Diagnostic::new(format!("the memory of `{name}` is not simulated"));
+                    self.errors.push(
+                        error
+                            .at(table.service.place)
+                            .hint("say how much it uses: instance = { memory-use = { base = \"300MiB\" } }"),
+                    );
+                }
+                let trouble = target.map(|target| Trouble::MemoryLeak(target, table.per_hour.value.0));
+                (trouble, table.lasts, format!("memory leak in {}", table.service.value))
+            }
             FaultChoice::Outage(table) => {
                 let trouble = self.service_named(&table.service).map(|service| Trouble::Outage { service });
                 (trouble, table.lasts, format!("outage of {}", table.service.value))
             }
         }
+    }
+
+    /// So many nodes of a pool.
+    fn some_nodes(
+        &mut self,
+        pool: &Spanned<String>,
+        written: Option<&Spanned<u32>>,
+        scenario: &Scenario,
+        what_for: &str,
+    ) -> (Option<usize>, u32) {
+        let known: Vec<&str> = scenario.node_pools.iter().map(|pool| pool.name.as_str()).collect();
+        let at = self.lookup("node pool", &pool.value, pool.place, &known);
+        let count = self.one_or_more(written, "count", 1);
+        if let (Some(at), Some(written)) = (at, written) {
+            let nodes = scenario.node_pools[at].nodes;
+            if count > nodes {
+                let message = format!("`{}` has only {nodes} nodes to {what_for}", pool.value);
+                self.wrong(message, written.place);
+            }
+        }
+        (at, count)
     }
 
     fn target(&mut self, service: &Spanned<String>, count: Option<&Spanned<u32>>) -> Option<Target> {

@@ -17,6 +17,8 @@ const MOST_TIMEOUTS: usize = 250;
 const MOST_UPDATED: usize = 8;
 /// Versions of one service.
 const MOST_VERSIONS: usize = 250;
+/// Side-cars of one service.
+const MOST_SIDECARS: usize = 4;
 /// Zones.
 const MOST_ZONES: usize = 60_000;
 /// Users of all closed loops together.
@@ -31,8 +33,13 @@ impl Check<'_> {
         let of_sources = scenario.sources.iter().map(|source| source.steps.as_slice());
         let programs: Vec<&[Step]> = of_services.chain(of_sources).collect();
         let wraps = |step: &&Step| matches!(step, Step::Cache(_) | Step::Pool(_));
-        let steps = programs.iter().map(|steps| steps.len() + steps.iter().filter(wraps).count() + 1).sum();
-        self.no_more(steps, MOST_STEPS, "steps");
+        let steps: usize =
+            programs.iter().map(|steps| steps.len() + steps.iter().filter(wraps).count() + 1).sum();
+        let sidecars =
+            scenario.services.iter().map(|service| service.endpoints.len() * service.sidecars.len() * 2);
+        self.no_more(steps + sidecars.sum::<usize>(), MOST_STEPS, "steps");
+        let sidecars = scenario.services.iter().map(|service| service.sidecars.len()).max();
+        self.no_more(sidecars.unwrap_or(0), MOST_SIDECARS, "side-cars of one service");
         let widest = programs.iter().map(|steps| steps.iter().map(width).sum()).max();
         self.no_more(widest.unwrap_or(0), MOST_CALLS, "parallel calls of one endpoint");
         let mut timeouts: BTreeSet<Duration> = programs

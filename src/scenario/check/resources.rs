@@ -1,0 +1,230 @@
+//! What an instance asks for, what bounds it, and what it uses: cores, memory, side-cars.
+
+use super::{Check, size};
+use crate::policies::autoscaler::Resource;
+use crate::scenario::de::Spanned;
+use crate::scenario::error::{Diagnostic, enumerated};
+use crate::scenario::model::{Gc, Instance, MemoryUse, NodePool, Service, Sidecar, Signal};
+use crate::scenario::schema::{CpuWord, GcTable, InstanceTable, MemoryUseTable, ServiceTable, SidecarTable};
+use crate::time::Duration;
+
+/// Istio's defaults for its proxy: requests of 100m and 128 MiB, at most two cores.
+const SIDECAR_CORES: u32 = 2;
+const SIDECAR_REQUEST: f64 = 0.1;
+const SIDECAR_MEMORY: u64 = 128 << 20;
+
+/// Name of an instance's own container.
+const OWN_CONTAINER: &str = "app";
+
+/// Cores of a container: how many, request, limit.
+pub(super) struct Cores {
+    pub(super) cores: u32,
+    pub(super) request: f64,
+    pub(super) limit: Option<f64>,
+}
+
+impl Check<'_> {
+    /// A container without `cores` may use as many as its limit is worth; one without a request asks for its limit, as in
+    /// Kubernetes.
+    pub(super) fn cores(
+        &mut self,
+        cores: Option<&Spanned<u32>>,
+        request: Option<&Spanned<f64>>,
+        limit: Option<&Spanned<f64>>,
+        default_cores: u32,
+        default_request: Option<f64>,
+    ) -> Cores {
+        let limit_cores = limit.map(|limit| self.above_zero(limit.value, "cpu-limit", limit.place));
+        let most = limit_cores.map_or(default_cores, |limit| limit.ceil().clamp(1.0, 1e6) as u32);
+        let cores = self.one_or_more(cores, "cores", most);
+        let asked = request.map(|request| self.above_zero(request.value, "cpu-request", request.place));
+        let fallback = default_request.unwrap_or_else(|| limit_cores.unwrap_or(f64::from(cores)));
+        let request_cores = asked.unwrap_or_else(|| limit_cores.map_or(fallback, |most| most.min(fallback)));
+        if let (Some(request), Some(most)) = (request, limit_cores)
+            && request.value > most
+        {
+            let message = format!("a request of {} cores is more than the limit of {most}", request.value);
+            self.wrong(message, request.place);
+        }
+        Cores { cores, request: request_cores, limit: limit_cores }
+    }
+
+    /// Memory request and limit.
+    pub(super) fn memory(&mut self, table: &InstanceTable) -> (u64, Option<u64>) {
+        let limit = table.memory_limit.map(|limit| limit.value.0);
+        let request = table.memory.map_or(limit.unwrap_or(0), |memory| memory.value.0);
+        if let (Some(written), Some(limit)) = (&table.memory, limit)
+            && request > limit
+        {
+            let message = format!("a request of {} is more than the limit of {}", size(request), size(limit));
+            self.wrong(message, written.place);
+        }
+        if let (Some(limit), None) = (&table.memory_limit, &table.memory_use) {
+            let error = Diagnostic::new("nothing says how much memory is used, so the limit means nothing");
+            self.errors
+                .push(error.at(limit.place).hint("write memory-use = { base = \"300MiB\" } beside it"));
+        }
+        (request, limit)
+    }
+
+    pub(super) fn memory_use(&mut self, table: &MemoryUseTable, limit: Option<u64>) -> MemoryUse {
+        let base = table.base.value.0;
+        if let Some(limit) = limit
+            && base > limit
+        {
+            let message = format!(
+                "an idle instance uses {}, more than its limit of {}: it would never live",
+                size(base),
+                size(limit)
+            );
+            self.wrong(message, table.base.place);
+        }
+        MemoryUse {
+            base,
+            per_attempt: table.per_attempt.map_or(0, |bytes| bytes.0),
+            leak_per_request: table.leak_per_request.map_or(0, |bytes| bytes.0),
+            leak_per_hour: table.leak_per_hour.map_or(0, |bytes| bytes.0),
+        }
+    }
+
+    pub(super) fn gc(&mut self, table: &GcTable) -> Gc {
+        for (bytes, name) in [(&table.per_request, "per-request"), (&table.young, "young")] {
+            if bytes.value.0 == 0 {
+                self.wrong(format!("`{name}` must be above zero"), bytes.place);
+            }
+        }
+        Gc {
+            per_request: table.per_request.value.0,
+            young: table.young.value.0,
+            pause: self.law(&table.pause),
+            per_gib: table.per_gib.unwrap_or(Duration::ZERO),
+        }
+    }
+
+    /// What divides the cores of an instance finely leaves no room for "first come, first served, to the end".
+    pub(super) fn not_fifo(&mut self, table: &ServiceTable) {
+        let instance = &table.instance;
+        let bound = [
+            (instance.cpu_limit.is_some(), "cpu-limit"),
+            (instance.gc.is_some(), "gc"),
+            (instance.start_cpu.is_some(), "start-cpu"),
+            (!table.sidecar.is_empty(), "sidecar"),
+        ];
+        if let (Some(CpuWord::Fifo), Some((_, what))) =
+            (instance.cpu, bound.iter().find(|(written, _)| *written))
+        {
+            let message = format!("`cpu = \"fifo\"` and `{what}` do not go together");
+            let error = Diagnostic::new(message).at(table.name.place);
+            self.errors.push(error.hint("leave `cpu` out: a scheduler that interrupts shares the cores"));
+        }
+    }
+
+    pub(super) fn sidecars(&mut self, tables: &[SidecarTable], own: &str) -> Vec<Sidecar> {
+        self.unique_names("side-car", tables.iter().map(|table| &table.name));
+        let mut sidecars = Vec::new();
+        for table in tables {
+            if table.name.value == own {
+                let message = format!("`{own}` is the name of the instance's own container");
+                self.wrong(message, table.name.place);
+            }
+            let Cores { cores, request, limit } = self.cores(
+                table.cores.as_ref(),
+                table.cpu_request.as_ref(),
+                table.cpu_limit.as_ref(),
+                SIDECAR_CORES,
+                Some(SIDECAR_REQUEST),
+            );
+            sidecars.push(Sidecar {
+                name: table.name.value.clone(),
+                cost: self.law(&table.cost),
+                cores,
+                cpu_request: request,
+                cpu_limit: limit,
+                memory: table.memory.map_or(SIDECAR_MEMORY, |memory| memory.value.0),
+            });
+        }
+        sidecars
+    }
+
+    /// Name of the instance's own container.
+    pub(super) fn own_container(&mut self, table: &InstanceTable) -> String {
+        let Some(name) = &table.container else { return OWN_CONTAINER.to_owned() };
+        self.well_formed("container", name, false);
+        name.value.clone()
+    }
+
+    /// What answers an autoscaler that follows a resource of whole instances, or of one container.
+    pub(super) fn resource(
+        &mut self,
+        table: &ServiceTable,
+        resource: Resource,
+        container: Option<&str>,
+    ) -> Option<Signal> {
+        let own = table.instance.container.as_ref().map_or(OWN_CONTAINER, |name| name.value.as_str());
+        let names: Vec<&str> = std::iter::once(own)
+            .chain(table.sidecar.iter().map(|sidecar| sidecar.name.value.as_str()))
+            .collect();
+        let at = container.map(|container| names.iter().position(|name| *name == container));
+        match (resource, at) {
+            (_, Some(None)) => {
+                let container = container.unwrap_or_default();
+                let message = format!("instances have no container `{container}`");
+                let known = enumerated(&names);
+                let message = format!("the autoscaler of `{}` follows nothing: {message}", table.name.value);
+                let error = Diagnostic::new(message).at(table.name.place).note(known);
+                self.errors.push(error.hint(format!(
+                    "if that is its own: instance = {{ container = \"{container}\" }}; else write a [[service.sidecar]]"
+                )));
+                None
+            }
+            (Resource::Cpu, None) => Some(Signal::Cpu),
+            (Resource::Cpu, Some(Some(at))) => Some(Signal::ContainerCpu(at)),
+            (Resource::Memory, None | Some(Some(0))) if table.instance.memory_use.is_some() => {
+                Some(Signal::Memory)
+            }
+            (Resource::Memory, _) => {
+                let message = format!(
+                    "the autoscaler of `{}` follows nothing: the memory of its instances is not simulated",
+                    table.name.value
+                );
+                let error = Diagnostic::new(message).at(table.name.place);
+                self.errors.push(
+                    error.hint("say how much they use: instance = { memory-use = { base = \"300MiB\" } }"),
+                );
+                None
+            }
+        }
+    }
+
+    /// An instance that is larger than a node would wait for ever.
+    pub(super) fn fits(&mut self, table: &ServiceTable, service: &Service, pool: &NodePool) {
+        let request = &table.instance.cpu_request;
+        let cpu_place =
+            request.map(|cpu| cpu.place).or_else(|| table.instance.cores.map(|cores| cores.place));
+        let (cpu, memory) = requests(&service.instance, &service.sidecars);
+        if cpu > pool.cores {
+            let message = format!(
+                "an instance of `{}` asks for {cpu} cores, and a node of `{}` has {}",
+                table.name.value, pool.name, pool.cores
+            );
+            self.wrong(message, cpu_place.unwrap_or(table.name.place));
+        }
+        if memory > pool.memory {
+            let message = format!(
+                "an instance of `{}` takes {} of memory, and a node of `{}` has {}",
+                table.name.value,
+                size(memory),
+                pool.name,
+                size(pool.memory)
+            );
+            self.wrong(message, table.instance.memory.map_or(table.name.place, |memory| memory.place));
+        }
+    }
+}
+
+/// CPU and memory that all containers of an instance ask for.
+pub(super) fn requests(instance: &Instance, sidecars: &[Sidecar]) -> (f64, u64) {
+    let cpu = sidecars.iter().map(|sidecar| sidecar.cpu_request).sum::<f64>();
+    let memory = sidecars.iter().map(|sidecar| sidecar.memory).sum::<u64>();
+    (instance.cpu_request + cpu, instance.memory.saturating_add(memory))
+}
