@@ -84,7 +84,10 @@ pub fn direction(name: &str) -> Direction {
         | "cost"
         | "version_inconsistent_requests"
         | "error_budget_burned"
-        | "recovery_unrecovered" => Direction::Down,
+        | "recovery_unrecovered"
+        | "throttled_per_instance_s"
+        | "oom_kills"
+        | "gc_pause_mean_ms" => Direction::Down,
         "offered_rps" | "requests" | "utilization" | "cpu_of_request" => Direction::Neither,
         _ if ["latency_", "wait_", "sojourn_", "recovery_time_"]
             .iter()

@@ -67,6 +67,12 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
     ("attempts_per_call", Unit::Number),
     ("refused_ratio", Unit::Share),
     ("cache_hit_ratio", Unit::Share),
+    ("throttled_ratio", Unit::Share),
+    ("throttled_per_instance_s", Unit::Seconds),
+    ("steal_ratio", Unit::Share),
+    ("oom_kills", Unit::Number),
+    ("gc_pause_ratio", Unit::Share),
+    ("gc_pause_mean_ms", Unit::Milliseconds),
 ];
 
 /// Metrics of one node pool, written `node-pool.NAME.METRIC`.

@@ -129,14 +129,6 @@ impl Shared {
         }
     }
 
-    /// Changes the quota.
-    pub(super) fn resize(&mut self, now: Time, limit: f64) {
-        self.catch_up(now);
-        if let Some(governor) = &mut self.governor {
-            governor.resize(limit);
-        }
-    }
-
     /// What is counted about its cores, if something bounds them.
     pub(super) fn counts(&self, now: Time) -> CpuCounts {
         let own = self.own();

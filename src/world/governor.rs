@@ -103,15 +103,6 @@ impl Governor {
         Self { quota, granted: u64::MAX, wanted: 0, pause_ends: Time::ZERO, counts: CpuCounts::default() }
     }
 
-    /// Changes the quota, from this moment on; what was used of the present period stays used.
-    pub(super) fn resize(&mut self, limit: f64) {
-        if let Some(quota) = &mut self.quota {
-            let used = quota.per_period - quota.left;
-            quota.per_period = Quota::amount(limit);
-            quota.left = quota.per_period.saturating_sub(used);
-        }
-    }
-
     fn is_paused(&self) -> bool {
         self.pause_ends > Time::ZERO
     }

@@ -209,12 +209,12 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..8 {
             let wait = memory.wait(now);
-            waits.push(wait.as_secs());
+            waits.push(wait.as_secs_f64());
             // It runs for a minute and is killed again.
             now = now + wait + Duration::from_secs(60);
         }
-        assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300, 300]);
-        assert_eq!(memory.wait(now + Duration::from_secs(700)).as_secs(), 0);
+        assert_eq!(waits, [0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0]);
+        assert_eq!(memory.wait(now + Duration::from_secs(700)), Duration::ZERO);
     }
 
     #[test]
