@@ -568,7 +568,7 @@ impl<'a> Check<'a> {
     }
 
     fn instance(&mut self, table: &InstanceTable) -> Instance {
-        let resources::Cores { cores, request, limit } =
+        let resources::Cores { count: cores, request, limit } =
             self.cores(table.cores.as_ref(), table.cpu_request.as_ref(), table.cpu_limit.as_ref(), 1, None);
         let (memory, memory_limit) = self.memory(table);
         let mode_word = table.mode.map_or(ModeWord::Threads, |mode| mode.value);

@@ -97,6 +97,9 @@ fn service(
     if let Some(request) = request {
         let _ = write!(instance, ", cpu-request = {}", request as f64 / 1e3);
     }
+    if let Some(limit) = limit.filter(|limit| *limit > 0) {
+        let _ = write!(instance, ", cpu-limit = {}", limit as f64 / 1e3);
+    }
     if let Some(memory) = sum("memory", false) {
         let mebibytes = Quantity::from_milli(memory).rounded_up() / (1 << 20);
         let _ = write!(instance, ", memory = \"{}MiB\"", mebibytes.max(1));

@@ -5,7 +5,7 @@
 //! that is taken in, or the moment at which base and leaks alone are too much.
 //!
 //! The collector is the generational textbook one (Jones, Hosking and Moss, *The Garbage Collection Handbook*, chapter 9;
-//! HotSpot's tuning guide describes its young collections so): attempts allocate in a young generation, whose size is part
+//! `HotSpot`'s tuning guide describes its young collections so): attempts allocate in a young generation, whose size is part
 //! of `base`. When it is full the program stops while what is alive is found and copied, so a pause has a constant part
 //! and one that grows with what lives. The collector works on one core for that long.
 
@@ -126,7 +126,7 @@ impl World<'_> {
         let key = Key::new(self.seed).named("gc").named(&service.name).with(u64::from(instance.ordinal));
         let pause = gc.pause.sample_duration(&mut key.with(memory.collections).draws());
         let alive = memory.in_use(spec, instance.inside + instance.queued, now);
-        let marking = u128::from(alive) * u128::from(gc.per_gib.0) >> 30;
+        let marking = (u128::from(alive) * u128::from(gc.per_gib.0)) >> 30;
         let until = now + pause + Duration(u64::try_from(marking).unwrap_or(u64::MAX));
         if let Some(shared) = instance.more.shared.as_mut().filter(|_| until > now) {
             shared.pause(now, until);

@@ -226,13 +226,15 @@ impl World<'_> {
                 put("steal_ratio", stolen);
             }
             if let Some(memory) = &spec.memory_use {
-                put("oom_kills", service.oom_kills as f64);
+                if memory.limit < u64::MAX {
+                    put("oom_kills", service.oom_kills as f64);
+                }
                 if memory.gc.is_some() && ready > 0.0 {
                     let paused = new.cpu_counts.paused_ns - old.cpu_counts.paused_ns;
                     put("gc_pause_ratio", paused as f64 / ready);
-                    let pauses = new.cpu_counts.pauses - old.cpu_counts.pauses;
-                    if pauses > 0 {
-                        put("gc_pause_mean_ms", paused as f64 / 1e6 / pauses as f64);
+                    let count = new.cpu_counts.pauses - old.cpu_counts.pauses;
+                    if count > 0 {
+                        put("gc_pause_mean_ms", paused as f64 / 1e6 / count as f64);
                     }
                 }
             }

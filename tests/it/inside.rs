@@ -4,13 +4,12 @@ use crate::story::{Told, tell};
 
 /// So many requests at the same moment, 10 s into the run: one from each of so many sources.
 fn burst(count: u32) -> String {
-    (0..count)
-        .map(|number| {
-            format!(
-                "[[source]]\nname = \"s{number}\"\nto = \"api.get\"\narrivals.deterministic = {{ rate = \"0.1/s\" }}\n"
-            )
-        })
-        .collect()
+    let source = |number| {
+        format!(
+            "[[source]]\nname = \"s{number}\"\nto = \"api.get\"\narrivals.deterministic = {{ rate = \"0.1/s\" }}\n"
+        )
+    };
+    (0..count).map(source).collect::<Vec<_>>().concat()
 }
 
 fn service(name: &str, extra: &str, instance: &str, steps: &str) -> String {

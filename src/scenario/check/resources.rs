@@ -18,7 +18,7 @@ const OWN_CONTAINER: &str = "app";
 
 /// Cores of a container: how many, request, limit.
 pub(super) struct Cores {
-    pub(super) cores: u32,
+    pub(super) count: u32,
     pub(super) request: f64,
     pub(super) limit: Option<f64>,
 }
@@ -38,7 +38,7 @@ impl Check<'_> {
         let most = limit_cores.map_or(default_cores, |limit| limit.ceil().clamp(1.0, 1e6) as u32);
         let cores = self.one_or_more(cores, "cores", most);
         let asked = request.map(|request| self.above_zero(request.value, "cpu-request", request.place));
-        let fallback = default_request.unwrap_or_else(|| limit_cores.unwrap_or(f64::from(cores)));
+        let fallback = default_request.unwrap_or_else(|| limit_cores.unwrap_or_else(|| f64::from(cores)));
         let request_cores = asked.unwrap_or_else(|| limit_cores.map_or(fallback, |most| most.min(fallback)));
         if let (Some(request), Some(most)) = (request, limit_cores)
             && request.value > most
@@ -46,13 +46,13 @@ impl Check<'_> {
             let message = format!("a request of {} cores is more than the limit of {most}", request.value);
             self.wrong(message, request.place);
         }
-        Cores { cores, request: request_cores, limit: limit_cores }
+        Cores { count: cores, request: request_cores, limit: limit_cores }
     }
 
     /// Memory request and limit.
     pub(super) fn memory(&mut self, table: &InstanceTable) -> (u64, Option<u64>) {
         let limit = table.memory_limit.map(|limit| limit.value.0);
-        let request = table.memory.map_or(limit.unwrap_or(0), |memory| memory.value.0);
+        let request = table.memory.map(|memory| memory.value.0).or(limit).unwrap_or(0);
         if let (Some(written), Some(limit)) = (&table.memory, limit)
             && request > limit
         {
@@ -127,7 +127,7 @@ impl Check<'_> {
                 let message = format!("`{own}` is the name of the instance's own container");
                 self.wrong(message, table.name.place);
             }
-            let Cores { cores, request, limit } = self.cores(
+            let Cores { count: cores, request, limit } = self.cores(
                 table.cores.as_ref(),
                 table.cpu_request.as_ref(),
                 table.cpu_limit.as_ref(),
