@@ -155,7 +155,7 @@ mod tests {
     fn cores_go_by_weight_and_what_one_cannot_use_goes_to_the_others() {
         assert_eq!(deal(400, &[(1, 1000), (1, 1000)]), [200, 200]);
         assert_eq!(deal(400, &[(3, 1000), (1, 1000)]), [300, 100]);
-        assert_eq!(deal(400, &[(1, 50), (1, 1000), (2, 1000)]), [50, 116, 234]);
+        assert_eq!(deal(400, &[(1, 50), (1, 1000), (2, 1000)]), [50, 117, 233]);
         assert_eq!(deal(400, &[(1, 0), (1, 1000)]), [0, 400]);
         assert_eq!(deal(400, &[(5, 100), (1, 1000)]), [100, 300], "a heavy one that wants little");
     }
