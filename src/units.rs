@@ -504,7 +504,7 @@ quantity!(
     "Bandwidth",
     r"^\s*[0-9.][0-9._]*([eE][-+]?[0-9]+)?\s*([KMGT]iB|[kMGT]?B)\s*/\s*s\s*$|^\$.+$",
     |text: &str| match text.rsplit_once('/') {
-        Some((size, unit)) if unit.trim() == "s" => parse_bytes(size.trim_end()).map(|size| Bandwidth(size)),
+        Some((size, unit)) if unit.trim() == "s" => parse_bytes(size.trim_end()).map(Bandwidth),
         _ => Err(UnitError::new(format!("`{text}` is not a bandwidth")).hint("write \"100MiB/s\"")),
     }
 );

@@ -17,7 +17,7 @@ use super::files::Files;
 use super::loops;
 use super::model::{
     Arrivals, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Gauge, Instance, Limits, Link,
-    MetricsPipeline, Mode, Network, NodePool, Order, Pool, Scenario, Service, Signal, SlowDown, Thing,
+    MetricsPipeline, Mode, Network, NodePool, Order, Pool, Registry, Scenario, Service, Signal, SlowDown, Thing,
     Version, WarmUp,
 };
 use super::schema::{
@@ -75,6 +75,7 @@ impl<'a> Check<'a> {
     pub(super) fn scenario(&mut self, file: ScenarioFile) -> Scenario {
         let ScenarioFile { network, node_pool, service, source, fault, action, rollout, .. } = file;
         let (scheduler, provisioner) = (calls::set(&file.scheduler), calls::set(&file.provisioner));
+        let registry = registry(&file.registry);
         self.names.zones = zones(&node_pool, &source);
         self.names.pools = self.unique_names("node pool", node_pool.iter().map(|pool| &pool.name));
         self.names.services = self.unique_names("service", service.iter().map(|service| &service.name));
@@ -89,7 +90,7 @@ impl<'a> Check<'a> {
         let network = self.network(&network);
         let mut services: Vec<Service> = Vec::new();
         for table in &service {
-            let read = self.service(table, &node_pools);
+            let read = self.service(table, &node_pools, registry);
             services.push(read);
         }
         let sources = source.iter().map(|source| self.source(source)).collect();
@@ -100,7 +101,7 @@ impl<'a> Check<'a> {
             scheduler: scheduler.unwrap_or_default(),
             provisioner,
             provisioning: self.provisioning(&file.provisioning),
-            registry: registry(&file.registry),
+            registry,
             services,
             sources,
             faults: Vec::new(),
@@ -382,10 +383,11 @@ impl<'a> Check<'a> {
         Some((first?, second?))
     }
 
-    fn service(&mut self, table: &ServiceTable, node_pools: &[NodePool]) -> Service {
+    fn service(&mut self, table: &ServiceTable, node_pools: &[NodePool], registry: Registry) -> Service {
         let homes = self.homes(table, node_pools);
         let instance = self.instance(&table.instance);
         self.fits(table, &instance, node_pools, &homes);
+        self.image(table, &homes, registry);
         let connections: &[PoolTable] = match &table.pool {
             PoolOrPools::Connections(pools) => pools,
             PoolOrPools::NodePool(..) => &[],

@@ -761,7 +761,7 @@ pub(super) struct NodeLossTable {
     pub(super) lasts: Option<Spanned<Duration>>,
     /// Probability that each other node of the same pool and zone goes with each of them (default 0%).
     pub(super) spreads: Option<Share>,
-    /// File of recorded failures: columns at_s, node (0 is the first) and down_s.
+    /// File of recorded failures: columns `at_s`, `node` (0 is the first) and `down_s`.
     pub(super) trace: Option<Spanned<String>>,
     /// How many times faster the recording runs (default 1).
     pub(super) speed_up: Option<Spanned<f64>>,

@@ -8,7 +8,7 @@
 //! During a registry outage pulls fail. An instance tries again after 10 s, then 20 s, up to 5 minutes: the kubelet's
 //! `ImagePullBackOff`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::kernel::queue::Queue;
 use crate::time::{Duration, Time};
@@ -82,7 +82,7 @@ impl Store {
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     /// (counter at which it ends, node).
-    active: BTreeMap<(u128, u32), ()>,
+    active: BTreeSet<(u128, u32)>,
     /// The counter of the module documentation, up to `since`.
     counter: u128,
     since: Time,
@@ -143,7 +143,7 @@ impl World<'_> {
                 let size = self.spec.services[service as usize].versions[version as usize].image;
                 self.registry.advance(now, &self.spec.registry);
                 let end = self.registry.counter + u128::from(size) * BYTE;
-                self.registry.active.insert((end, node), ());
+                self.registry.active.insert((end, node));
                 self.announce(now, queue);
                 return;
             }
@@ -157,7 +157,7 @@ impl World<'_> {
     /// Schedules the end of the pull that ends next.
     fn announce(&mut self, now: Time, queue: &mut Queue) {
         self.registry.epoch += 1;
-        let Some((&(end, _), ())) = self.registry.active.first_key_value() else { return };
+        let Some(&(end, _)) = self.registry.active.first() else { return };
         let left = end.saturating_sub(self.registry.counter);
         let wait = self.registry.rate(&self.spec.registry).map_or(0, |rate| left.div_ceil(u128::from(rate)));
         let at = now + Duration(u64::try_from(wait).unwrap_or(u64::MAX / 4));
@@ -172,7 +172,7 @@ impl World<'_> {
         self.registry.advance(now, &self.spec.registry);
         let unlimited = self.registry.rate(&self.spec.registry).is_none();
         let mut done = Vec::new();
-        while let Some((&(end, node), ())) = self.registry.active.first_key_value() {
+        while let Some(&(end, node)) = self.registry.active.first() {
             if end > self.registry.counter && !unlimited {
                 break;
             }
@@ -206,7 +206,7 @@ impl World<'_> {
     /// A node is lost, and with it what it pulls.
     pub(super) fn drop_pulls(&mut self, now: Time, queue: &mut Queue, node: u32) {
         self.cluster.nodes[node as usize].images.waiting.clear();
-        let found = self.registry.active.keys().find(|(_, at)| *at == node).copied();
+        let found = self.registry.active.iter().find(|(_, at)| *at == node).copied();
         if let Some(key) = found {
             self.registry.advance(now, &self.spec.registry);
             self.registry.active.remove(&key);
@@ -238,7 +238,7 @@ impl World<'_> {
         self.registry.advance(now, &self.spec.registry);
         let broken = std::mem::take(&mut self.registry.active);
         self.registry.epoch += 1;
-        for ((_, node), ()) in broken {
+        for (_, node) in broken {
             self.next_pull(now, queue, node);
         }
     }
@@ -265,10 +265,10 @@ mod tests {
     fn pulls_share_fairly_up_to_what_a_node_takes() {
         let spec = RegistrySpec { bandwidth: Some(100), node_bandwidth: Some(40) };
         let mut registry = Registry::default();
-        registry.active.insert((1, 0), ());
+        registry.active.insert((1, 0));
         assert_eq!(registry.rate(&spec), Some(40));
         for node in 1..4 {
-            registry.active.insert((1, node), ());
+            registry.active.insert((1, node));
         }
         assert_eq!(registry.rate(&spec), Some(25));
         assert_eq!(registry.rate(&RegistrySpec { bandwidth: None, ..spec }), Some(40));

@@ -260,9 +260,10 @@ impl Writer<'_> {
                 _ => "slow-down = { table = [1, 1.2, 2] }".to_owned(),
             });
         }
-        parts.push(format!("pull = \"{}ms\"", number("pull", 0, 3000)));
         if self.has("images") && self.has("nodes") {
             parts.push(format!("image = \"{}MiB\"", number("image", 1, 400)));
+        } else {
+            parts.push(format!("pull = \"{}ms\"", number("pull", 0, 3000)));
         }
         parts.push(format!("start = \"uniform(0s, {}ms)\"", number("start", 1, 4000)));
         parts.push(format!("grace = \"{}ms\"", number("grace", 0, 500)));

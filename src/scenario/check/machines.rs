@@ -106,6 +106,25 @@ impl Check<'_> {
         homes
     }
 
+    /// A pull is either drawn or computed from the size of the image, which needs a node and a registry.
+    pub(super) fn image(&mut self, table: &ServiceTable, homes: &[usize], registry: Registry) {
+        let sizes = table.version.iter().filter_map(|version| version.image.as_ref());
+        let Some(image) = sizes.chain(&table.instance.image).next() else { return };
+        if let Some(pull) = &table.instance.pull {
+            let error = Diagnostic::new("the time of a pull is said twice, by `pull` and by `image`").at(pull.place);
+            self.errors.push(error.hint("leave one of them out"));
+        }
+        if homes.is_empty() {
+            self.wrong("an image is pulled by a node, and there is no [[node-pool]]", image.place);
+        }
+        if registry == Registry::default() {
+            self.warnings.push(format!(
+                "the image of `{}` takes no time to pull: write `bandwidth` or `node-bandwidth` in [registry]",
+                table.name.value
+            ));
+        }
+    }
+
     /// An instance that is larger than any node it may go to would wait for ever.
     pub(super) fn fits(
         &mut self,
