@@ -111,7 +111,8 @@ impl Check<'_> {
         let sizes = table.version.iter().filter_map(|version| version.image.as_ref());
         let Some(image) = sizes.chain(&table.instance.image).next() else { return };
         if let Some(pull) = &table.instance.pull {
-            let error = Diagnostic::new("the time of a pull is said twice, by `pull` and by `image`").at(pull.place);
+            let error =
+                Diagnostic::new("the time of a pull is said twice, by `pull` and by `image`").at(pull.place);
             self.errors.push(error.hint("leave one of them out"));
         }
         if homes.is_empty() {
