@@ -10,14 +10,16 @@
 //! | `RING` | timeouts and deadlines | `call` |
 //! | `RETRY` | a delayed attempt starts | `call` |
 //! | `PATIENCE` | a queued attempt gives up | `instance` |
-//! | `CONTROL` | everything rare: life cycle, control loops, faults, windows | `control`, `fleet`, `fault`, `telemetry` |
+//! | `CONTROL` | everything rare: life cycle, control loops, faults, windows | `control`, `fleet`, `cluster`, `provisioning`, `image`, `fault`, `telemetry` |
 //!
 //! The life of one attempt: `call` picks an endpoint and sends it, `network` delivers it, `instance` queues and starts
 //! it, `program` runs its steps, `instance` lets it leave, `network` carries the answer, `call` decides what follows.
 
+mod alert;
 mod books;
 mod cache;
 mod call;
+mod cluster;
 mod control;
 mod cpu;
 mod fault;
@@ -25,6 +27,7 @@ mod fleet;
 mod frame;
 mod governor;
 mod hang;
+mod image;
 mod instance;
 mod lru;
 mod memory;
@@ -33,6 +36,7 @@ mod neighbours;
 mod network;
 mod outbound;
 mod program;
+mod provisioning;
 mod report;
 mod rollout;
 mod service;
@@ -54,12 +58,14 @@ use crate::random::Key;
 use crate::time::Time;
 
 use call::{CallState, RequestRecord};
+use cluster::Cluster;
 use control::Control;
-use fleet::Node;
 use frame::{Frame, Side};
+use image::Registry;
 use instance::Instance;
 use network::Network;
 use outbound::Outbound;
+use provisioning::Provisioning;
 use service::Service;
 use source::Source;
 use spec::Spec;
@@ -82,13 +88,16 @@ pub struct World<'a> {
     instances: Vec<Instance>,
     services: Vec<Service>,
     sources: Vec<Source>,
-    nodes: Vec<Node>,
+    cluster: Cluster,
+    provisioning: Provisioning,
+    registry: Registry,
     /// By node: its cores, where its instances share them. Shorter than `nodes` if no later one needs it.
     node_cpus: Vec<neighbours::NodeCpu>,
     network: Network,
     controls: Arena<Option<Control>>,
     rollouts: Vec<rollout::Progress>,
     faults: Vec<fault::Progress>,
+    alerts: Vec<alert::Watch>,
     /// Endpoints (by first op) that a kill switch refuses.
     killed: Vec<u16>,
     telemetry: Telemetry,
@@ -238,12 +247,15 @@ impl<'a> World<'a> {
             instances: Vec::new(),
             services: Vec::new(),
             sources: Vec::new(),
-            nodes: Vec::new(),
+            cluster: Cluster::new(spec, seed),
+            provisioning: Provisioning::new(spec, seed),
+            registry: Registry::default(),
             node_cpus: Vec::new(),
             network: Network::new(spec),
             controls: Arena::new(kernel::queue::MAX_INDEX),
             rollouts: spec.rollouts.iter().map(|plan| rollout::Progress::new(plan.service)).collect(),
             faults: Vec::new(),
+            alerts: Vec::new(),
             killed: Vec::new(),
             telemetry: Telemetry::new(&spec.pools),
             slow_above: spec.objective.latency_p99.map_or(u64::MAX, |limit| limit.0),
@@ -266,7 +278,7 @@ impl<'a> World<'a> {
     /// Creates everything that is there from the start, except instances.
     fn build(&mut self) {
         let spec = self.spec;
-        let kills = spec.actions.iter().any(|(_, action)| matches!(action, spec::Operation::KillSwitch(..)));
+        let kills = spec.actions.iter().any(|action| matches!(action.what, spec::Operation::KillSwitch(..)));
         for (index, service) in spec.services.iter().enumerate() {
             let strikes = |what: &spec::Trouble| match what {
                 spec::Trouble::ErrorRate(target, _) => target.service as usize == index,
@@ -286,12 +298,12 @@ impl<'a> World<'a> {
         for edge in sources.chain(spec.services.iter().flat_map(|service| &service.edges)) {
             self.services[edge.to as usize].broken_off |= edge.breaker.is_some();
         }
-        self.build_nodes();
         let mut users = 0;
         for (index, source) in spec.sources.iter().enumerate() {
             let first = self.outbounds.len() as u32;
             for _ in 0..source.clients {
                 for edge in &source.edges {
+                    self.services[edge.to as usize].callers.push(self.outbounds.len() as u32);
                     self.outbounds.push(Outbound::new(edge, source.zone, index as u32, Time::ZERO));
                 }
             }
@@ -304,6 +316,7 @@ impl<'a> World<'a> {
                 if !edge.shared {
                     return frame::NIL;
                 }
+                self.services[edge.to as usize].callers.push(self.outbounds.len() as u32);
                 self.outbounds.push(Outbound::new(
                     edge,
                     u32::from(outbound::ANYWHERE),
@@ -324,9 +337,13 @@ impl<'a> World<'a> {
         self.begin_fleet(queue)?;
         self.begin_telemetry(queue);
         self.begin_controls(queue);
+        self.begin_provisioning(queue);
         self.begin_faults(queue);
-        for index in 0..self.spec.actions.len() {
-            self.schedule(queue, self.spec.actions[index].0, Control::Act(index as u32));
+        self.begin_alerts(queue);
+        for (index, action) in self.spec.actions.iter().enumerate() {
+            if let spec::ActionTime::At(at) = action.when {
+                self.schedule(queue, at, Control::Act(index as u32));
+            }
         }
         for index in 0..self.spec.rollouts.len() {
             self.schedule(queue, self.spec.rollouts[index].at, Control::Rollout(index as u32));

@@ -5,9 +5,10 @@
 use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
-    Arrivals, CacheSpec, CallSpec, ConnectionPoolSpec, CpuMode, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits,
-    MemorySpec, NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec, Rate, RolloutSpec, ServiceSpec,
-    SidecarSpec, Signal, SourceSpec, Spec, Target, Thing, Trouble, VersionSpec, When,
+    ActionSpec, ActionTime, AlertSpec, Arrivals, CacheSpec, CallSpec, ConnectionPoolSpec, CpuMode, EdgeSpec,
+    FaultSpec, Gauge, GcSpec, Limits, MemorySpec, NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec,
+    ProvisioningSpec, Rate, RegistrySpec, RolloutSpec, ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec,
+    Target, Thing, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -64,16 +65,33 @@ impl<'a> Assembly<'a> {
             },
             latency: latency(scenario),
             pools: (0..scenario.node_pools.len()).map(|at| pool(scenario, at)).collect(),
+            scheduler: scenario.scheduler.clone(),
+            provisioner: scenario.provisioner.clone(),
+            provisioning: ProvisioningSpec {
+                concurrency: scenario.provisioning.concurrency,
+                takes: scenario.provisioning.takes.clone(),
+                queue: scenario.provisioning.queue,
+                timeout: scenario.provisioning.timeout,
+                failure_rate: scenario.provisioning.failure_rate,
+            },
+            registry: RegistrySpec {
+                bandwidth: scenario.registry.bandwidth,
+                node_bandwidth: scenario.registry.node_bandwidth,
+            },
             services,
             sources,
             ops: self.ops,
             calls: self.calls,
             rings: self.rings,
             faults: scenario.faults.iter().map(fault).collect(),
+            alerts: scenario.alerts.iter().map(alert).collect(),
             actions: scenario
                 .actions
                 .iter()
-                .map(|action| (action.at, operation(action, &self.entries)))
+                .map(|action| ActionSpec {
+                    when: action_time(action.when),
+                    what: operation(action, &self.entries),
+                })
                 .collect(),
             rollouts: scenario.rollouts.iter().map(rollout).collect(),
             objective: ObjectiveSpec {
@@ -124,7 +142,9 @@ impl<'a> Assembly<'a> {
         ServiceSpec {
             name: service.name.clone(),
             replicas: service.replicas,
-            pool: service.pool.map(|pool| pool as u32),
+            node_pools: service.node_pools.iter().map(|&pool| pool as u32).collect(),
+            anti_affinity: service.anti_affinity,
+            zone_max_skew: service.zone_max_skew,
             cores: instance.cores,
             cpu_request: instance.cpu_request
                 + service.sidecars.iter().map(|sidecar| sidecar.cpu_request).sum::<f64>(),
@@ -318,7 +338,7 @@ fn shares_cpu(scenario: &written::Scenario, pool: usize) -> bool {
         let uses_more = |cores: u32, limit: Option<f64>, request: f64| {
             f64::from(cores).min(limit.unwrap_or(f64::INFINITY)) > request
         };
-        service.pool == Some(pool)
+        service.node_pools.contains(&pool)
             && (uses_more(own.cores, own.cpu_limit, own.cpu_request)
                 || service
                     .sidecars
@@ -339,7 +359,7 @@ fn is_governed(scenario: &written::Scenario, service: &written::Service) -> bool
         || instance.gc.is_some()
         || instance.start_cpu.is_some()
         || !service.sidecars.is_empty()
-        || service.pool.is_some_and(|pool| shares_cpu(scenario, pool))
+        || service.node_pools.iter().any(|&pool| shares_cpu(scenario, pool))
 }
 
 fn sidecar(sidecar: &written::Sidecar) -> SidecarSpec {
@@ -382,6 +402,11 @@ fn pool(scenario: &written::Scenario, at: usize) -> PoolSpec {
         memory: pool.memory,
         zones: pool.zones.iter().map(|&zone| zone as u32).collect(),
         price: pool.price,
+        scales: pool.scales,
+        boot: pool.boot.clone(),
+        max_pods: pool.max_pods,
+        rank: pool.rank,
+        disk: pool.disk,
         shares_cpu: shares_cpu(scenario, at),
     }
 }
@@ -416,7 +441,12 @@ fn connections(pool: &written::Pool) -> ConnectionPoolSpec {
 }
 
 fn version(version: &written::Version) -> VersionSpec {
-    VersionSpec { name: version.name.clone(), demand: version.demand, error_rate: version.error_rate }
+    VersionSpec {
+        name: version.name.clone(),
+        demand: version.demand,
+        error_rate: version.error_rate,
+        image: version.image,
+    }
 }
 
 /// Factors by number of attempts inside, far enough that the last one holds for any beyond.
@@ -464,15 +494,23 @@ fn fault(fault: &written::Fault) -> FaultSpec {
             written::When::Drawn { mtbf, mttr, crew } => {
                 When::Drawn { mtbf: mtbf.clone(), mttr: mttr.clone(), crew: crew.unwrap_or(u32::MAX) }
             }
+            written::When::Trace(entries) => When::Trace(entries.clone()),
         },
         what: match &fault.what {
             written::Trouble::Crash(at) => Trouble::Crash(target(at)),
             written::Trouble::Slow(at, factor) => Trouble::Slow(target(at), *factor),
             written::Trouble::ErrorRate(at, rate) => Trouble::ErrorRate(target(at), *rate),
             written::Trouble::Hang(at) => Trouble::Hang(target(at)),
-            written::Trouble::NodeLoss { pool, count } => {
-                Trouble::NodeLoss { pool: *pool as u32, count: *count }
+            written::Trouble::NodeLoss { pool, count, spreads } => {
+                Trouble::NodeLoss { pool: *pool as u32, count: *count, spreads: *spreads }
             }
+            written::Trouble::SpotReclaim { pool, count, notice } => {
+                Trouble::SpotReclaim { pool: *pool as u32, count: *count, notice: *notice }
+            }
+            written::Trouble::ProvisioningOutage { pool } => {
+                Trouble::ProvisioningOutage(pool.map(|pool| pool as u32))
+            }
+            written::Trouble::RegistryOutage => Trouble::RegistryOutage,
             written::Trouble::ZoneLoss { zone } => Trouble::ZoneLoss(*zone as u32),
             written::Trouble::Partition { between } => {
                 let (a, b) = pair(between);
@@ -509,15 +547,6 @@ fn rollout(plan: &written::RolloutPlan) -> RolloutSpec {
 
 /// What answers a query of an autoscaler.
 fn signal(signal: &written::Signal) -> Signal {
-    let thing = |thing: written::Thing| match thing {
-        written::Thing::Service(at) => Thing::Service(at as u32),
-        written::Thing::Source(at) => Thing::Source(at as u32),
-    };
-    let gauge = |gauge: written::Gauge| match gauge {
-        written::Gauge::Rate => Gauge::Rate,
-        written::Gauge::Concurrency => Gauge::Concurrency,
-        written::Gauge::QueueLength => Gauge::QueueLength,
-    };
     match *signal {
         written::Signal::Cpu => Signal::Cpu,
         written::Signal::ContainerCpu(at) => Signal::ContainerCpu(at as u8),
@@ -525,5 +554,39 @@ fn signal(signal: &written::Signal) -> Signal {
         written::Signal::Concurrency => Signal::Concurrency,
         written::Signal::QueueLength => Signal::QueueLength,
         written::Signal::Of(of, what) => Signal::Of(thing(of), gauge(what)),
+    }
+}
+
+fn thing(thing: written::Thing) -> Thing {
+    match thing {
+        written::Thing::Service(at) => Thing::Service(at as u32),
+        written::Thing::Source(at) => Thing::Source(at as u32),
+    }
+}
+
+fn gauge(gauge: written::Gauge) -> Gauge {
+    match gauge {
+        written::Gauge::Rate => Gauge::Rate,
+        written::Gauge::Concurrency => Gauge::Concurrency,
+        written::Gauge::QueueLength => Gauge::QueueLength,
+        written::Gauge::Utilization => Gauge::Utilization,
+        written::Gauge::BadRatio => Gauge::BadRatio,
+    }
+}
+
+fn alert(alert: &written::Alert) -> AlertSpec {
+    AlertSpec {
+        name: alert.name.clone(),
+        on: (thing(alert.on.0), gauge(alert.on.1)),
+        rule: alert.rule,
+        window: alert.window,
+        every: alert.every,
+    }
+}
+
+fn action_time(when: written::ActionTime) -> ActionTime {
+    match when {
+        written::ActionTime::At(at) => ActionTime::At(at),
+        written::ActionTime::OnAlert { alert, after } => ActionTime::OnAlert { alert: alert as u32, after },
     }
 }

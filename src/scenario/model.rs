@@ -3,12 +3,15 @@
 //! One [`Scenario`] is one strategy of a [`Study`] with all overrides applied. Indices point into the lists of the same
 //! scenario (`Study` guarantees that sources, services and faults keep their positions across strategies).
 
+use crate::policies::alert::Rule;
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
 use crate::policies::limiter::LimiterSettings;
+use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
+use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
 use crate::random::law::Law;
 use crate::time::{Duration, Time};
 
@@ -149,13 +152,23 @@ pub struct Scenario {
     pub network: Network,
     /// Machines.
     pub node_pools: Vec<NodePool>,
+    /// Which machine an instance gets. Default `spread`.
+    pub scheduler: SchedulerSettings,
+    /// How many machines there are; `None` leaves all pools as they are.
+    pub provisioner: Option<ProvisionerSettings>,
+    /// `[provisioning]`.
+    pub provisioning: Provisioning,
+    /// `[registry]`.
+    pub registry: Registry,
     /// Services.
     pub services: Vec<Service>,
     /// Where requests come from.
     pub sources: Vec<Source>,
     /// Troubles, scheduled or drawn.
     pub faults: Vec<Fault>,
-    /// What operators do at given times.
+    /// What monitoring watches.
+    pub alerts: Vec<Alert>,
+    /// What operators do at given times, or when an alert fires.
     pub actions: Vec<Action>,
     /// Version changes.
     pub rollouts: Vec<RolloutPlan>,
@@ -198,6 +211,42 @@ pub struct NodePool {
     pub zones: Vec<usize>,
     /// Price of one node for one hour, if given (`price = "0.19/h"`).
     pub price: Option<f64>,
+    /// Fewest and most nodes that a provisioner may leave; `None` if `min` and `max` are not written.
+    pub scales: Option<(u32, u32)>,
+    /// From the machine's birth until it takes instances. Default 90 s.
+    pub boot: Law,
+    /// Most instances on a node. Default 110, as of the kubelet.
+    pub max_pods: u32,
+    /// Rank for an expander that goes by priority. Default 0.
+    pub rank: i32,
+    /// Room for images on a node, bytes; `None` is no limit.
+    pub disk: Option<u64>,
+    /// Whether its owner may want the machines back.
+    pub spot: bool,
+}
+
+/// `[provisioning]`: the service that orders of machines go through.
+#[derive(Clone, Debug)]
+pub struct Provisioning {
+    /// Orders worked on at a time. Default unlimited (`u32::MAX`).
+    pub concurrency: u32,
+    /// How long the work on one order takes. Default 0.
+    pub takes: Law,
+    /// Orders that may wait; more are refused. Default unlimited (`u32::MAX`).
+    pub queue: u32,
+    /// An order that is not done after so long has failed. `None` = never.
+    pub timeout: Option<Duration>,
+    /// Share of orders that fail at the end of their work. Default 0.
+    pub failure_rate: f64,
+}
+
+/// `[registry]`: where images come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Registry {
+    /// Bytes per second for all nodes together; `None` is no limit.
+    pub bandwidth: Option<u64>,
+    /// Bytes per second for one node; `None` is no limit.
+    pub node_bandwidth: Option<u64>,
 }
 
 /// `[[service]]`.
@@ -207,8 +256,12 @@ pub struct Service {
     pub name: String,
     /// Instances at the start.
     pub replicas: u32,
-    /// Pool its instances are placed on; `None` when the scenario has no pools (then they need no node).
-    pub pool: Option<usize>,
+    /// Node pools its instances may be placed on; none when the scenario has no pools (then they need no node).
+    pub node_pools: Vec<usize>,
+    /// Where no other instance of the service may be. Default `None`.
+    pub anti_affinity: AntiAffinity,
+    /// By how many a zone may be ahead of the emptiest one; `None` = any number.
+    pub zone_max_skew: Option<u32>,
     /// One running copy.
     pub instance: Instance,
     /// At least one.
@@ -272,6 +325,10 @@ pub enum Gauge {
     Concurrency,
     /// Attempts that wait for a worker.
     QueueLength,
+    /// Core time used over that of ready instances, 0..1; only of a service.
+    Utilization,
+    /// Share of the requests that ended otherwise than well, 0..1; only of a source.
+    BadRatio,
 }
 
 /// `instance = { .. }`.
@@ -566,6 +623,8 @@ pub struct Version {
     pub demand: f64,
     /// Share of attempts that fail after their work (default 0).
     pub error_rate: f64,
+    /// Size of its image, bytes; 0 if the instance's `pull` says how long it takes (or nothing does).
+    pub image: u64,
 }
 
 /// `metrics = { period = "15s", window = "30s", delay = "0s" }`.
@@ -687,6 +746,8 @@ pub enum When {
         /// How many targets can be under repair at one moment (`crew = 1`); the others wait in order. `None` = all.
         crew: Option<u32>,
     },
+    /// `trace = ".."` in `node-loss`: (when, which node of the pool, for how long), ascending.
+    Trace(Vec<(Time, u32, Duration)>),
 }
 
 /// Which instances of a service are struck.
@@ -715,7 +776,25 @@ pub enum Trouble {
         pool: usize,
         /// How many, in node order.
         count: u32,
+        /// Probability that each other node of the same pool and zone goes with each of them.
+        spreads: f64,
     },
+    /// Machines are taken back by their owner, after a notice.
+    SpotReclaim {
+        /// Pool.
+        pool: usize,
+        /// How many, in node order.
+        count: u32,
+        /// From the notice to the end.
+        notice: Duration,
+    },
+    /// Orders of machines fail.
+    ProvisioningOutage {
+        /// Pool; `None` = all.
+        pool: Option<usize>,
+    },
+    /// No image can be pulled.
+    RegistryOutage,
     /// Every node of the zone dies.
     ZoneLoss {
         /// Zone.
@@ -762,9 +841,38 @@ pub enum Trouble {
 #[derive(Clone, Debug)]
 pub struct Action {
     /// When.
-    pub at: Time,
+    pub when: ActionTime,
     /// What.
     pub what: Operation,
+}
+
+/// When an operator acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActionTime {
+    /// Once.
+    At(Time),
+    /// Each time an alert begins to fire.
+    OnAlert {
+        /// Position in `Scenario::alerts`.
+        alert: usize,
+        /// How long people take to act.
+        after: Duration,
+    },
+}
+
+/// `[[alert]]`
+#[derive(Clone, Debug)]
+pub struct Alert {
+    /// Unique name.
+    pub name: String,
+    /// What is looked at.
+    pub on: (Thing, Gauge),
+    /// When it fires.
+    pub rule: Rule,
+    /// Window of rates and ratios.
+    pub window: Duration,
+    /// Time between looks.
+    pub every: Duration,
 }
 
 /// Operator actions.

@@ -30,6 +30,20 @@ pub(super) enum Control {
     Evict(u32),
     /// A service's control loop ticks.
     Autoscale(u32),
+    /// The provisioner looks at the cluster.
+    Provision,
+    /// The provisioning service is done with a node ...
+    Provisioned(u32),
+    /// ... which has taken too long ...
+    OrderTimeout(u32),
+    /// ... or has booted.
+    NodeReady(u32),
+    /// The owner of a node takes it back.
+    TakeBack(u32),
+    /// An instance tries to pull its image again.
+    Pull(u32),
+    /// The pull that ends next has ended, unless others have come or gone since this was announced.
+    Pulled(u32),
     /// The metrics of a service are read.
     Scrape(u32),
     /// A timeline window ends.
@@ -48,6 +62,8 @@ pub(super) enum Control {
     Fail(u32, u32),
     /// ... and its repair is done.
     Repaired(u32, u32),
+    /// Monitoring looks at an alert.
+    Look(u32),
     /// An operator acts.
     Act(u32),
     /// A rollout starts.
@@ -98,6 +114,28 @@ impl World<'_> {
             }
             Control::Evict(instance) => self.evict(now, queue, instance),
             Control::Autoscale(service) => self.on_autoscale(now, queue, service),
+            Control::Provision => self.on_provision(now, queue),
+            Control::Provisioned(node) => {
+                self.on_provisioned(now, queue, node);
+                Ok(())
+            }
+            Control::OrderTimeout(node) => {
+                self.on_order_timeout(now, node);
+                Ok(())
+            }
+            Control::NodeReady(node) => {
+                self.on_node_ready(now, queue, node);
+                Ok(())
+            }
+            Control::TakeBack(node) => self.take_back(now, queue, node),
+            Control::Pull(instance) => {
+                self.pull_again(now, queue, instance);
+                Ok(())
+            }
+            Control::Pulled(epoch) => {
+                self.on_pulled(now, queue, epoch);
+                Ok(())
+            }
             Control::Scrape(service) => {
                 self.on_scrape(now, queue, service);
                 Ok(())
@@ -129,6 +167,10 @@ impl World<'_> {
             Control::Relieve(fault) => self.relieve(now, queue, fault),
             Control::Fail(fault, target) => self.fail(now, queue, fault, target),
             Control::Repaired(fault, target) => self.repaired(now, queue, fault, target),
+            Control::Look(alert) => {
+                self.on_look(now, queue, alert);
+                Ok(())
+            }
             Control::Act(action) => self.act(now, queue, action),
             Control::Rollout(rollout) => self.begin_rollout(now, queue, rollout),
             Control::Sync(rollout) => self.sync_rollout(now, queue, rollout),
@@ -165,13 +207,13 @@ impl World<'_> {
             readings: &readings,
             instance_cores: f64::from(spec.cores.min(1 << 20)),
             instance_memory: spec.memory,
-            memory_available: self.memory_available(spec.pool),
+            memory_available: self.memory_available(&spec.node_pools),
         };
         let mut steps = Steps::default();
         let desired = scaler.evaluate(now, &fleet, &mut steps);
         let interval = scaler.interval();
         self.services[index as usize].autoscaler = Some(scaler);
-        self.telemetry.decisions.push(Decision {
+        self.telemetry.decide(Decision {
             at: now,
             kind: "autoscaler",
             subject: spec.name.clone(),
@@ -188,8 +230,7 @@ impl World<'_> {
 
     /// An operator acts.
     fn act(&mut self, now: Time, queue: &mut Queue, action: u32) -> Flow {
-        let (_, operation) = &self.spec.actions[action as usize];
-        match *operation {
+        match self.spec.actions[action as usize].what {
             Operation::Scale(service, replicas) => {
                 let name = self.spec.services[service as usize].name.clone();
                 self.telemetry.log(now, "action", name, format!("scaled to {replicas} replicas"));

@@ -71,7 +71,7 @@ impl World<'_> {
         if node == NIL {
             return;
         }
-        let pool = &self.spec.pools[self.nodes[node as usize].pool as usize];
+        let pool = &self.spec.pools[self.cluster.nodes[node as usize].pool as usize];
         if !pool.shares_cpu {
             return;
         }

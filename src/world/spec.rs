@@ -2,12 +2,15 @@
 //!
 //! The lab assembles a [`Spec`] from a scenario; the world only reads it.
 
+use crate::policies::alert::Rule;
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
 use crate::policies::limiter::LimiterSettings;
+use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
+use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
 use crate::random::law::Law;
 use crate::time::{Duration, Time};
 
@@ -28,6 +31,14 @@ pub struct Spec {
     pub latency: Vec<Law>,
     /// Machines.
     pub pools: Vec<PoolSpec>,
+    /// Which machine an instance gets.
+    pub scheduler: SchedulerSettings,
+    /// How many machines there are; without it pools keep their size.
+    pub provisioner: Option<ProvisionerSettings>,
+    /// What an order of machines goes through.
+    pub provisioning: ProvisioningSpec,
+    /// Where images come from.
+    pub registry: RegistrySpec,
     /// Services.
     pub services: Vec<ServiceSpec>,
     /// Sources.
@@ -40,8 +51,10 @@ pub struct Spec {
     pub rings: Vec<Duration>,
     /// Troubles.
     pub faults: Vec<FaultSpec>,
+    /// What monitoring watches.
+    pub alerts: Vec<AlertSpec>,
     /// Operator actions.
-    pub actions: Vec<(Time, Operation)>,
+    pub actions: Vec<ActionSpec>,
     /// Version changes.
     pub rollouts: Vec<RolloutSpec>,
     /// Objective for recovery and the error budget.
@@ -91,8 +104,42 @@ pub struct PoolSpec {
     pub zones: Vec<u32>,
     /// Price of a node for an hour.
     pub price: Option<f64>,
+    /// Fewest and most nodes that a provisioner may leave, if it may change their number.
+    pub scales: Option<(u32, u32)>,
+    /// From the machine's birth until it takes instances.
+    pub boot: Law,
+    /// Most instances on a node.
+    pub max_pods: u32,
+    /// Rank for an expander that goes by priority.
+    pub rank: i32,
+    /// Room for images on a node, bytes; `None` is no limit.
+    pub disk: Option<u64>,
     /// Its instances could together use more cores than a node has.
     pub shares_cpu: bool,
+}
+
+/// The service that orders of machines go through, one for all pools.
+#[derive(Clone, Debug)]
+pub struct ProvisioningSpec {
+    /// Orders worked on at a time.
+    pub concurrency: u32,
+    /// How long the work on one order takes.
+    pub takes: Law,
+    /// Orders that may wait; more are refused.
+    pub queue: u32,
+    /// An order that is not done after so long has failed.
+    pub timeout: Option<Duration>,
+    /// Share of orders that fail at the end of their work.
+    pub failure_rate: f64,
+}
+
+/// Where images come from.
+#[derive(Clone, Copy, Debug)]
+pub struct RegistrySpec {
+    /// Bytes per second for all nodes together; `None` is no limit.
+    pub bandwidth: Option<u64>,
+    /// Bytes per second for one node; `None` is no limit.
+    pub node_bandwidth: Option<u64>,
 }
 
 /// What answers one query of an autoscaler.
@@ -130,6 +177,10 @@ pub enum Gauge {
     Concurrency,
     /// Attempts that wait for a worker.
     QueueLength,
+    /// Core time used over that of ready instances; only of a service.
+    Utilization,
+    /// Share of the requests that ended otherwise than well; only of a source.
+    BadRatio,
 }
 
 /// A service.
@@ -139,8 +190,12 @@ pub struct ServiceSpec {
     pub name: String,
     /// Instances at the start.
     pub replicas: u32,
-    /// Where they are placed.
-    pub pool: Option<u32>,
+    /// Node pools that its instances may be on; none: they need no node.
+    pub node_pools: Vec<u32>,
+    /// Where no other instance of it may be.
+    pub anti_affinity: AntiAffinity,
+    /// By how many a zone may be ahead of the emptiest one.
+    pub zone_max_skew: Option<u32>,
     /// Cores an instance may use; `u32::MAX` is no limit.
     pub cores: u32,
     /// CPU request of all containers together, cores.
@@ -205,6 +260,13 @@ pub struct ServiceSpec {
     pub version_slot: Option<u8>,
     /// Price of an instance for an hour.
     pub price: Option<f64>,
+}
+
+impl Spec {
+    /// Whether instances of a service may have to share the cores of their node.
+    pub fn shares_cpu(&self, service: &ServiceSpec) -> bool {
+        service.node_pools.iter().any(|&pool| self.pools[pool as usize].shares_cpu)
+    }
 }
 
 impl ServiceSpec {
@@ -330,6 +392,8 @@ pub struct VersionSpec {
     pub demand: f64,
     /// Share of attempts that fail after their work.
     pub error_rate: f64,
+    /// Size of the image, bytes; 0 if the service's `pull` says how long it takes.
+    pub image: u64,
 }
 
 /// The calling side between one caller and one called service.
@@ -518,6 +582,8 @@ pub enum When {
         /// Repairs at a time.
         crew: u32,
     },
+    /// Recorded: when, which target, for how long.
+    Trace(Vec<(Time, u32, Duration)>),
 }
 
 /// What a fault does.
@@ -537,7 +603,22 @@ pub enum Trouble {
         pool: u32,
         /// How many.
         count: u32,
+        /// Each takes each other node of its pool and zone along with this probability.
+        spreads: f64,
     },
+    /// Machines are taken back by their owner, after a notice.
+    SpotReclaim {
+        /// Pool.
+        pool: u32,
+        /// How many.
+        count: u32,
+        /// From the notice to the end.
+        notice: Duration,
+    },
+    /// Orders of machines fail, for one pool or all.
+    ProvisioningOutage(Option<u32>),
+    /// No image can be pulled.
+    RegistryOutage,
     /// All nodes of a zone die.
     ZoneLoss(u32),
     /// No message passes between two zones.
@@ -568,6 +649,44 @@ pub struct Target {
     pub service: u32,
     /// How many, oldest first; `None` = all.
     pub count: Option<u32>,
+}
+
+/// Something that monitoring watches.
+#[derive(Clone, Debug)]
+pub struct AlertSpec {
+    /// Name.
+    pub name: String,
+    /// What is looked at.
+    pub on: (Thing, Gauge),
+    /// When it fires.
+    pub rule: Rule,
+    /// Window of rates and ratios.
+    pub window: Duration,
+    /// Time between looks.
+    pub every: Duration,
+}
+
+/// Something that an operator does.
+#[derive(Clone, Debug)]
+pub struct ActionSpec {
+    /// When.
+    pub when: ActionTime,
+    /// What.
+    pub what: Operation,
+}
+
+/// When an operator acts.
+#[derive(Clone, Copy, Debug)]
+pub enum ActionTime {
+    /// Once.
+    At(Time),
+    /// Each time an alert begins to fire.
+    OnAlert {
+        /// Position in `Spec::alerts`.
+        alert: u32,
+        /// How long people take.
+        after: Duration,
+    },
 }
 
 /// Operator actions.

@@ -1,5 +1,6 @@
 //! The one integration binary; each module tells one kind of story.
 
+mod alerts;
 mod cli;
 mod conservation;
 mod contracts;
@@ -8,6 +9,7 @@ mod errors;
 mod fidelity;
 mod inside;
 mod layers;
+mod machines;
 mod manifests;
 mod queueing;
 mod scenarios;

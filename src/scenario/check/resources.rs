@@ -4,7 +4,7 @@ use super::{Check, size};
 use crate::policies::autoscaler::Resource;
 use crate::scenario::de::Spanned;
 use crate::scenario::error::{Diagnostic, enumerated};
-use crate::scenario::model::{Gc, Instance, MemoryUse, NodePool, Service, Sidecar, Signal};
+use crate::scenario::model::{Gc, MemoryUse, Service, Sidecar, Signal};
 use crate::scenario::schema::{CpuWord, GcTable, InstanceTable, MemoryUseTable, ServiceTable, SidecarTable};
 use crate::time::Duration;
 
@@ -195,35 +195,11 @@ impl Check<'_> {
             }
         }
     }
-
-    /// An instance that is larger than a node would wait for ever.
-    pub(super) fn fits(&mut self, table: &ServiceTable, service: &Service, pool: &NodePool) {
-        let request = &table.instance.cpu_request;
-        let cpu_place =
-            request.map(|cpu| cpu.place).or_else(|| table.instance.cores.map(|cores| cores.place));
-        let (cpu, memory) = requests(&service.instance, &service.sidecars);
-        if cpu > pool.cores {
-            let message = format!(
-                "an instance of `{}` asks for {cpu} cores, and a node of `{}` has {}",
-                table.name.value, pool.name, pool.cores
-            );
-            self.wrong(message, cpu_place.unwrap_or(table.name.place));
-        }
-        if memory > pool.memory {
-            let message = format!(
-                "an instance of `{}` takes {} of memory, and a node of `{}` has {}",
-                table.name.value,
-                size(memory),
-                pool.name,
-                size(pool.memory)
-            );
-            self.wrong(message, table.instance.memory.map_or(table.name.place, |memory| memory.place));
-        }
-    }
 }
 
 /// CPU and memory that all containers of an instance ask for.
-pub(super) fn requests(instance: &Instance, sidecars: &[Sidecar]) -> (f64, u64) {
+pub(super) fn requests(service: &Service) -> (f64, u64) {
+    let Service { instance, sidecars, .. } = service;
     let cpu = sidecars.iter().map(|sidecar| sidecar.cpu_request).sum::<f64>();
     let memory = sidecars.iter().map(|sidecar| sidecar.memory).sum::<u64>();
     (instance.cpu_request + cpu, instance.memory.saturating_add(memory))
