@@ -12,6 +12,7 @@
 //! | 99 | a threshold failed |
 //! | 130 | interrupted; what was finished is kept and marked partial |
 
+mod backtest;
 mod check;
 mod completions;
 mod conform;
@@ -65,6 +66,7 @@ fn perform(verb: Verb, console: &Console) -> Result<Exit, Failure> {
         Verb::Schema => schema::schema(console),
         Verb::Conform(arguments) => conform::conform(&arguments, console),
         Verb::Import(arguments) => import::import(&arguments, console),
+        Verb::Backtest(arguments) => backtest::backtest(&arguments, console),
         Verb::Why(arguments) => why::why(&arguments, console),
         Verb::Completions(arguments) => completions::completions(&arguments, console),
         Verb::Man(arguments) => man::man(&arguments, console),
@@ -102,6 +104,8 @@ enum Verb {
     Conform(conform::Arguments),
     /// Write a scenario that runs from Kubernetes manifests
     Import(import::Arguments),
+    /// Replay a recorded load against autoscalers, from manifests as they are in production
+    Backtest(backtest::Arguments),
     /// Say in plain words what an autoscaler decided at a moment of an earlier run, and why
     Why(why::Arguments),
     /// Print a completion script for a shell

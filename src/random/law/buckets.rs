@@ -63,8 +63,7 @@ pub(super) fn law(
     content: &[u8],
     options: &Options<'_>,
 ) -> Result<Law, UnitError> {
-    let place =
-        |error: UnitError| UnitError { message: format!("{path}: {}", error.message), ..error };
+    let place = |error: UnitError| UnitError { message: format!("{path}: {}", error.message), ..error };
     let text = std::str::from_utf8(content)
         .map_err(|_| place(UnitError::new("not a text file")))?
         .trim_start_matches('\u{feff}')
@@ -152,8 +151,10 @@ fn from_text(text: &str, metric: Option<&str>) -> Result<Cumulative, UnitError> 
     }
     if first.is_none() {
         let what = metric.map_or_else(|| "any".to_owned(), |metric| format!("`{metric}`"));
-        return Err(UnitError::new(format!("has no lines `.._bucket{{le=\"..\"}} count` of {what} histogram"))
-            .hint("JSON is read, too: {\"0.1\": 250, \"+Inf\": 260}"));
+        return Err(UnitError::new(format!(
+            "has no lines `.._bucket{{le=\"..\"}} count` of {what} histogram"
+        ))
+        .hint("JSON is read, too: {\"0.1\": 250, \"+Inf\": 260}"));
     }
     Ok(cumulative)
 }
@@ -165,8 +166,10 @@ fn build(cumulative: &Cumulative, written: String, options: &Options<'_>) -> Res
         return Err(UnitError::new("there is no bucket"));
     };
     if last.is_finite() {
-        return Err(UnitError::new("there is no bucket `+Inf`, so nobody knows how much lies above the rest")
-            .hint("its count is that of all values"));
+        return Err(UnitError::new(
+            "there is no bucket `+Inf`, so nobody knows how much lies above the rest",
+        )
+        .hint("its count is that of all values"));
     }
     if let Some(pair) = rows.windows(2).find(|pair| pair[1].1 < pair[0].1) {
         let ((low, more), (high, less)) = (pair[0], pair[1]);

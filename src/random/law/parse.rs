@@ -648,7 +648,8 @@ mod tests {
         let mut stream = crate::random::Stream::new(7, "test", "buckets");
         let mut samples: Vec<f64> = (0..40_000).map(|_| law.sample(&mut stream)).collect();
         samples.sort_by(f64::total_cmp);
-        for (q, expected) in [(0.5, 0.1 * 16722.0 / 24054.0), (0.9, 0.1 + 0.1 * (30099.6 - 24054.0) / 9390.0)] {
+        for (q, expected) in [(0.5, 0.1 * 16722.0 / 24054.0), (0.9, 0.1 + 0.1 * (30099.6 - 24054.0) / 9390.0)]
+        {
             let found = samples[(q * 40_000.0) as usize] / 1e9;
             assert!((found - expected).abs() < 0.002, "{q}: {found}, not {expected}");
         }
