@@ -13,6 +13,7 @@
 //! | 130 | interrupted; what was finished is kept and marked partial |
 
 mod backtest;
+mod calibrate;
 mod check;
 mod completions;
 mod conform;
@@ -67,6 +68,7 @@ fn perform(verb: Verb, console: &Console) -> Result<Exit, Failure> {
         Verb::Conform(arguments) => conform::conform(&arguments, console),
         Verb::Import(arguments) => import::import(&arguments, console),
         Verb::Backtest(arguments) => backtest::backtest(&arguments, console),
+        Verb::Calibrate(arguments) => calibrate::calibrate(&arguments, console),
         Verb::Why(arguments) => why::why(&arguments, console),
         Verb::Completions(arguments) => completions::completions(&arguments, console),
         Verb::Man(arguments) => man::man(&arguments, console),
@@ -106,6 +108,8 @@ enum Verb {
     Import(import::Arguments),
     /// Replay a recorded load against autoscalers, from manifests as they are in production
     Backtest(backtest::Arguments),
+    /// Fit service laws and capacity to load, latency and CPU from production, and say how well they fit
+    Calibrate(calibrate::Arguments),
     /// Say in plain words what an autoscaler decided at a moment of an earlier run, and why
     Why(why::Arguments),
     /// Print a completion script for a shell

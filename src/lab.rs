@@ -5,6 +5,7 @@
 
 pub mod assemble;
 pub mod backtest;
+pub mod calibrate;
 pub mod compare;
 pub mod gate;
 pub mod metric;

@@ -8,6 +8,7 @@
 //! of the requests are bad) is `inf` in CSV; JSON has no such number, so there it is `null` with `"infinite": true`.
 
 pub mod backtest;
+pub mod calibrate;
 pub mod chart;
 mod curves;
 pub mod html;

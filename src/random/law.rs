@@ -445,6 +445,17 @@ impl Law {
         }
     }
 
+    /// Upper bounds of the buckets, in the base unit, and the share below each; empty for a law that is no histogram.
+    pub fn bucket_shares(&self) -> Vec<(f64, f64)> {
+        let Self::Buckets(law) = self else { return Vec::new() };
+        let mut below = 0.0;
+        let shares = law.bins.iter().zip(&law.choice.weights).map(|((low, width), weight)| {
+            below += weight;
+            (low + width, below)
+        });
+        shares.collect()
+    }
+
     /// Squared coefficient of variation, variance / mean^2; 0 for a law that is always 0.
     pub fn cv2(&self) -> f64 {
         let mean = self.mean();
