@@ -107,7 +107,7 @@ enum Verb {
     /// Write a scenario that runs from Kubernetes manifests
     Import(import::Arguments),
     /// Replay a recorded load against autoscalers, from manifests as they are in production
-    Backtest(backtest::Arguments),
+    Backtest(Box<backtest::Arguments>),
     /// Fit service laws and capacity to load, latency and CPU from production, and say how well they fit
     Calibrate(calibrate::Arguments),
     /// Say in plain words what an autoscaler decided at a moment of an earlier run, and why

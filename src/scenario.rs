@@ -81,7 +81,9 @@ impl Study {
     ) -> Result<Self, ScenarioError> {
         let mut files = Files::new(Limits::default().file_size);
         let file = files.option(name, text);
-        data.iter().for_each(|(path, content)| files.attach(path, content));
+        for (path, content) in data {
+            files.attach(path, content);
+        }
         let root = read_source(file, &mut files, &mut Vec::new());
         load(name, root, overrides, &mut files).map_err(|errors| ScenarioError::new(errors, files.sources))
     }

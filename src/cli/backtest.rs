@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     /// What LOAD counts, over what its header says
     #[arg(long, value_enum, value_name = "UNIT")]
     unit: Option<UnitWord>,
-    /// Cores in use over time, as the load (rate of container_cpu_usage_seconds_total), or CSV with cpu_per_request
+    /// Cores in use over time: as the load, or CSV with a column `cpu_cores` or `cpu_per_request`
     #[arg(long, value_name = "FILE")]
     cpu: Option<String>,
     /// CPU time of one request: a duration or a law, e.g. 60ms
@@ -147,15 +147,12 @@ pub(super) fn backtest(arguments: &Arguments, console: &Console) -> Result<Exit,
     let written = backtest::write(&load, cpu.as_ref(), &service, contenders, &assumptions(arguments))
         .map_err(refused)?;
     let overrides = Overrides { seed: Some(arguments.seed), ..Overrides::default() };
-    let study = match &arguments.scenario_out {
-        Some(path) => {
-            keep(&written, path)?;
-            Study::load(&path.to_string_lossy(), &overrides)
-        }
-        None => {
-            let data = [(written.data.0.as_str(), written.data.1.as_str())];
-            Study::from_parts("backtest.toml", &written.text, &data, &overrides)
-        }
+    let study = if let Some(path) = &arguments.scenario_out {
+        keep(&written, path)?;
+        Study::load(&path.to_string_lossy(), &overrides)
+    } else {
+        let data = [(written.data.0.as_str(), written.data.1.as_str())];
+        Study::from_parts("backtest.toml", &written.text, &data, &overrides)
     };
     let study = study.map_err(input)?;
 
@@ -185,7 +182,7 @@ pub(super) fn backtest(arguments: &Arguments, console: &Console) -> Result<Exit,
 fn contenders(arguments: &Arguments) -> Result<(String, Vec<Contender>), ScenarioError> {
     let mut service = arguments.service.clone();
     let mut list = Vec::new();
-    let folder = arguments.scenario_out.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let folder = arguments.scenario_out.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
     for path in &arguments.manifests {
         let (target, contender) =
             backtest::of_manifest(path, folder, arguments.service.as_deref(), &arguments.metrics)?;

@@ -1,5 +1,6 @@
 //! `simlab calibrate --load load.csv --latency latency.csv ..`: laws for a scenario from what production measures.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
@@ -18,10 +19,10 @@ use crate::units::UnitError;
 /// Flags of `calibrate`.
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// Load over time, as `backtest` reads it; its other columns (cpu_cores, replicas, latency_p99_ms ..) count, too
+    /// Load over time, as `backtest` reads it; its columns of CPU, replicas and latency count, too
     #[arg(long, value_name = "FILE")]
     load: String,
-    /// Latency over time: CSV with latency_mean_ms, latency_p50_ms, latency_p99_ms .., or a query answer of mean seconds
+    /// Latency over time: CSV with columns such as `latency_p99_ms`, or a query answer with mean seconds
     #[arg(long, value_name = "FILE")]
     latency: Option<String>,
     /// Latency of a quiet time as Prometheus histogram buckets
@@ -65,8 +66,10 @@ pub(super) fn calibrate(arguments: &Arguments, console: &Console) -> Result<Exit
         .map_err(|error| input(&error))?;
     measured.cores = arguments.cores;
     if let Some(path) = &arguments.buckets {
-        let law = histogram(path).map_err(|error| input(&error.to_string().replace("\nhint:", "\n\nhint:")))?;
-        measured.buckets = law.bucket_shares().into_iter().map(|(bound, share)| (bound / 1e9, share)).collect();
+        let law =
+            histogram(path).map_err(|error| input(&error.to_string().replace("\nhint:", "\n\nhint:")))?;
+        measured.buckets =
+            law.bucket_shares().into_iter().map(|(bound, share)| (bound / 1e9, share)).collect();
     }
     let found = fit(&measured).map_err(|error| input(&error))?;
 
@@ -74,11 +77,13 @@ pub(super) fn calibrate(arguments: &Arguments, console: &Console) -> Result<Exit
     let (count, sum) = (known().count().max(1) as f64, known().sum::<f64>());
     let replicas = measured.replicas.iter().copied().fold(1.0, f64::max) as u32;
     if let Some(path) = &arguments.scenario_out {
-        let stem = path.file_stem().map_or_else(|| "calibrated".to_owned(), |stem| stem.to_string_lossy().into_owned());
+        let stem = path
+            .file_stem()
+            .map_or_else(|| "calibrated".to_owned(), |stem| stem.to_string_lossy().into_owned());
         let data = format!("{stem}-load.csv");
         let mut csv = "# requests per second\nt_s,request\n".to_owned();
         for (t, rate) in load.t_s.iter().zip(&measured.rate) {
-            csv.push_str(&format!("{t},{}\n", if rate.is_finite() { *rate } else { 0.0 }));
+            let _ = writeln!(csv, "{t},{}", if rate.is_finite() { *rate } else { 0.0 });
         }
         let text = report::scenario(&found, replicas, load.length(), Ok(&data));
         for (path, text) in [(path.with_file_name(&data), &csv), (path.clone(), &text)] {
@@ -94,7 +99,12 @@ pub(super) fn calibrate(arguments: &Arguments, console: &Console) -> Result<Exit
         console.print(&format!("{}\n{snippet}\n{}\n", report::report(&found), report::verdict(&found)))?;
     }
     let notes = [Some(&load), cpu.as_ref(), latency.as_ref()];
-    notes.into_iter().flatten().flat_map(|one| &one.notes).chain(&found.warnings).for_each(|words| console.warn(words));
+    notes
+        .into_iter()
+        .flatten()
+        .flat_map(|one| &one.notes)
+        .chain(&found.warnings)
+        .for_each(|words| console.warn(words));
     Ok(Exit::OK)
 }
 

@@ -4,13 +4,14 @@
 //! least squares. Without CPU figures the work is what makes the latencies bend most plausibly under load.
 //!
 //! **Capacity.** Every instance is taken for a processor-sharing queue with c cores that gets its share of a Poisson stream,
-//! so its mean time is wait + work × (1 + C(c, a) / (c (1 - utilization))) whatever the law of service (insensitivity). Each latency
-//! column y follows wait + m × that stretch; c is the one among 1..32 (or the one that is given) with the least sum of squared
-//! relative errors, m and wait follow by linear least squares.
+//! so its mean time is wait + work × (1 + C(c, a) / (c (1 - utilization))) whatever the law of service (insensitivity). A
+//! latency column is its level when idle (median of the quietest moments) times that stretch to some power: 1 for a mean, a fitted
+//! one for a quantile, because a median grows more slowly than the mean and no formula for it is simple. c is the one
+//! among 1..32 (or the one that is given) with the least sum of squared logarithms of the errors.
 //!
-//! **Shape.** The m of the quantiles are those of an idle service. Exponential, lognormal and gamma laws with the mean work are
-//! compared with them (or with the bounds of a histogram); the least root mean square of the logarithms wins, and a
-//! second parameter must pay for itself.
+//! **Shape.** Idle levels are quantiles of the service itself. Exponential, lognormal and gamma laws with the mean work,
+//! with and without a constant wait, are compared with them (or with the bounds of a histogram). The simplest that is within 5 % is
+//! taken, else the one with the least root mean square of the logarithms.
 //!
 //! **Arrivals.** Index of dispersion of the counts per row (Cox and Lewis 1966), on second differences so that a trend does
 //! not count as burstiness: 1 for Poisson.
@@ -26,8 +27,14 @@ const TRAINING: f64 = 0.75;
 /// Fewer moments than this say nothing.
 const FEWEST: usize = 24;
 
-/// A second parameter must improve the error by this factor.
-const WORTH_IT: f64 = 0.8;
+/// A law that is this near to all quantiles is good enough.
+const NEAR_ENOUGH: f64 = 0.05;
+
+/// A moment with less stretch than this is quiet.
+const QUIET: f64 = 1.1;
+
+/// Fewer quiet moments than this are filled up with the next ones.
+const FEWEST_QUIET: usize = 12;
 
 /// What was measured, on the moments of the load.
 #[derive(Clone, Debug, Default)]
@@ -65,8 +72,8 @@ pub struct Calibration {
     pub shape: Shape,
     /// See `shape`.
     pub cv: f64,
-    /// Every shape with its best coefficient of variation and error (root mean square of logarithms).
-    pub shapes: Vec<(Shape, f64, f64)>,
+    /// Every shape with its best coefficient of variation, wait in seconds and error (root mean square of logarithms).
+    pub shapes: Vec<(Shape, f64, f64, f64)>,
     /// Largest distance between the histogram and the law, if there is a histogram.
     pub distance: Option<f64>,
     /// Index of dispersion with its 95 % interval, if the rows can tell.
@@ -134,14 +141,22 @@ impl Measured {
     }
 }
 
-/// A latency column: wait + level × stretch.
+/// Every latency column as wait + level × stretch^power.
 struct Fit {
     work: f64,
     wait: f64,
     cores: u32,
-    levels: Vec<f64>,
-    /// Mean squared relative error over all columns.
+    /// Per column: level of an idle service without the wait, and power.
+    columns: Vec<(f64, f64)>,
+    /// Mean squared logarithm of found over predicted, over all columns.
     error: f64,
+}
+
+impl Fit {
+    fn predicted(&self, column: usize, stretch: f64) -> f64 {
+        let (level, power) = self.columns[column];
+        self.wait + level * libm::pow(stretch, power)
+    }
 }
 
 /// Fits everything.
@@ -162,23 +177,46 @@ pub fn calibrate(measured: &Measured) -> Result<Calibration, TooLittle> {
         line(&x, &y).filter(|line| line.slope > 0.0)
     });
     if law.is_none() && measured.cpu.is_some() {
-        warnings.push("the cores in use do not grow with the load, so they do not say what a request costs".to_owned());
+        warnings.push(
+            "the cores in use do not grow with the load, so they do not say what a request costs".to_owned(),
+        );
     }
     let fit = match law {
         Some(law) => with_work(measured, training, law.slope),
         None if measured.latency.is_empty() => {
-            return Err(TooLittle("CPU or latency over time is needed to know what a request costs".to_owned()));
+            return Err(TooLittle(
+                "CPU or latency over time is needed to know what a request costs".to_owned(),
+            ));
         }
         None => without_work(measured, training),
     };
     let busiest = rows.iter().map(|&at| measured.utilization(at, fit.work, fit.cores)).fold(0.0, f64::max);
     doubts(measured, &fit, law, busiest, &mut warnings);
-    let (shapes, distance) = shapes(measured, &fit);
-    let (shape, cv) = chosen(&shapes).unwrap_or((Shape::Lognormal, 1.0));
-    if shapes.is_empty() {
-        warnings.push("no quantile or histogram of latency: the shape of the work is a guess (lognormal, cv 1)".to_owned());
+    let candidates = candidates(measured, &fit);
+    let guess = Candidate { shape: Shape::Lognormal, cv: 1.0, wait: fit.wait, error: f64::NAN };
+    let law_found = chosen(&candidates).unwrap_or(guess);
+    let Candidate { shape, cv, wait, .. } = law_found;
+    if candidates.is_empty() {
+        warnings.push(
+            "no quantile or histogram of latency: the shape of the work is a guess (lognormal, cv 1)"
+                .to_owned(),
+        );
     }
-    let distance = distance.map(|distance| distance(shape, cv));
+    if law_found.error > 2.0 * NEAR_ENOUGH {
+        warnings.push(format!(
+            "no law fits the quantiles of the quiet moments: the best is {:.0} % off; `buckets(..)` or `file(..)` take them as they are",
+            law_found.error * 100.0
+        ));
+    }
+    let distance = inner(&measured.buckets)
+        .iter()
+        .map(|(share, bound)| (share_below(shape, cv, (bound - wait) / fit.work) - share).abs())
+        .reduce(f64::max);
+    if !measured.buckets.is_empty() && busiest > 0.5 {
+        warnings.push(
+            "the histogram is taken for that of a quiet time; under load it holds waiting as well".to_owned(),
+        );
+    }
     let dispersion = dispersion(measured, training);
     if dispersion.is_some_and(|(_, _, hi)| hi < 0.8) {
         warnings.push("the load is smoother than Poisson arrivals could be: rate() over a window longer than the step? Burstiness cannot be seen then".to_owned());
@@ -190,16 +228,17 @@ pub fn calibrate(measured: &Measured) -> Result<Calibration, TooLittle> {
         };
         errors.push((Quantity::CpuCores.words(), error(training), error(held_out)));
     }
-    for ((what, values), level) in measured.latency.iter().zip(&fit.levels) {
+    for (column, (what, values)) in measured.latency.iter().enumerate() {
         let error = |rows: &[usize]| {
             median(rows.iter().map(|&at| {
                 let stretch = stretch(fit.cores, measured.utilization(at, fit.work, fit.cores));
-                relative(fit.wait + level * stretch, values[at])
+                relative(fit.predicted(column, stretch), values[at])
             }))
         };
         errors.push((what.words(), error(training), error(held_out)));
     }
-    let (work, wait, cores) = (fit.work, fit.wait, fit.cores);
+    let (work, cores) = (fit.work, fit.cores);
+    let shapes = candidates.iter().map(|one| (one.shape, one.cv, one.wait, one.error)).collect();
     Ok(Calibration {
         work,
         utilization_law: law,
@@ -247,46 +286,42 @@ fn without_work(measured: &Measured, rows: &[usize]) -> Fit {
     best.expect("there is at least one candidate")
 }
 
-/// Wait and levels by least squares of relative errors.
+/// Wait, levels and powers for so much work on so many cores.
 fn at_cores(measured: &Measured, rows: &[usize], work: f64, cores: u32) -> Fit {
-    let stretches: Vec<f64> =
-        rows.iter().map(|&at| stretch(cores, measured.utilization(at, work, cores))).collect();
-    let over = || measured.latency.iter().map(|(what, values)| (*what, values));
-    let level = |what: Quantity, values: &[f64], wait: f64| -> f64 {
-        if what == Quantity::MeanLatency {
-            return work;
+    let mut stretches: Vec<(f64, usize)> =
+        rows.iter().map(|&at| (stretch(cores, measured.utilization(at, work, cores)), at)).collect();
+    stretches.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let quiet = stretches.partition_point(|(stretch, _)| *stretch < QUIET);
+    let quiet = &stretches[..quiet.max(FEWEST_QUIET).min(stretches.len())];
+    let mean = measured.latency.iter().find(|(what, _)| *what == Quantity::MeanLatency);
+    let mut wait = 0.0;
+    if let Some((_, values)) = mean {
+        let rest = median(quiet.iter().map(|&(stretch, at)| values[at] - work * stretch));
+        // A wait of a few percent is noise.
+        if rest > 0.05 * median(quiet.iter().map(|&(_, at)| values[at])) {
+            wait = rest;
         }
-        let (mut up, mut down) = (0.0, 0.0);
-        for (&at, stretch) in rows.iter().zip(&stretches) {
-            let y = values[at];
-            up += stretch * (y - wait) / (y * y);
-            down += stretch * stretch / (y * y);
-        }
-        (up / down).max(1e-9)
-    };
-    let error = |wait: f64| -> f64 {
-        let mut sum = 0.0;
-        for (what, values) in over() {
-            let level = level(what, values, wait);
-            sum += rows
-                .iter()
-                .zip(&stretches)
-                .map(|(&at, stretch)| relative(wait + level * stretch, values[at]))
-                .map(|error| error * error)
-                .sum::<f64>();
-        }
-        sum / (rows.len() * measured.latency.len().max(1)) as f64
-    };
-    let lowest = over()
-        .flat_map(|(_, values)| rows.iter().map(|&at| values[at]))
-        .fold(f64::INFINITY, f64::min);
-    let mut wait = if lowest.is_finite() { minimum(0.0, lowest, error) } else { 0.0 };
-    // A wait that explains nothing is none.
-    if error(0.0) <= 1.02 * error(wait) {
-        wait = 0.0;
     }
-    let levels = over().map(|(what, values)| level(what, values, wait)).collect();
-    Fit { work, wait, cores, levels, error: error(wait) }
+    let mut fit = Fit { work, wait, cores, columns: Vec::new(), error: 0.0 };
+    for (what, values) in &measured.latency {
+        let error = |level: f64, power: f64| -> f64 {
+            let off = |&(stretch, at): &(f64, usize)| {
+                let off = libm::log(values[at] / (wait + level * libm::pow(stretch, power)));
+                off * off
+            };
+            stretches.iter().map(off).sum()
+        };
+        let (level, power) = if *what == Quantity::MeanLatency {
+            (work, 1.0)
+        } else {
+            let level = median(quiet.iter().map(|&(stretch, at)| (values[at] - wait).max(1e-9) / stretch));
+            (level, minimum(0.3, 1.5, |power| error(level, power)))
+        };
+        fit.error += error(level, power);
+        fit.columns.push((level, power));
+    }
+    fit.error /= (rows.len() * measured.latency.len().max(1)) as f64;
+    fit
 }
 
 fn doubts(measured: &Measured, fit: &Fit, law: Option<Line>, busiest: f64, warnings: &mut Vec<String>) {
@@ -312,10 +347,13 @@ fn doubts(measured: &Measured, fit: &Fit, law: Option<Line>, busiest: f64, warni
         ));
     }
     if law.is_none() {
-        warnings.push("without CPU figures, work and cores are told apart by the bend of the latency alone".to_owned());
+        warnings.push(
+            "without CPU figures, work and cores are told apart by the bend of the latency alone".to_owned(),
+        );
     }
     if law.is_some_and(|law| law.r2 < 0.8) {
-        warnings.push("the load explains less than 80 % of the CPU: other work on the same cores?".to_owned());
+        warnings
+            .push("the load explains less than 80 % of the CPU: other work on the same cores?".to_owned());
     }
     if fit.error > 0.04 {
         warnings.push(format!(
@@ -325,62 +363,69 @@ fn doubts(measured: &Measured, fit: &Fit, law: Option<Line>, busiest: f64, warni
     }
 }
 
-type Distance<'a> = Box<dyn Fn(Shape, f64) -> f64 + 'a>;
+/// A law with its wait and its error.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    shape: Shape,
+    cv: f64,
+    wait: f64,
+    error: f64,
+}
 
-/// Every shape with its best coefficient of variation, and the distance to the histogram.
-fn shapes<'a>(measured: &'a Measured, fit: &'a Fit) -> (Vec<(Shape, f64, f64)>, Option<Distance<'a>>) {
-    // (quantile, service time over mean work at it)
-    let mut points: Vec<(f64, f64)> = measured
+/// (quantile, time) of an idle service, from the latency columns or else from the histogram.
+fn idle_quantiles(measured: &Measured, fit: &Fit) -> Vec<(f64, f64)> {
+    let of_columns: Vec<(f64, f64)> = measured
         .latency
         .iter()
-        .zip(&fit.levels)
-        .filter_map(|((what, _), level)| match what {
-            Quantity::Latency(q) => Some((*q, level / fit.work)),
+        .zip(&fit.columns)
+        .filter_map(|((what, _), (level, _))| match what {
+            Quantity::Latency(q) => Some((*q, fit.wait + level)),
             _ => None,
         })
         .collect();
-    let inner: Vec<(f64, f64)> = measured
-        .buckets
-        .iter()
-        .filter(|(bound, share)| (0.001..=0.999).contains(share) && *bound > fit.wait)
-        .copied()
-        .collect();
-    let distance: Option<Distance<'a>> = if inner.is_empty() {
-        None
-    } else {
-        let inner = inner.clone();
-        Some(Box::new(move |shape, cv| {
-            inner.iter().fold(0.0, |most, (bound, share)| {
-                let below = share_below(shape, cv, (bound - fit.wait) / fit.work);
-                f64::max(most, (below - share).abs())
-            })
-        }))
-    };
+    if of_columns.is_empty() { inner(&measured.buckets) } else { of_columns }
+}
+
+/// Bounds that say something: neither nothing nor everything lies below them.
+fn inner(buckets: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let inner = buckets.iter().filter(|(_, share)| (0.005..=0.995).contains(share));
+    inner.map(|(bound, share)| (*share, *bound)).collect()
+}
+
+/// Every shape with and without a wait, the simplest first; empty if there is nothing to compare with.
+fn candidates(measured: &Measured, fit: &Fit) -> Vec<Candidate> {
+    let points = idle_quantiles(measured, fit);
     if points.is_empty() {
-        points = inner.iter().map(|(bound, share)| (*share, (bound - fit.wait) / fit.work)).collect();
+        return Vec::new();
     }
-    if points.is_empty() {
-        return (Vec::new(), distance);
-    }
-    let error = |shape: Shape, cv: f64| {
-        let sum: f64 = points
-            .iter()
-            .map(|(q, found)| {
-                let off = libm::log(shape.quantile(*q, cv).max(1e-12) / found);
-                off * off
-            })
-            .sum();
-        libm::sqrt(sum / points.len() as f64)
+    let lowest = points.iter().map(|(_, time)| *time).fold(f64::INFINITY, f64::min);
+    let error = |shape: Shape, cv: f64, wait: f64| {
+        let off = |(q, time): &(f64, f64)| {
+            let off = libm::log((wait + fit.work * shape.quantile(*q, cv)).max(1e-12) / time);
+            off * off
+        };
+        libm::sqrt(points.iter().map(off).sum::<f64>() / points.len() as f64)
     };
-    let fitted = Shape::ALL.map(|shape| {
-        // The logarithm of cv, between 0.05 and 10.
+    let best = |shape: Shape, wait: f64| {
+        // The logarithm of cv, from 0.05 to 10.
         let cv = match shape {
             Shape::Exponential => 1.0,
-            _ => libm::exp(minimum(-3.0, 2.3, |x| error(shape, libm::exp(x)))),
+            _ => libm::exp(minimum(-3.0, 2.3, |x| error(shape, libm::exp(x), wait))),
         };
-        (shape, cv, error(shape, cv))
-    });
-    (fitted.into(), distance)
+        Candidate { shape, cv, wait, error: error(shape, cv, wait) }
+    };
+    let mut list: Vec<Candidate> = Shape::ALL.iter().map(|&shape| best(shape, fit.wait)).collect();
+    // A mean over time has told the wait already; otherwise the quantiles may.
+    if fit.wait == 0.0
+        && points.len() > 2
+        && !measured.latency.iter().any(|(what, _)| *what == Quantity::MeanLatency)
+    {
+        for shape in Shape::ALL {
+            let wait = minimum(0.0, lowest, |wait| best(shape, wait).error);
+            list.push(best(shape, wait));
+        }
+    }
+    list
 }
 
 /// Share of a law of mean 1 below x, from its quantiles.
@@ -393,12 +438,10 @@ fn share_below(shape: Shape, cv: f64, x: f64) -> f64 {
     0.5 * (low + high)
 }
 
-/// The best shape; the exponential unless another is clearly better.
-fn chosen(shapes: &[(Shape, f64, f64)]) -> Option<(Shape, f64)> {
-    let simplest = shapes.first()?;
-    let best = shapes.iter().min_by(|a, b| a.2.total_cmp(&b.2))?;
-    let found = if best.2 < WORTH_IT * simplest.2 { best } else { simplest };
-    Some((found.0, found.1))
+/// The simplest that is near enough, or the nearest.
+fn chosen(candidates: &[Candidate]) -> Option<Candidate> {
+    let near = candidates.iter().find(|candidate| candidate.error < NEAR_ENOUGH);
+    near.or_else(|| candidates.iter().min_by(|a, b| a.error.total_cmp(&b.error))).copied()
 }
 
 /// Index of dispersion of the counts per row. Second differences leave out the level and the trend: for Poisson counts

@@ -23,7 +23,9 @@ pub fn summary(outcome: &StudyOutcome, assumptions: &[String], colour: bool) -> 
     let mut text = String::new();
     head(&mut text, outcome, paint);
     line(&mut text, &paint.bold("assumed"));
-    assumptions.iter().for_each(|assumption| line(&mut text, &format!("  {assumption}")));
+    for assumption in assumptions {
+        line(&mut text, &format!("  {assumption}"));
+    }
     line(&mut text, "");
     let columns: Vec<_> = COLUMNS
         .iter()
@@ -48,7 +50,9 @@ pub fn summary(outcome: &StudyOutcome, assumptions: &[String], colour: bool) -> 
         "saturated: share of the time in which more than 90 % of the ready cores are busy",
         "bad requests: no good answer within the deadline; budget burned: share of what the objective allows",
     ];
-    legend.iter().for_each(|words| line(&mut text, &paint.dim(words)));
+    for words in legend {
+        line(&mut text, &paint.dim(words));
+    }
     bistable(&mut text, outcome);
     comparisons(&mut text, outcome, paint);
     text.push('\n');

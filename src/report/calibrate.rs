@@ -26,17 +26,24 @@ pub fn report(found: &Calibration) -> String {
                 quantity::short(law.intercept),
                 law.r2
             ),
-            None => format!("{} of a core per request (from the bend of the latency)", quantity::millis(found.work * 1e3)),
+            None => format!(
+                "{} of a core per request (from the bend of the latency)",
+                quantity::millis(found.work * 1e3)
+            ),
         },
     );
     let shapes: Vec<String> = found
         .shapes
         .iter()
-        .map(|(shape, cv, error)| format!("{} {:.1} %", named(*shape, *cv), error * 100.0))
+        .map(|(shape, cv, wait, error)| {
+            let wait =
+                if *wait > 0.0 { format!(" + {}", quantity::millis(wait * 1e3)) } else { String::new() };
+            format!("{}{wait} {:.1} %", named(*shape, *cv), error * 100.0)
+        })
         .collect();
-    let distance = found
-        .distance
-        .map_or_else(String::new, |distance| format!("; largest distance to the histogram {:.1} %", distance * 100.0));
+    let distance = found.distance.map_or_else(String::new, |distance| {
+        format!("; largest distance to the histogram {:.1} %", distance * 100.0)
+    });
     say("shape", format!("{}{distance}", named(found.shape, found.cv)));
     if !shapes.is_empty() {
         say("", format!("off its quantiles by: {}", shapes.join(", ")));

@@ -13,15 +13,19 @@
 //! builds up. It is right as long as n requests' work is short against the autoscaler's period, and wrong for metrics that
 //! count requests, for which it is refused.
 
-use std::fmt::Write as _;
-use std::path::{Component, Path};
+mod contender;
+mod work;
 
-use super::error::{Diagnostic, ScenarioError, shortened};
-use super::manifest::{self, Hpa, ManifestError, Object, Source};
+use std::fmt::Write as _;
+use std::path::Path;
+
+pub use contender::{Contender, of_manifest, of_setting};
+
 use super::recording::{Quantity, Recording};
-use crate::random::law::{Dimension, Law, no_files};
 use crate::time::Duration;
 use crate::units::UnitError;
+use contender::distinct;
+use work::Work;
 
 /// Name of the strategy with a fixed number of replicas, and the baseline of all comparisons.
 pub const FIXED: &str = "fixed-peak";
@@ -69,20 +73,6 @@ pub struct Assumptions {
     pub replications: u64,
 }
 
-/// One policy that takes part.
-#[derive(Clone, Debug)]
-pub struct Contender {
-    name: String,
-    title: String,
-    /// Its line under `[strategy.service.NAME]`.
-    setting: String,
-    /// Bounds of replicas, if it has some.
-    bounds: Option<(u32, u32)>,
-    /// Whether it follows figures that thinning would change.
-    counts_requests: bool,
-    notes: Vec<String>,
-}
-
 /// A scenario that was written.
 #[derive(Clone, Debug)]
 pub struct Written {
@@ -104,131 +94,6 @@ pub struct Written {
     pub objective: f64,
 }
 
-/// The policy that a manifest holds for one target, and the name of that target. `service` chooses among several; the
-/// scenario will stand in `folder`.
-pub fn of_manifest(
-    path: &str,
-    folder: &Path,
-    service: Option<&str>,
-    metrics: &[(String, String)],
-) -> Result<(String, Contender), ManifestError> {
-    let documents = if Path::new(path).is_dir() {
-        manifest::read_folder(Path::new(path))?
-    } else {
-        manifest::read(Path::new(path))?
-    };
-    let wrong = |error: Diagnostic| Err(ScenarioError::new(vec![error], Vec::new()));
-    let scalers: Vec<(&manifest::Document, &str)> = documents
-        .iter()
-        .filter_map(|document| Some((document, target(&document.object)?)))
-        .filter(|(_, target)| service.is_none_or(|service| service == *target))
-        .collect();
-    let stem = Path::new(path).file_stem().and_then(|stem| stem.to_str()).unwrap_or("manifest");
-    let (document, target) = match scalers[..] {
-        [one] => one,
-        [] => {
-            let what = service.map_or_else(String::new, |service| format!(" for `{}`", shortened(service)));
-            return wrong(
-                Diagnostic::new(format!("`{path}` holds no autoscaler{what}"))
-                    .hint("a HorizontalPodAutoscaler is expected"),
-            );
-        }
-        _ => {
-            let targets: Vec<String> =
-                scalers.iter().map(|(_, target)| format!("`{}`", shortened(target))).collect();
-            return wrong(
-                Diagnostic::new(format!("`{path}` scales several things: {}", targets.join(", ")))
-                    .hint(format!("say which one, as in --service {}", shortened(scalers[0].1))),
-            );
-        }
-    };
-    let mut contender = match &document.object {
-        Object::Autoscaler(hpa) => {
-            horizontal(&seen_from(folder, &document.file), document, hpa, target, metrics)
-        }
-        _ => {
-            return wrong(
-                Diagnostic::new(format!(
-                    "{}:{}: the autoscaler of `{}` cannot take part yet",
-                    document.file,
-                    document.line,
-                    shortened(target)
-                ))
-                .hint("HorizontalPodAutoscaler can"),
-            );
-        }
-    };
-    contender.name = named(stem);
-    Ok((named(target), contender))
-}
-
-/// What an object scales.
-fn target(object: &Object) -> Option<&str> {
-    match object {
-        Object::Autoscaler(hpa) => Some(&hpa.target.name),
-        Object::ScaledObject(scaled) => Some(&scaled.target.name),
-        _ => None,
-    }
-}
-
-/// An HPA, with a guess for every metric that has another name here.
-fn horizontal(
-    path: &str,
-    document: &manifest::Document,
-    hpa: &Hpa,
-    target: &str,
-    metrics: &[(String, String)],
-) -> Contender {
-    let (mut names, mut notes, mut counts_requests) = (Vec::new(), Vec::new(), false);
-    for metric in &hpa.metrics {
-        let (name, guess) = match &metric.source {
-            Source::Resource { .. } | Source::ContainerResource { .. } => continue,
-            Source::Pods(series) => (&series.name, "concurrency".to_owned()),
-            Source::Object { series, .. } | Source::External(series) => {
-                (&series.name, format!("service.{}.requests-per-second", named(target)))
-            }
-        };
-        let given = metrics.iter().find(|(there, _)| there == name).map(|(_, here)| here.clone());
-        if given.is_none() {
-            notes.push(format!("metric `{}` is taken to be {guess} [--metric {0}=..]", shortened(name)));
-        }
-        let here = given.unwrap_or(guess);
-        counts_requests |= here.ends_with("per-second");
-        names.push(format!("{} = {}", quoted(name), quoted(&here)));
-    }
-    names.sort();
-    names.dedup();
-    notes.sort();
-    notes.dedup();
-    let names =
-        if names.is_empty() { String::new() } else { format!(", metric-names = {{ {} }}", names.join(", ")) };
-    Contender {
-        name: String::new(),
-        title: format!("HPA {} of {}", document.metadata.name, document.file),
-        setting: format!(
-            "autoscaler.hpa = {{ manifest = {}, name = {}{names} }}",
-            quoted(path),
-            quoted(&document.metadata.name)
-        ),
-        bounds: Some((hpa.min_replicas.max(1), hpa.max_replicas)),
-        counts_requests,
-        notes,
-    }
-}
-
-/// `NAME = { .. }`, an autoscaler as a scenario would have it.
-pub fn of_setting(text: &str) -> Contender {
-    let name = text.split(['=', '.', ' ']).next().unwrap_or_default();
-    Contender {
-        name: named(name),
-        title: String::new(),
-        setting: format!("autoscaler.{}", text.trim()),
-        bounds: None,
-        counts_requests: true,
-        notes: Vec::new(),
-    }
-}
-
 /// The scenario.
 pub fn write(
     load: &Recording,
@@ -245,7 +110,9 @@ pub fn write(
     let (moments, mut rates) = load_of(load)?;
     let work = Work::of(load, cpu, &moments, given, &mut assumptions)?;
     if given.scale != 1.0 {
-        rates.iter_mut().for_each(|rate| *rate *= given.scale);
+        for rate in &mut rates {
+            *rate *= given.scale;
+        }
         assumptions.push(format!("the load times {} [--scale]", given.scale));
     }
     let demand: Vec<(f64, f64)> =
@@ -371,21 +238,6 @@ pub fn write(
     Ok(Written { text, data: (data, csv), assumptions, service, demand, cores: given.cores, thin, objective })
 }
 
-/// `path`, which starts from the working directory, as a file in `folder` calls it.
-fn seen_from(folder: &Path, path: &str) -> String {
-    let plain = folder.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    let up = folder.components().filter(|part| matches!(part, Component::Normal(_))).count();
-    if Path::new(path).is_absolute() || plain && up == 0 {
-        return path.to_owned();
-    }
-    if plain {
-        return format!("{}{path}", "../".repeat(up));
-    }
-    Path::new(path)
-        .canonicalize()
-        .map_or_else(|_| path.to_owned(), |path| path.to_string_lossy().into_owned())
-}
-
 /// Moments and rates between the first and the last value.
 fn load_of(load: &Recording) -> Result<(Vec<f64>, Vec<f64>), UnitError> {
     let missing = || {
@@ -399,156 +251,6 @@ fn load_of(load: &Recording) -> Result<(Vec<f64>, Vec<f64>), UnitError> {
     };
     let moments = load.t_s[first..=last].iter().map(|t| t - load.t_s[first]).collect();
     Ok((moments, rates[first..=last].to_vec()))
-}
-
-/// What a request costs.
-enum Work {
-    /// The same law all the time; mean in seconds.
-    Same { law: String, mean: f64 },
-    /// Two kinds, and the mean at each moment of the load.
-    Changing { light: f64, heavy: f64, means: Vec<f64> },
-}
-
-impl Work {
-    fn of(
-        load: &Recording,
-        cpu: Option<&Recording>,
-        moments: &[f64],
-        given: &Assumptions,
-        assumptions: &mut Vec<String>,
-    ) -> Result<Self, UnitError> {
-        if let Some(means) = measured(load, cpu, moments)? {
-            let (light, heavy) = means
-                .iter()
-                .fold((f64::INFINITY, 0.0_f64), |(low, high), mean| (low.min(*mean), high.max(*mean)));
-            assumptions.push(
-                "requests scatter around the measured CPU per request like lognormal(.., cv=1)".to_owned(),
-            );
-            if heavy <= 1.05 * light {
-                return Ok(Self::Same { law: lognormal(means[0]), mean: means[0] });
-            }
-            return Ok(Self::Changing { light, heavy, means });
-        }
-        let Some(written) = &given.cpu_per_request else {
-            return Err(UnitError::new("nothing says how much CPU a request takes").hint(
-                "add --cpu-per-request 60ms (cores in use / requests per second), or a recording of the cores in use with --cpu",
-            ));
-        };
-        let law = Law::parse(written, Dimension::Time, &mut no_files)?;
-        let mean = law.mean() / 1e9;
-        if !(mean.is_finite() && mean > 0.0) {
-            return Err(UnitError::new(format!(
-                "the mean of `{}` must be finite and above zero",
-                shortened(written)
-            )));
-        }
-        if law.constant().is_some() {
-            assumptions.push(format!(
-                "a request takes {written} of a core on average, lognormal with cv 1 [--cpu-per-request]"
-            ));
-            return Ok(Self::Same { law: lognormal(mean), mean });
-        }
-        assumptions.push(format!("a request takes {written} of a core"));
-        Ok(Self::Same { law: written.clone(), mean })
-    }
-
-    fn per_request(&self, at: usize) -> f64 {
-        match self {
-            Self::Same { mean, .. } => *mean,
-            Self::Changing { means, .. } => means[at],
-        }
-    }
-
-    fn largest(&self) -> f64 {
-        match self {
-            Self::Same { mean, .. } => *mean,
-            Self::Changing { heavy, .. } => *heavy,
-        }
-    }
-
-    /// Endpoints and their laws.
-    fn kinds(&self) -> Vec<(&'static str, String)> {
-        match self {
-            Self::Same { law, .. } => vec![("request", law.clone())],
-            Self::Changing { light, heavy, .. } => {
-                vec![("light", lognormal(*light)), ("heavy", lognormal(*heavy))]
-            }
-        }
-    }
-
-    fn header(&self) -> String {
-        let kinds: Vec<&str> = self.kinds().into_iter().map(|(kind, _)| kind).collect();
-        format!("# requests per second\nt_s,{}\n", kinds.join(","))
-    }
-
-    fn row(&self, csv: &mut String, at: usize, t: f64, rate: f64) {
-        let _ = match self {
-            Self::Same { .. } => writeln!(csv, "{},{}", plain(t), plain(rate)),
-            Self::Changing { light, heavy, means } => {
-                let share = (means[at] - light) / (heavy - light);
-                writeln!(csv, "{},{},{}", plain(t), plain(rate * (1.0 - share)), plain(rate * share))
-            }
-        };
-    }
-}
-
-/// CPU seconds per request at each moment of the load, if something measures them. Where nobody came, the next known value
-/// stands in, as it does before the first and after the last.
-fn measured(
-    load: &Recording,
-    cpu: Option<&Recording>,
-    moments: &[f64],
-) -> Result<Option<Vec<f64>>, UnitError> {
-    let rates = load.column(Quantity::Rate).unwrap_or_default();
-    let per_request = |column: Vec<f64>, total: bool| -> Vec<f64> {
-        column
-            .iter()
-            .zip(rates)
-            .map(|(cpu, rate)| match total {
-                true if *rate > 0.0 => cpu / rate,
-                true => f64::NAN,
-                false => *cpu,
-            })
-            .collect()
-    };
-    let found = match cpu {
-        None => match (load.column(Quantity::CpuPerRequest), load.column(Quantity::CpuCores)) {
-            (Some(column), _) => per_request(column.to_vec(), false),
-            (None, Some(column)) => per_request(column.to_vec(), true),
-            (None, None) => return Ok(None),
-        },
-        Some(cpu) => {
-            match (load.aligned(cpu, Quantity::CpuPerRequest), load.aligned(cpu, Quantity::CpuCores)) {
-                (Some(column), _) => per_request(column, false),
-                (None, Some(column)) => per_request(column, true),
-                (None, None) => {
-                    return Err(UnitError::new(format!("`{}` does not say how much CPU was used", cpu.path))
-                    .hint("a column `cpu_cores` (in use, over all instances) or `cpu_per_request` (seconds) is needed"));
-                }
-            }
-        }
-    };
-    let skipped = rates.iter().position(|rate| !rate.is_nan()).unwrap_or(0);
-    let mut found: Vec<f64> = found.into_iter().skip(skipped).take(moments.len()).collect();
-    if found.iter().all(|value| value.is_nan() || *value <= 0.0) {
-        return Err(UnitError::new("the recordings of load and CPU have no moment in common")
-            .hint("both must cover the same time, on the same clock"));
-    }
-    for at in (0..found.len() - 1).rev() {
-        if found[at].is_nan() || found[at] <= 0.0 {
-            found[at] = found[at + 1];
-        }
-    }
-    for at in 0..found.len() {
-        if (found[at].is_nan() || found[at] <= 0.0) && at > 0 {
-            found[at] = found[at - 1];
-        }
-    }
-    Ok(Some(found))
-}
-
-fn lognormal(mean: f64) -> String {
-    format!("lognormal({}ms, cv=1)", plain(mean * 1e3))
 }
 
 /// How many requests one stands for.
@@ -582,18 +284,6 @@ fn thin(
     Ok(thin)
 }
 
-/// Two contenders of the same name get numbers.
-fn distinct(contenders: &mut [Contender]) {
-    for at in 0..contenders.len() {
-        let base = contenders[at].name.clone();
-        let taken = |name: &str| name == FIXED || contenders[..at].iter().any(|other| other.name == name);
-        let free = (2..).map(|number| format!("{base}-{number}")).find(|name| !taken(name));
-        if taken(&base) {
-            contenders[at].name = free.unwrap_or(base);
-        }
-    }
-}
-
 /// Width of a timeline window in seconds: a round one, with no more than 2,880 of them.
 fn resolution(length: f64) -> u64 {
     const WIDTHS: &[u64] = &[15, 30, 60, 120, 300, 600, 900, 1800, 3600];
@@ -601,7 +291,7 @@ fn resolution(length: f64) -> u64 {
         .iter()
         .copied()
         .find(|width| length / *width as f64 <= 2880.0)
-        .unwrap_or((length / 2880.0).ceil() as u64)
+        .unwrap_or_else(|| (length / 2880.0).ceil() as u64)
 }
 
 /// A name as scenarios have them.

@@ -107,7 +107,11 @@ mod tests {
     fn a_line_is_found_and_never_starts_below_zero() {
         let x = [0.0, 1.0, 2.0, 3.0];
         let found = line(&x, &[1.0, 3.0, 5.0, 7.0]).unwrap();
-        assert!((found.slope - 2.0).abs() < 1e-12 && (found.intercept - 1.0).abs() < 1e-12 && found.r2 > 0.999_999);
+        assert!(
+            (found.slope - 2.0).abs() < 1e-12
+                && (found.intercept - 1.0).abs() < 1e-12
+                && found.r2 > 0.999_999
+        );
         let found = line(&x, &[-1.0, 1.0, 3.0, 5.0]).unwrap();
         assert_eq!(found.intercept, 0.0);
         assert!((found.slope - 22.0 / 14.0).abs() < 1e-12);

@@ -17,7 +17,8 @@ fn measured(cores: u32, steps: &str, arrivals: &str, seed: u64) -> Measured {
          [[service.endpoint]]\nname = \"get\"\nsteps = [{steps}]\n\
          [[source]]\nname = \"users\"\nto = \"web.get\"\n{arrivals}\n"
     );
-    let study = Study::from_text("known", &text, &Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
+    let study =
+        Study::from_text("known", &text, &Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
     let outcome = lab::run(&study, &RunOptions::default(), &Progress::default()).expect("runs");
     let timeline = &outcome.strategies[0].replications[0].timeline;
     let series: BTreeMap<&str, &Vec<f64>> =
@@ -57,7 +58,7 @@ fn an_exponential_service_on_one_core() {
     let found = calibrate(&measured(1, "\"cpu exp(20ms)\"", &tide(25.0), 1)).expect("enough data");
     near(found.work, 0.020, 0.02, "work");
     assert_eq!((found.cores, found.shape), (1, Shape::Exponential), "{found:?}");
-    assert_eq!(found.wait, 0.0);
+    assert!(found.wait < 0.002, "a wait of less than a tenth of the work is noise: {found:?}");
     let (index, lo, hi) = found.dispersion.expect("enough counts");
     assert!(lo < 1.0 && hi > 1.0, "{index}");
     assert!(held_out(&found, "cores in use") < 0.05);
@@ -66,7 +67,8 @@ fn an_exponential_service_on_one_core() {
 
 #[test]
 fn a_lognormal_service_on_four_cores() {
-    let found = calibrate(&measured(4, "\"cpu lognormal(40ms, cv=2)\"", &tide(50.0), 2)).expect("enough data");
+    let found =
+        calibrate(&measured(4, "\"cpu lognormal(40ms, cv=2)\"", &tide(50.0), 2)).expect("enough data");
     near(found.work, 0.040, 0.03, "work");
     assert_eq!(found.shape, Shape::Lognormal, "{found:?}");
     near(found.cv, 2.0, 0.2, "cv");

@@ -1,5 +1,6 @@
 //! The grammar of laws, read by recursive descent; it stands at the top of [`law`](super).
 
+use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -345,7 +346,7 @@ impl<'t> Parser<'t, '_> {
                     ));
                 }
             }
-            written.push_str(&format!(", {}={}", option.name.unwrap_or_default(), option.text));
+            let _ = write!(written, ", {}={}", option.name.unwrap_or_default(), option.text);
         }
         let unit = given_unit;
         let place = |error: UnitError| UnitError { at: Some(at.clone()), ..error };

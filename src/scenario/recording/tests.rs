@@ -84,8 +84,11 @@ fn what_could_be_misunderstood_is_refused() {
     let counter: Vec<(f64, String)> =
         (0..80).map(|i| (1e9 + 15.0 * f64::from(i), (i * i).to_string())).collect();
     let counter: Vec<(f64, &str)> = counter.iter().map(|(t, value)| (*t, value.as_str())).collect();
-    let long_gap: String =
-        (0..40).filter(|i| !(20..33).contains(i)).map(|i| format!("{},{}\n", 60 * i, i % 7)).collect();
+    let long_gap: String = (0..40)
+        .filter(|i| !(20..33).contains(i))
+        .map(|i| format!("{},{}\n", 60 * i, i % 7))
+        .collect::<Vec<_>>()
+        .concat();
     let cases: Vec<(&str, String)> = vec![
         ("counter.json", matrix(&[&counter])),
         ("total.json", r#"{"data": {"resultType": "matrix", "result": [{"metric": {"__name__": "hits_total"}, "values": []}]}}"#.into()),
@@ -124,7 +127,7 @@ fn what_could_be_misunderstood_is_refused() {
 
 #[test]
 fn a_ramp_with_a_name_is_no_counter() {
-    let rows: String = (0..100).map(|i| format!("{},{}\n", 15 * i, 10 * i)).collect();
+    let rows: String = (0..100).map(|i| format!("{},{}\n", 15 * i, 10 * i)).collect::<Vec<_>>().concat();
     assert!(read("a.csv", &format!("t_s,requests_per_second\n{rows}")).is_ok());
     let error = read("a.csv", &format!("t_s,count\n{rows}")).unwrap_err();
     assert!(error.contains("counter"), "{error}");
