@@ -8,6 +8,7 @@ pub mod fixed;
 pub mod hpa;
 pub mod keda;
 pub mod kpa;
+pub mod predictive;
 pub mod scheduled;
 pub mod seed_formula;
 pub mod seed_formula_ratio;
@@ -198,6 +199,7 @@ registry! {
     "aws-target-tracking" => aws_target_tracking::AwsTargetTracking,
     "fixed" => fixed::Fixed,
     "hpa" => hpa::Hpa,
+    "predictive" => predictive::Predictive,
     "scheduled" => scheduled::Scheduled,
     "seed-formula" => seed_formula::SeedFormula,
     "seed-formula-ratio" => seed_formula_ratio::SeedFormulaRatio,

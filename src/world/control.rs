@@ -46,6 +46,8 @@ pub(super) enum Control {
     Fail(u32, u32),
     /// ... and its repair is done.
     Repaired(u32, u32),
+    /// Monitoring looks at an alert.
+    Look(u32),
     /// An operator acts.
     Act(u32),
     /// A rollout starts.
@@ -126,6 +128,10 @@ impl World<'_> {
             Control::Relieve(fault) => self.relieve(now, queue, fault),
             Control::Fail(fault, target) => self.fail(now, queue, fault, target),
             Control::Repaired(fault, target) => self.repaired(now, queue, fault, target),
+            Control::Look(alert) => {
+                self.on_look(now, queue, alert);
+                Ok(())
+            }
             Control::Act(action) => self.act(now, queue, action),
             Control::Rollout(rollout) => self.begin_rollout(now, queue, rollout),
             Control::Sync(rollout) => self.sync_rollout(now, queue, rollout),
@@ -185,8 +191,7 @@ impl World<'_> {
 
     /// An operator acts.
     fn act(&mut self, now: Time, queue: &mut Queue, action: u32) -> Flow {
-        let (_, operation) = &self.spec.actions[action as usize];
-        match *operation {
+        match self.spec.actions[action as usize].what {
             Operation::Scale(service, replicas) => {
                 let name = self.spec.services[service as usize].name.clone();
                 self.telemetry.log(now, "action", name, format!("scaled to {replicas} replicas"));
