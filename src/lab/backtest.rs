@@ -120,7 +120,7 @@ impl Replay {
                         "No policy keeps {wanted} good; the best is `{}` with {} at {}.",
                         best.name,
                         between(good),
-                        metric::value("instance_hours", *hours)
+                        replica_hours(*hours)
                     )
                 },
             );
@@ -148,12 +148,16 @@ impl Replay {
             _ => "is the cheapest that keeps",
         };
         format!(
-            "`{}` {which} {wanted} good ({}{doubt}): {} of replicas{saved}{others}.",
+            "`{}` {which} {wanted} good ({}{doubt}): {}{saved}{others}.",
             best.name,
             between(&good),
-            metric::value("instance_hours", hours)
+            replica_hours(hours)
         )
     }
+}
+
+fn replica_hours(hours: f64) -> String {
+    format!("{} replica-hours", metric::value("instance_hours", hours).trim_end_matches(" h"))
 }
 
 /// A share in percent, to three decimals at most.

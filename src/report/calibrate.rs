@@ -11,6 +11,9 @@ use crate::stats::fit::Shape;
 /// Above this the lower end of the index of dispersion is burstier than Poisson.
 const BURSTY: f64 = 1.2;
 
+/// Above this index it is the rate itself that jumps from row to row, which no law of gaps says.
+const JUMPING: f64 = 16.0;
+
 /// The report, ending with one sentence about the held-out part.
 pub fn report(found: &Calibration) -> String {
     let mut text = String::new();
@@ -63,7 +66,11 @@ pub fn report(found: &Calibration) -> String {
         match found.dispersion {
             None => "Poisson, for lack of counts that could tell".to_owned(),
             Some((mean, lo, hi)) => {
-                let word = if lo > BURSTY { "burstier than Poisson" } else { "as Poisson" };
+                let word = match () {
+                    () if mean > JUMPING => "a rate that jumps from row to row; replay it",
+                    () if lo > BURSTY => "burstier than Poisson",
+                    () => "as Poisson",
+                };
                 format!("{word} (index of dispersion {mean:.2}, 95 % interval {lo:.2} to {hi:.2})")
             }
         },
@@ -123,7 +130,7 @@ pub fn scenario(found: &Calibration, replicas: u32, length_s: f64, load: Result<
     let arrivals = match load {
         Ok(file) => format!("arrivals.poisson = {{ profile = \"file({file}:request)\" }}"),
         Err(rate) => match found.dispersion {
-            Some((mean, lo, _)) if lo > BURSTY => format!(
+            Some((mean, lo, _)) if lo > BURSTY && mean <= JUMPING => format!(
                 "arrivals.renewal = {{ gap = \"gamma({}, cv={:.3})\" }}   # burstier than Poisson",
                 millis(1.0 / rate),
                 libm::sqrt(mean)
