@@ -84,6 +84,7 @@ pub fn direction(name: &str) -> Direction {
         | "cost"
         | "version_inconsistent_requests"
         | "error_budget_burned"
+        | "bad_requests"
         | "recovery_unrecovered" => Direction::Down,
         "offered_rps" | "requests" | "utilization" | "cpu_of_request" => Direction::Neither,
         _ if ["latency_", "wait_", "sojourn_", "recovery_time_"]
