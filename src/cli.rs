@@ -12,6 +12,8 @@
 //! | 99 | a threshold failed |
 //! | 130 | interrupted; what was finished is kept and marked partial |
 
+mod backtest;
+mod calibrate;
 mod check;
 mod completions;
 mod conform;
@@ -65,6 +67,8 @@ fn perform(verb: Verb, console: &Console) -> Result<Exit, Failure> {
         Verb::Schema => schema::schema(console),
         Verb::Conform(arguments) => conform::conform(&arguments, console),
         Verb::Import(arguments) => import::import(&arguments, console),
+        Verb::Backtest(arguments) => backtest::backtest(&arguments, console),
+        Verb::Calibrate(arguments) => calibrate::calibrate(&arguments, console),
         Verb::Why(arguments) => why::why(&arguments, console),
         Verb::Completions(arguments) => completions::completions(&arguments, console),
         Verb::Man(arguments) => man::man(&arguments, console),
@@ -102,6 +106,10 @@ enum Verb {
     Conform(conform::Arguments),
     /// Write a scenario that runs from Kubernetes manifests
     Import(import::Arguments),
+    /// Replay a recorded load against autoscalers, from manifests as they are in production
+    Backtest(Box<backtest::Arguments>),
+    /// Fit service laws and capacity to load, latency and CPU from production, and say how well they fit
+    Calibrate(calibrate::Arguments),
     /// Say in plain words what an autoscaler decided at a moment of an earlier run, and why
     Why(why::Arguments),
     /// Print a completion script for a shell

@@ -4,6 +4,8 @@
 //! so that the number of threads is invisible. What comes out is plain data ([`outcome`]).
 
 pub mod assemble;
+pub mod backtest;
+pub mod calibrate;
 pub mod compare;
 pub mod gate;
 pub mod metric;
@@ -52,8 +54,21 @@ impl LabError {
     }
 }
 
+/// Adds metrics of its own to a replication.
+pub type Measure<'a> = &'a (dyn Fn(&mut Replication) + Sync);
+
 /// Runs a study. Interrupted replications are left out and the outcome is marked partial.
 pub fn run(study: &Study, options: &RunOptions, progress: &Progress) -> Result<StudyOutcome, LabError> {
+    run_measured(study, options, progress, &|_| {})
+}
+
+/// As [`run`], with metrics that `measure` adds to every replication before they are summarized and compared.
+pub fn run_measured(
+    study: &Study,
+    options: &RunOptions,
+    progress: &Progress,
+    measure: Measure<'_>,
+) -> Result<StudyOutcome, LabError> {
     let runs = study.strategies.len() as u64 * u64::from(study.replications);
     progress.total_ns.store(runs.saturating_mul(study.duration.0), Ordering::Relaxed);
     let mut pool = rayon::ThreadPoolBuilder::new();
@@ -74,7 +89,10 @@ pub fn run(study: &Study, options: &RunOptions, progress: &Progress) -> Result<S
                     return Ok(None);
                 }
                 match replicate::replicate(&specs[strategy], study.seed, index, progress) {
-                    Ok(replication) => Ok(Some(replication)),
+                    Ok(mut replication) => {
+                        measure(&mut replication);
+                        Ok(Some(replication))
+                    }
                     Err(Stop::Cancelled) => Ok(None),
                     Err(stop) => {
                         progress.cancelled.store(true, Ordering::Relaxed);

@@ -7,6 +7,8 @@
 //! A metric that does not apply is absent, never zero. An infinite value (`latency_offered_p99_ms` when more than 1 %
 //! of the requests are bad) is `inf` in CSV; JSON has no such number, so there it is `null` with `"infinite": true`.
 
+pub mod backtest;
+pub mod calibrate;
 pub mod chart;
 mod curves;
 pub mod html;

@@ -12,6 +12,7 @@
 //!
 //! The syntax is that of `schema` (`simlab schema` prints it), the meaning that of [`model`].
 
+pub mod backtest;
 mod check;
 mod de;
 mod error;
@@ -23,6 +24,7 @@ mod merge;
 pub mod model;
 mod production;
 mod profile;
+pub mod recording;
 mod schema;
 mod step;
 mod storm;
@@ -67,8 +69,21 @@ impl Study {
     /// The same for a scenario that is no file, for instance one that a program has written; `name` stands where messages
     /// show the path, and relative paths in it start from the working directory.
     pub fn from_text(name: &str, text: &str, overrides: &Overrides) -> Result<Self, ScenarioError> {
+        Self::from_parts(name, text, &[], overrides)
+    }
+
+    /// As [`from_text`](Self::from_text), with data files that exist in memory only: (path as the text calls it, content).
+    pub fn from_parts(
+        name: &str,
+        text: &str,
+        data: &[(&str, &str)],
+        overrides: &Overrides,
+    ) -> Result<Self, ScenarioError> {
         let mut files = Files::new(Limits::default().file_size);
         let file = files.option(name, text);
+        for (path, content) in data {
+            files.attach(path, content);
+        }
         let root = read_source(file, &mut files, &mut Vec::new());
         load(name, root, overrides, &mut files).map_err(|errors| ScenarioError::new(errors, files.sources))
     }

@@ -6,6 +6,7 @@
 //! Replications are independent runs, so everything here assumes independent values and nothing assumes that there are many.
 
 pub mod clusters;
+pub mod fit;
 pub mod histogram;
 pub mod holm;
 pub mod interval;

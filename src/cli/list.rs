@@ -165,7 +165,7 @@ const LAWS: &[(&str, &str)] = &[
     ("normal(10ms, sd=1ms)", "normal, cut at zero"),
     ("mix(80%: exp(5ms), 20%: exp(500ms))", "one of several laws"),
     ("file(data/x.csv:column, unit=ms)", "values of a column, drawn with replacement"),
-    ("buckets(latency.json)", "Prometheus histogram, linear inside a bucket"),
+    ("buckets(latency.json)", "Prometheus histogram (query answer, JSON or text), linear inside a bucket"),
 ];
 
 const STRING: &str = "writing into a string cannot fail";

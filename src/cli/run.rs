@@ -26,6 +26,13 @@ pub(super) struct Arguments {
     file: String,
     #[command(flatten)]
     overrides: OverrideArguments,
+    #[command(flatten)]
+    output: OutputArguments,
+}
+
+/// Flags of every verb that runs a study.
+#[derive(Args)]
+pub(super) struct OutputArguments {
     /// Threads [default: all cores]; results do not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     threads: Option<u32>,
@@ -37,7 +44,17 @@ pub(super) struct Arguments {
     json: bool,
     /// Print the verdict only; no progress, timings or warnings
     #[arg(long, short, conflicts_with = "json")]
-    quiet: bool,
+    pub(super) quiet: bool,
+}
+
+/// What a verb adds to a plain run.
+pub(super) struct Job<'a> {
+    /// Metrics of its own.
+    pub(super) measure: lab::Measure<'a>,
+    /// Changes what was found before anybody sees it.
+    pub(super) conclude: &'a dyn Fn(&mut StudyOutcome),
+    /// The tables on stdout, coloured or not.
+    pub(super) summary: &'a dyn Fn(&StudyOutcome, bool) -> String,
 }
 
 /// Flags that change what a scenario says.
@@ -72,6 +89,17 @@ impl OverrideArguments {
 pub(super) fn run(arguments: &Arguments, console: &Console) -> Result<Exit, Failure> {
     let study = Study::load(&arguments.file, &arguments.overrides.overrides())
         .map_err(|error| Failure::input(error.render(console.colour_err)))?;
+    let job = Job { measure: &|_| {}, conclude: &|_| {}, summary: &terminal::summary };
+    perform(&study, &arguments.output, &job, console)
+}
+
+/// Runs, writes, tells.
+pub(super) fn perform(
+    study: &Study,
+    arguments: &OutputArguments,
+    job: &Job<'_>,
+    console: &Console,
+) -> Result<Exit, Failure> {
     let folder = arguments.out.clone().unwrap_or_else(|| PathBuf::from("results").join(&study.name));
     let mut store = Store::open(&folder)?;
 
@@ -80,10 +108,11 @@ pub(super) fn run(arguments: &Arguments, console: &Console) -> Result<Exit, Fail
     let options = RunOptions { threads: arguments.threads.map(|threads| threads as usize) };
     let visible = !arguments.quiet && io::stderr().is_terminal();
     let start = progress::now();
-    let done = progress::shown(&progress, visible, || lab::run(&study, &options, &progress));
+    let done =
+        progress::shown(&progress, visible, || lab::run_measured(study, &options, &progress, job.measure));
     let seconds = start.elapsed().as_secs_f64();
     let interrupted = progress.cancelled.load(Ordering::Relaxed);
-    let outcome = match done {
+    let mut outcome = match done {
         Ok(outcome) => outcome,
         Err(error) if error.is_input() => return Err(Failure::new(Exit::INPUT, error)),
         Err(error) => return Err(Failure::new(Exit::INTERNAL, error)),
@@ -94,8 +123,10 @@ pub(super) fn run(arguments: &Arguments, console: &Console) -> Result<Exit, Fail
         return Err(Failure::new(Exit::INTERRUPTED, message));
     }
 
+    (job.conclude)(&mut outcome);
+
     // Files are written even if nobody could read the summary, and the summary is told even if they cannot be written.
-    let told = tell(arguments, console, &outcome);
+    let told = tell(arguments, job, console, &outcome);
     let threads =
         options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     report::render(&outcome, &WallClock { seconds, threads }, |file| store.add(&file))?;
@@ -119,14 +150,19 @@ pub(super) fn run(arguments: &Arguments, console: &Console) -> Result<Exit, Fail
 }
 
 /// The summary to stdout, warnings to stderr.
-fn tell(arguments: &Arguments, console: &Console, outcome: &StudyOutcome) -> Result<(), Failure> {
+fn tell(
+    arguments: &OutputArguments,
+    job: &Job<'_>,
+    console: &Console,
+    outcome: &StudyOutcome,
+) -> Result<(), Failure> {
     if arguments.json {
         let document = String::from_utf8_lossy(&summary::summary_json(outcome)).into_owned();
         console.print(&document)?;
     } else if arguments.quiet {
         console.print(&terminal::verdict(outcome, console.colour_out))?;
     } else {
-        console.print(&terminal::summary(outcome, console.colour_out))?;
+        console.print(&(job.summary)(outcome, console.colour_out))?;
     }
     if !arguments.quiet {
         outcome.warnings.iter().for_each(|warning| console.warn(warning));

@@ -84,6 +84,7 @@ pub fn direction(name: &str) -> Direction {
         | "cost"
         | "version_inconsistent_requests"
         | "error_budget_burned"
+        | "bad_requests"
         | "recovery_unrecovered"
         | "throttled_per_instance_s"
         | "oom_kills"

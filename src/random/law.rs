@@ -13,7 +13,7 @@
 //! hyperexp(mean, cv=2)          two exponentials with balanced means, cv >= 1
 //! normal(mean, sd=1ms)          cut off below 0 by drawing again
 //! file(data/x.csv:column, unit=ms)   one of the values of the column, each as likely
-//! buckets(latency.json)         Prometheus histogram, uniform inside each bucket
+//! buckets(latency.json)         Prometheus histogram, uniform inside each bucket; `top=30s` ends the bucket +Inf
 //! mix(80%: exp(5ms), 20%: exp(500ms))
 //! ```
 //!
@@ -25,6 +25,7 @@
 //! Only `libm`, sums and products decide a sample, so its bits are the same on every machine (see
 //! [`variate`](super::variate)).
 
+mod buckets;
 mod parse;
 
 use std::fmt;
@@ -444,6 +445,17 @@ impl Law {
         }
     }
 
+    /// Upper bounds of the buckets, in the base unit, and the share below each; empty for a law that is no histogram.
+    pub fn bucket_shares(&self) -> Vec<(f64, f64)> {
+        let Self::Buckets(law) = self else { return Vec::new() };
+        let mut below = 0.0;
+        let shares = law.bins.iter().zip(&law.choice.weights).map(|((low, width), weight)| {
+            below += weight;
+            (low + width, below)
+        });
+        shares.collect()
+    }
+
     /// Squared coefficient of variation, variance / mean^2; 0 for a law that is always 0.
     pub fn cv2(&self) -> f64 {
         let mean = self.mean();
@@ -619,7 +631,7 @@ mod tests {
             "hyperexp(10ms, cv=2)",
             "normal(2ms, sd=2ms)",
             "file(x.csv:latency_ms)",
-            "buckets(x.json)",
+            "buckets(x.json, top=200ms)",
             "mix(80%: exp(5ms), 20%: uniform(1ms, 50ms))",
             "lognormal(5ms, cv=1) x 2 + 3ms",
         ];
@@ -747,7 +759,7 @@ mod tests {
         9a3c00788290e3c4 hyperexp(10ms, cv=2)
         aff6c05d7a72aec8 normal(2ms, sd=2ms)
         2b8378f1ab5ff266 file(x.csv:latency_ms)
-        0eb88709a9223b95 buckets(x.json)
+        0eb88709a9223b95 buckets(x.json, top=200ms)
         f61d8915368d70a6 mix(80%: exp(5ms), 20%: uniform(1ms, 50ms))
         1fca92ccc8eb36ec lognormal(5ms, cv=1) x 2 + 3ms
         ");

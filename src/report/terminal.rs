@@ -113,7 +113,7 @@ pub(super) fn basis(outcome: &StudyOutcome) -> String {
     format!("{replications}, seed {}, counted from {from} to {to}", manifest.seed)
 }
 
-fn head(text: &mut String, outcome: &StudyOutcome, paint: Paint) {
+pub(super) fn head(text: &mut String, outcome: &StudyOutcome, paint: Paint) {
     let manifest = &outcome.manifest;
     let title = if manifest.title == manifest.scenario {
         manifest.scenario.clone()
@@ -147,7 +147,7 @@ fn table(text: &mut String, outcome: &StudyOutcome, paint: Paint) {
     }
 }
 
-fn bistable(text: &mut String, outcome: &StudyOutcome) {
+pub(super) fn bistable(text: &mut String, outcome: &StudyOutcome) {
     let mut sentences = outcome
         .strategies
         .iter()
@@ -159,7 +159,7 @@ fn bistable(text: &mut String, outcome: &StudyOutcome) {
     }
 }
 
-fn comparisons(text: &mut String, outcome: &StudyOutcome, paint: Paint) {
+pub(super) fn comparisons(text: &mut String, outcome: &StudyOutcome, paint: Paint) {
     if outcome.comparisons.is_empty() {
         return;
     }
@@ -219,7 +219,7 @@ fn metric_of(text: &str) -> String {
 }
 
 /// First column to the left, the others to the right, two spaces between, nothing behind the last.
-fn aligned(rows: &[Vec<String>]) -> Vec<String> {
+pub(super) fn aligned(rows: &[Vec<String>]) -> Vec<String> {
     let count = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..count).map(width).collect();
@@ -234,23 +234,23 @@ fn aligned(rows: &[Vec<String>]) -> Vec<String> {
         .collect()
 }
 
-fn line(text: &mut String, content: &str) {
+pub(super) fn line(text: &mut String, content: &str) {
     text.push_str(content.trim_end());
     text.push('\n');
 }
 
 /// ANSI colours, or none.
 #[derive(Clone, Copy)]
-struct Paint {
-    colour: bool,
+pub(super) struct Paint {
+    pub(super) colour: bool,
 }
 
 impl Paint {
-    fn bold(self, text: &str) -> String {
+    pub(super) fn bold(self, text: &str) -> String {
         self.wrap("1", text)
     }
 
-    fn dim(self, text: &str) -> String {
+    pub(super) fn dim(self, text: &str) -> String {
         self.wrap("2", text)
     }
 

@@ -12,6 +12,9 @@ use crate::random::mix;
 /// Scenario files are written by hand; this is generous.
 const LARGEST_SCENARIO: u64 = 16 << 20;
 
+/// A million points of a metric.
+const LARGEST_RECORDING: u64 = 64 << 20;
+
 /// What has been read so far.
 #[derive(Debug, Default)]
 pub(super) struct Files {
@@ -54,11 +57,25 @@ impl Files {
 
     /// Reads a manifest; the answer is its number.
     pub(super) fn manifest(&mut self, path: &Path) -> Result<u32, Diagnostic> {
+        self.whole(path, LARGEST_SCENARIO, "16 MiB, the most a manifest may have")
+    }
+
+    /// Reads a file of measurements (`-` is standard input); the answer is its number.
+    pub(super) fn recording(&mut self, path: &Path) -> Result<u32, Diagnostic> {
+        self.whole(path, LARGEST_RECORDING, "64 MiB, the most a file of measurements may have")
+    }
+
+    fn whole(&mut self, path: &Path, limit: u64, limit_in_words: &str) -> Result<u32, Diagnostic> {
         let number = self.sources.len() as u32;
-        let name = path.display().to_string();
-        let text = open(path)
-            .and_then(|file| bounded(file, LARGEST_SCENARIO))
-            .and_then(|bytes| text(bytes, "16 MiB, the most a manifest may have"))
+        let stdin = path == Path::new("-");
+        let name = if stdin { "<stdin>".to_owned() } else { path.display().to_string() };
+        let bytes = if stdin {
+            bounded(io::stdin().lock(), limit)
+        } else {
+            open(path).and_then(|file| bounded(file, limit))
+        };
+        let text = bytes
+            .and_then(|bytes| text(bytes, limit_in_words))
             .map_err(|reason| Diagnostic::new(format!("cannot read `{name}`: {reason}")))?;
         if text.trim().is_empty() {
             return Err(Diagnostic::new(format!("`{name}` is empty")));
@@ -66,6 +83,12 @@ impl Files {
         let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
         self.add(&name, folder, text);
         Ok(number)
+    }
+
+    /// Puts a data file in place without reading it, for scenarios that a program has written.
+    pub(super) fn attach(&mut self, path: &str, text: &str) {
+        self.hash = hashed(self.hash, text.as_bytes());
+        self.data.insert(PathBuf::from(path), Ok(text.to_owned()));
     }
 
     /// A text that is no file, such as a command-line option or a generated scenario; relative paths in it are taken like the scenario's own.

@@ -213,7 +213,7 @@ pub(super) fn parse_moment(text: &str) -> Result<f64, UnitError> {
 }
 
 /// Days since 1970-01-01 in the Gregorian calendar: years start in March, so that the leap day comes last.
-fn days(year: i64, month: i64, day: i64) -> i64 {
+pub(super) fn days(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     365 * year + year.div_euclid(4) - year.div_euclid(100)
         + year.div_euclid(400)
@@ -224,7 +224,7 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// Seconds since 1970 as `2018-09-15T06:00:00Z`.
-fn moment(secs: f64) -> String {
+pub(super) fn moment(secs: f64) -> String {
     let secs = secs.floor() as i64;
     let (day, second) = (secs.div_euclid(86_400), secs.rem_euclid(86_400));
     let year = (1970 - 400..).take(1200).take_while(|year| days(*year, 1, 1) <= day).last().unwrap_or(1970);

@@ -363,18 +363,12 @@ impl World<'_> {
 
     /// Instances that wait for a node try again.
     pub(super) fn retry_pending(&mut self, now: Time, queue: &mut Queue) {
-        let pending: Vec<(u32, u32)> = self.cluster.pending.iter().copied().collect();
-        let mut hopeless = None;
-        for (service, index) in pending {
-            // All of one service and version ask for the same: where one found no room, the next finds none either.
-            let kind = Some((service, self.instances[index as usize].version));
-            if hopeless == kind || self.instances[index as usize].state != State::Pending {
-                continue;
-            }
+        let mut from = (0, 0);
+        while let Some(&(service, index)) = self.cluster.pending.range(from..).next() {
             self.place_instance(now, queue, index);
-            if self.instances[index as usize].state == State::Pending {
-                hopeless = kind;
-            }
+            // All of one service ask for the same: where one found no room, the next finds none either.
+            let hopeless = self.instances[index as usize].state == State::Pending;
+            from = if hopeless { (service + 1, 0) } else { (service, index + 1) };
         }
     }
 

@@ -120,7 +120,7 @@ impl World<'_> {
             When::Trace(entries) => entries[target as usize].1,
             _ => target,
         };
-        let struck = self.spread(index, self.victim(&fault.what, nth).into_iter().collect());
+        let struck = self.spread(index, self.victims(&fault.what, nth));
         self.faults[index as usize].victims[target as usize].clone_from(&struck);
         self.apply(now, queue, &fault.what, &struck, true)?;
         let crew = match &fault.when {
@@ -227,8 +227,8 @@ impl World<'_> {
     }
 
     /// What target number `target` of a drawn fault is at present.
-    fn victim(&self, what: &Trouble, target: u32) -> Option<u32> {
-        match what {
+    fn victims(&self, what: &Trouble, target: u32) -> Vec<u32> {
+        let one = match what {
             Trouble::Crash(of)
             | Trouble::Slow(of, _)
             | Trouble::ErrorRate(of, _)
@@ -245,8 +245,10 @@ impl World<'_> {
                 };
                 (0..self.cluster.nodes.len() as u32).filter(there).nth(target as usize)
             }
-            _ => Some(0),
-        }
+            // Everything that there is of it.
+            _ => return self.targets(what),
+        };
+        one.into_iter().collect()
     }
 
     fn apply(&mut self, now: Time, queue: &mut Queue, what: &Trouble, targets: &[u32], on: bool) -> Flow {

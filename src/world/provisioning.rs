@@ -35,7 +35,7 @@ pub(super) struct Provisioning {
     provisioner: Option<AnyProvisioner>,
     rng: Rng,
     groups: Vec<NodeGroup>,
-    /// Orders that wait, oldest first; those given up are passed over.
+    /// Orders that wait, oldest first.
     waiting: VecDeque<u32>,
     /// Orders being worked on.
     working: u32,
@@ -263,6 +263,7 @@ impl World<'_> {
                 let state = &mut self.cluster.nodes[node as usize];
                 if matches!(state.phase, Phase::Ordered | Phase::Booting) {
                     (state.phase, state.gone_at) = (Phase::Gone, now);
+                    self.provisioning.waiting.retain(|&other| other != node);
                     self.log_node(now, node, "given up");
                 }
                 Ok(())
@@ -306,11 +307,8 @@ impl World<'_> {
     /// The provisioning service is done with an order, for better or worse.
     pub(super) fn on_provisioned(&mut self, now: Time, queue: &mut Queue, node: u32) {
         self.provisioning.working -= 1;
-        while let Some(next) = self.provisioning.waiting.pop_front() {
-            if self.cluster.nodes[next as usize].phase == Phase::Ordered {
-                self.work_on(now, queue, next);
-                break;
-            }
+        if let Some(next) = self.provisioning.waiting.pop_front() {
+            self.work_on(now, queue, next);
         }
         let state = &self.cluster.nodes[node as usize];
         if state.phase != Phase::Ordered {
@@ -345,6 +343,7 @@ impl World<'_> {
         let state = &mut self.cluster.nodes[node as usize];
         (state.phase, state.gone_at) = (Phase::Gone, now);
         let group = self.provisioning.group_of(state.pool, state.zone);
+        self.provisioning.waiting.retain(|&other| other != node);
         self.log_node(now, node, why);
         if let (Some(group), Some(provisioner)) = (group, &mut self.provisioning.provisioner) {
             provisioner.on_failure(now, Failure::Grow { group });

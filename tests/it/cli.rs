@@ -86,7 +86,7 @@ impl Desk {
 #[test]
 fn help_is_pinned() {
     let desk = Desk::new();
-    for verb in ["", "run", "check", "conform", "list", "why", "import"] {
+    for verb in ["", "run", "check", "conform", "list", "why", "import", "backtest", "calibrate"] {
         let arguments: Vec<&str> = [verb, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
         let (code, stdout, stderr) = desk.run(&arguments);
         assert_eq!((code, stderr.as_str()), (0, ""));
@@ -396,4 +396,163 @@ fn why_tells_one_decision() {
     }
     let (code, _, stderr) = desk.run(&["why", "nowhere", "--at", "1min"]);
     assert!(code == 3 && stderr.contains("the folder that `simlab run` wrote"), "{stderr}");
+}
+
+/// Half an hour of load, a row every 30 s, that doubles after ten minutes.
+fn load(desk: &Desk) {
+    let rows: String = (0..60)
+        .map(|i| format!("{},{}\n", 30 * i, if i < 20 { 40 } else { 80 + i % 3 }))
+        .collect::<Vec<_>>()
+        .concat();
+    fs::write(desk.path("load.csv"), format!("t_s,requests_per_second\n{rows}")).expect("writes");
+    let hpa = "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {name: web}\nspec:\n  scaleTargetRef: {kind: Deployment, name: web}\n  minReplicas: 2\n  maxReplicas: 9\n  metrics:\n    - type: Resource\n      resource: {name: cpu, target: {type: Utilization, averageUtilization: 60}}\n";
+    fs::write(desk.path("hpa.yaml"), hpa).expect("writes");
+}
+
+#[test]
+fn a_backtest_tells_what_it_assumes_and_who_keeps_the_objective() {
+    let desk = Desk::new();
+    load(&desk);
+    let arguments = [
+        "backtest",
+        "load.csv",
+        "--manifest",
+        "hpa.yaml",
+        "--cpu-per-request",
+        "50ms",
+        "--price",
+        "0.1/h",
+        "--replications",
+        "3",
+        "--scenario-out",
+        "kept.toml",
+    ];
+    let (code, stdout, stderr) = desk.run(&arguments);
+    assert_eq!(code, 0, "{stderr}");
+    insta::assert_snapshot!("backtest", stdout);
+    let names: Vec<String> = desk.files("results/backtest-load").into_iter().map(|(name, _)| name).collect();
+    for name in ["run.json", "summary.json", "decisions.jsonl", "report.html", "charts/replicas.svg"] {
+        assert!(names.iter().any(|file| file == name), "{name} is missing: {names:?}");
+    }
+    let summary: serde_json::Value =
+        serde_json::from_slice(&fs::read(desk.path("results/backtest-load/summary.json")).expect("written"))
+            .expect("JSON");
+    for metric in ["under_provisioned_ratio", "saturated_ratio", "scaling_actions", "bad_requests"] {
+        assert!(summary["strategies"][1]["metrics"][metric]["mean"].is_number(), "{metric}");
+    }
+    // The scenario that was kept is the one that ran.
+    let (code, _, stderr) = desk.run(&["run", "kept.toml", "--out", "kept"]);
+    assert_eq!(code, 0, "{stderr}");
+    let digests = |folder: &str| -> Vec<String> {
+        let run: serde_json::Value =
+            serde_json::from_slice(&fs::read(desk.path(folder).join("run.json")).expect("written"))
+                .expect("JSON");
+        run["strategies"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|strategy| strategy["replications"][0]["digest"].to_string())
+            .collect()
+    };
+    assert_eq!(digests("results/backtest-load"), digests("kept"));
+    let (code, why, _) = desk.run(&["why", "results/backtest-load", "--at", "11min"]);
+    assert_eq!(code, 0);
+    assert!(why.contains("web"), "{why}");
+}
+
+#[test]
+fn a_backtest_refuses_what_it_cannot_answer() {
+    let desk = Desk::new();
+    load(&desk);
+    fs::write(desk.path("two.yaml"), {
+        let one = fs::read_to_string(desk.path("hpa.yaml")).expect("readable");
+        format!("{one}---\n{}", one.replace("web", "api"))
+    })
+    .expect("writes");
+    fs::write(desk.path("none.yaml"), "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n")
+        .expect("writes");
+    fs::write(desk.path("cpu.csv"), "t_s,colour\n0,1\n60,2\n").expect("writes");
+    let hpa = ["--manifest", "hpa.yaml"];
+    let work = ["--cpu-per-request", "50ms"];
+    let cases: Vec<Vec<&str>> = vec![
+        [&["load.csv"][..], &hpa].concat(),
+        [&["load.csv", "--manifest", "two.yaml"][..], &work].concat(),
+        [&["load.csv", "--manifest", "none.yaml"][..], &work].concat(),
+        [&["load.csv", "--manifest", "missing.yaml"][..], &work].concat(),
+        [&["missing.csv"][..], &hpa, &work].concat(),
+        [&["load.csv"][..], &hpa, &["--cpu-per-request", "50"]].concat(),
+        [&["load.csv"][..], &hpa, &["--cpu-per-request", "0s"]].concat(),
+        [&["load.csv"][..], &hpa, &["--cpu", "cpu.csv"]].concat(),
+        [&["load.csv"][..], &hpa, &work, &["--start", "soon"]].concat(),
+        [&["load.csv", "--policy", "seed-formula = 3"][..], &work].concat(),
+        [&["load.csv", "--policy", "seed-formula = { max-replicas = 9 }", "--thin", "4"][..], &work].concat(),
+    ];
+    let mut report = String::new();
+    for case in cases {
+        let arguments = [&["backtest"][..], &case].concat();
+        let (code, stdout, stderr) = desk.run(&arguments);
+        assert_eq!((code, stdout.as_str()), (3, ""), "{arguments:?}: {stderr}");
+        report += &[&arguments.join(" "), &stderr, ""].join("\n");
+    }
+    insta::assert_snapshot!("backtest_refused", report);
+    assert!(!desk.path("results").exists());
+}
+
+#[test]
+fn a_long_load_is_thinned_and_says_so() {
+    let desk = Desk::new();
+    load(&desk);
+    let rows: String =
+        (0..60).map(|i| format!("{i},{}\n", 1_200_000 + 100 * (i % 5))).collect::<Vec<_>>().concat();
+    fs::write(desk.path("long.csv"), format!("t_min,per-minute\n{rows}")).expect("writes");
+    let arguments = [
+        "backtest",
+        "long.csv",
+        "--manifest",
+        "hpa.yaml",
+        "--cpu-per-request",
+        "100us",
+        "--replications",
+        "1",
+    ];
+    let (code, stdout, stderr) = desk.run(&arguments);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("each simulated request stands for 4 of the 72 million"), "{stdout}");
+    // Two cores are busy under either load, and so are the replicas that an HPA finds for it.
+    let hours = |stdout: &str| -> f64 {
+        let line = stdout.lines().find(|line| line.starts_with("hpa ")).expect("a row");
+        line.split_whitespace().nth(1).expect("replica-hours").parse().expect("a number")
+    };
+    let (_, exact, _) = desk.run(&[&arguments[..], &["--thin", "40"]].concat());
+    assert!((hours(&stdout) / hours(&exact) - 1.0).abs() < 0.05, "{stdout}\n{exact}");
+}
+
+#[test]
+fn a_calibration_writes_a_scenario_that_runs() {
+    let desk = Desk::new();
+    // What two cores with 20 ms of work would show, by the utilization law and the formula of M/M/2, in round figures.
+    let rows: String = (0..80)
+        .map(|i| {
+            let rate = 10.0 + f64::from((i * 37) % 80);
+            let rho = rate * 0.02 / 2.0;
+            let mean = 20.0 / (1.0 - rho * rho);
+            format!("{},{rate},{},{mean:.3},{:.3},{:.3}\n", 30 * i, rate * 0.02, mean * 0.693, mean * 4.605)
+        })
+        .collect::<Vec<_>>()
+        .concat();
+    let header = "t_s,requests_per_second,cpu_cores,latency_mean_ms,latency_p50_ms,latency_p99_ms\n";
+    fs::write(desk.path("week.csv"), format!("{header}{rows}")).expect("writes");
+    let (code, stdout, stderr) =
+        desk.run(&["calibrate", "--load", "week.csv", "--scenario-out", "found.toml"]);
+    assert_eq!(code, 0, "{stderr}");
+    insta::assert_snapshot!("calibrate", format!("{stdout}--- stderr\n{stderr}"));
+    let (code, _, stderr) = desk.run(&["run", "found.toml", "--replications", "2"]);
+    assert_eq!(code, 0, "{stderr}");
+    let (_, json, _) = desk.run(&["calibrate", "--load", "week.csv", "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&json).expect("one JSON document");
+    assert_eq!(found["cores"], 2);
+    fs::write(desk.path("snippet.toml"), found["scenario"].as_str().expect("text")).expect("writes");
+    assert_eq!(desk.run(&["check", "snippet.toml"]).0, 0);
+    let (code, _, stderr) = desk.run(&["calibrate", "--load", "week.csv", "--buckets", "missing.json"]);
+    assert_eq!(code, 3, "{stderr}");
 }

@@ -344,6 +344,16 @@ mod losses {
     }
 
     #[test]
+    fn a_drawn_loss_of_a_zone_takes_all_of_it() {
+        let fault = "[[fault]]\nmtbf = \"10s\"\nmttr = \"20s\"\nzone-loss = { zone = \"b\" }\n";
+        let told = tell("35s", &format!("{}{}{fault}", pool(4, "zones = [\"a\", \"b\"]"), api("", "")));
+        for (node, lost) in [("metal-0", 0), ("metal-1", 1), ("metal-2", 0), ("metal-3", 1)] {
+            assert_eq!(told.times(node, "lost"), vec![10.0; lost]);
+            assert_eq!(told.times(node, "back"), vec![30.0; lost]);
+        }
+    }
+
+    #[test]
     fn nothing_boots_in_a_zone_that_is_lost() {
         let told = tell(
             "10min",

@@ -1,6 +1,7 @@
 //! The one integration binary; each module tells one kind of story.
 
 mod alerts;
+mod calibrate;
 mod cli;
 mod conservation;
 mod contracts;

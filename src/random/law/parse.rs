@@ -1,9 +1,10 @@
 //! The grammar of laws, read by recursive descent; it stands at the top of [`law`](super).
 
+use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Buckets, Choice, Dimension, Empirical, Files, Law, Mixture};
+use super::{Choice, Dimension, Empirical, Files, Law, Mixture, buckets};
 use crate::units::{self, UnitError};
 
 pub(super) fn parse(text: &str, dimension: Dimension, files: Files<'_>) -> Result<Law, UnitError> {
@@ -318,7 +319,7 @@ impl<'t> Parser<'t, '_> {
         Ok(Law::Mixture(Arc::new(Mixture { laws: laws.into(), choice })))
     }
 
-    /// `file(path:column[, unit=ms])` and `buckets(path[, unit=s])`.
+    /// `file(path:column[, unit=ms])` and `buckets(path[, unit=s, top=30s, metric=name])`.
     fn read_file(
         &mut self,
         name: &str,
@@ -331,10 +332,13 @@ impl<'t> Parser<'t, '_> {
         let Some((Argument { name: None, text: target, at }, options)) = arguments.split_first() else {
             return Err(usage(format!("`{name}` needs a file"), whole));
         };
-        let mut given_unit = None;
+        let (mut given_unit, mut top, mut metric) = (None, None, None);
+        let mut written = (*target).to_owned();
         for option in options {
             match option.name {
-                Some("unit") => given_unit = Some((self.factor(option.text, &option.at)?, option.text)),
+                Some("unit") => given_unit = Some(self.factor(option.text, &option.at)?),
+                Some("top") if name == "buckets" => top = Some(self.quantity(option)?),
+                Some("metric") if name == "buckets" => metric = Some(option.text),
                 _ => {
                     return Err(usage(
                         format!("`{}` is not an option of `{name}`", option.text),
@@ -342,18 +346,16 @@ impl<'t> Parser<'t, '_> {
                     ));
                 }
             }
+            let _ = write!(written, ", {}={}", option.name.unwrap_or_default(), option.text);
         }
-        let written = match given_unit {
-            Some((_, unit)) => format!("{target}, unit={unit}"),
-            None => (*target).to_owned(),
-        };
-        let unit = given_unit.map(|(factor, _)| factor);
+        let unit = given_unit;
         let place = |error: UnitError| UnitError { at: Some(at.clone()), ..error };
         if name == "buckets" {
             let content = (self.files)(target).map_err(place)?;
             // Prometheus measures time in seconds and sizes in bytes.
             let unit = unit.unwrap_or(if self.dimension == Dimension::Time { 1e9 } else { 1.0 });
-            return buckets(target, written, &content, unit).map_err(place);
+            let options = buckets::Options { unit, top, metric };
+            return buckets::law(target, written, &content, &options).map_err(place);
         }
         let Some((path, column)) = target.rsplit_once(':') else {
             return Err(usage(format!("`{target}` does not name a column"), at.clone()));
@@ -535,64 +537,6 @@ fn empirical(
     Ok(Law::Empirical(Arc::new(Empirical { written, values: values.into() })))
 }
 
-/// A Prometheus histogram: a list of `{"le": .., "count": ..}`, or the answer to an instant query with `le` labels; either way
-/// cumulative. Several series with the same bound (one per instance) are added up. What lies above the highest finite bound counts as
-/// lying on it, as in `histogram_quantile`.
-fn buckets(path: &str, written: String, content: &[u8], unit: f64) -> Result<Law, UnitError> {
-    let wrong = |message: &str| UnitError::new(format!("{path}: {message}"));
-    let json: serde_json::Value =
-        serde_json::from_slice(content).map_err(|error| wrong(&format!("not JSON ({error})")))?;
-    let number = |value: &serde_json::Value| match value {
-        serde_json::Value::String(text) if text == "+Inf" || text == "Inf" => Some(f64::INFINITY),
-        serde_json::Value::String(text) => text.parse::<f64>().ok(),
-        value => value.as_f64(),
-    };
-    let rows = json
-        .as_array()
-        .or_else(|| json.pointer("/data/result")?.as_array())
-        .or_else(|| json.get("result")?.as_array());
-    let rows = rows.ok_or_else(|| {
-        wrong("neither a list of buckets nor the answer to a query")
-            .hint("write [{\"le\": 0.1, \"count\": 250}, {\"le\": \"+Inf\", \"count\": 260}] with cumulative counts, bounds in seconds")
-    })?;
-    let mut cumulative: Vec<(f64, f64)> = Vec::new();
-    for (index, row) in rows.iter().enumerate() {
-        let bound = row.get("le").or_else(|| row.pointer("/metric/le")).and_then(number);
-        let count = row.get("count").or_else(|| row.pointer("/value/1")).and_then(number);
-        match (bound, count) {
-            (Some(bound), Some(count)) if bound >= 0.0 && count >= 0.0 && count.is_finite() => {
-                match cumulative.iter_mut().find(|(known, _)| *known == bound) {
-                    Some((_, sum)) => *sum += count,
-                    None => cumulative.push((bound, count)),
-                }
-            }
-            _ => {
-                return Err(wrong(&format!(
-                    "bucket {index} has no bound `le` and count that are numbers of at least 0"
-                )));
-            }
-        }
-    }
-    cumulative.sort_by(|a, b| a.0.total_cmp(&b.0));
-    if cumulative.windows(2).any(|pair| pair[1].1 < pair[0].1) {
-        return Err(wrong("the counts fall from one bucket to the next")
-            .hint("counts are cumulative, as in Prometheus"));
-    }
-    let highest = cumulative.iter().rev().find(|(bound, _)| bound.is_finite()).map(|(bound, _)| *bound);
-    let highest = highest.ok_or_else(|| wrong("no bucket has a finite bound"))?;
-    let (mut bins, mut weights, mut low, mut below) = (Vec::new(), Vec::new(), 0.0, 0.0);
-    for (bound, count) in cumulative {
-        let high = bound.min(highest);
-        if count > below {
-            bins.push((low * unit, (high - low) * unit));
-            weights.push(count - below);
-        }
-        (low, below) = (high, count);
-    }
-    let choice = Choice::new(weights).ok_or_else(|| wrong("all buckets are empty"))?;
-    Ok(Law::Buckets(Arc::new(Buckets { written, bins: bins.into(), choice })))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -604,11 +548,23 @@ mod tests {
             "data/x.csv" => Ok(b"# measured\nlatency_ms,size\n1,10\n2.5,20\n4,30\n".to_vec()),
             "bad.csv" => Ok(b"latency_ms\n1\nfast\n".to_vec()),
             "latency.json" => Ok(br#"[{"le": 0.1, "count": 50}, {"le": "0.2", "count": 75}, {"le": "+Inf", "count": "100"}]"#.to_vec()),
+            "plain.json" => Ok(br#"{"0.25": 200, "0.1": 100, "+Inf": 201}"#.to_vec()),
+            "bare.json" => Ok(br#"{"0.1": 100}"#.to_vec()),
+            "range.json" => Ok(br#"{"data": {"result": [{"metric": {"le": "1"}, "values": [[1, "2"]]}]}}"#.to_vec()),
+            "failed.json" => Ok(br#"{"status": "error", "error": "parse error: unexpected end"}"#.to_vec()),
+            "word.json" => Ok(br#"{"0.1": "many", "+Inf": 3}"#.to_vec()),
+            "zero.json" => Ok(br#"{"0.1": 0, "+Inf": 0}"#.to_vec()),
+            "empty.json" => Ok(b" ".to_vec()),
+            "metrics.txt" => Ok(b"# HELP t_seconds latency\n# TYPE t_seconds histogram\n\
+                t_seconds_bucket{path=\"/\",le=\"0.1\"} 24054\nt_seconds_bucket{path=\"/\",le=\"0.2\"} 33444 1395066363000\n\
+                t_seconds_bucket{path=\"/\",le=\"+Inf\"} 33444\nt_seconds_sum{path=\"/\"} 53423\nt_seconds_count{path=\"/\"} 33444\n".to_vec()),
+            "two.txt" => Ok(b"a_bucket{le=\"1\"} 1\na_bucket{le=\"+Inf\"} 1\nb_bucket{le=\"1\"} 1\n".to_vec()),
             "query.json" => Ok(br#"{"status": "success", "data": {"resultType": "vector", "result": [
                 {"metric": {"le": "0.2", "pod": "a"}, "value": [1, "70"]}, {"metric": {"le": "0.1", "pod": "a"}, "value": [1, "40"]},
-                {"metric": {"le": "0.1", "pod": "b"}, "value": [1, "10"]}, {"metric": {"le": "0.2", "pod": "b"}, "value": [1, "30"]}]}}"#
+                {"metric": {"le": "0.1", "pod": "b"}, "value": [1, "10"]}, {"metric": {"le": "0.2", "pod": "b"}, "value": [1, "30"]},
+                {"metric": {"le": "+Inf", "pod": "b"}, "value": [1, "30"]}, {"metric": {"le": "+Inf", "pod": "a"}, "value": [1, "70"]}]}}"#
                 .to_vec()),
-            "fall.json" => Ok(br#"[{"le": 0.1, "count": 50}, {"le": 0.2, "count": 40}]"#.to_vec()),
+            "fall.json" => Ok(br#"[{"le": 0.1, "count": 50}, {"le": 0.2, "count": 40}, {"le": "+Inf", "count": 60}]"#.to_vec()),
             _ => Err(UnitError::new(format!("{name} does not exist"))),
         }
         })
@@ -640,8 +596,11 @@ mod tests {
             "normal(10ms, sd=1ms)",
             "file(data/x.csv:latency_ms)",
             "file(data/x.csv:size, unit=us)",
-            "buckets(latency.json)",
+            "buckets(latency.json, top=1s)",
             "buckets(query.json)",
+            "buckets(plain.json, unit=ms, top=1s)",
+            "buckets(metrics.txt)",
+            "buckets(two.txt, metric=a)",
             "mix(80%: exp(5ms), 20%: exp(500ms))",
             "mix(33.3%: exp(5ms) + 1ms, 66.7%: mix(10%: 1s, 90%: 2s))",
             "lognormal(5ms, cv=1) + 2ms",
@@ -672,9 +631,29 @@ mod tests {
     fn files_and_buckets_have_the_right_mean() {
         assert_eq!(time("file(data/x.csv:latency_ms)").unwrap().mean(), 2.5e6);
         assert_eq!(time("file(data/x.csv:size, unit=s)").unwrap().mean(), 20e9);
-        // 50 % in 0..0.1 s, 25 % in 0.1..0.2 s, the rest on the highest finite bound.
-        assert_eq!(time("buckets(latency.json)").unwrap().mean(), 0.5 * 50e6 + 0.25 * 150e6 + 0.25 * 200e6);
+        // 50 % in 0..0.1 s, 25 % in 0.1..0.2 s, the rest up to `top`.
+        let mean = time("buckets(latency.json, top=1s)").unwrap().mean();
+        assert_eq!(mean, 0.5 * 50e6 + 0.25 * 150e6 + 0.25 * 600e6);
+        // Less than 1 % above the highest finite bound lies on it.
+        let mean = time("buckets(plain.json)").unwrap().mean();
+        assert!((mean - (100.0 * 50e6 + 100.0 * 175e6 + 250e6) / 201.0).abs() < 1.0);
+        let mean = time("buckets(metrics.txt)").unwrap().mean();
+        assert!((mean - (24054.0 * 50e6 + 9390.0 * 150e6) / 33444.0).abs() < 1.0);
         assert_eq!(time("buckets(query.json)").unwrap().mean(), 0.5 * 50e6 + 0.5 * 150e6);
+    }
+
+    /// `histogram_quantile` on the same buckets: rank q n, linear inside the bucket that holds it.
+    #[test]
+    fn bucket_quantiles_are_those_of_prometheus() {
+        let law = time("buckets(metrics.txt)").unwrap();
+        let mut stream = crate::random::Stream::new(7, "test", "buckets");
+        let mut samples: Vec<f64> = (0..40_000).map(|_| law.sample(&mut stream)).collect();
+        samples.sort_by(f64::total_cmp);
+        for (q, expected) in [(0.5, 0.1 * 16722.0 / 24054.0), (0.9, 0.1 + 0.1 * (30099.6 - 24054.0) / 9390.0)]
+        {
+            let found = samples[(q * 40_000.0) as usize] / 1e9;
+            assert!((found - expected).abs() < 0.002, "{q}: {found}, not {expected}");
+        }
     }
 
     #[test]
@@ -711,6 +690,17 @@ mod tests {
             "file(none.csv:x)",
             "file(data/x.csv:size, unit=parsec)",
             "buckets(fall.json)",
+            "buckets(latency.json)",
+            "buckets(latency.json, top=150ms)",
+            "buckets(bare.json)",
+            "buckets(range.json)",
+            "buckets(failed.json)",
+            "buckets(word.json)",
+            "buckets(zero.json)",
+            "buckets(empty.json)",
+            "buckets(two.txt)",
+            "buckets(metrics.txt, metric=other)",
+            "buckets(latency.json, tail=3s)",
             "buckets(data/x.csv)",
             "exp(1e300s)",
             "-5ms",
