@@ -331,7 +331,8 @@ fn latency(scenario: &written::Scenario) -> Vec<crate::random::law::Law> {
 }
 
 /// Whether the instances on a node of this pool could together use more cores than it has: one of them may use more than it
-/// asks for, or something beside them takes cores away.
+/// asks for, or something beside them takes cores away. The
+/// scenario may say otherwise.
 fn shares_cpu(scenario: &written::Scenario, pool: usize) -> bool {
     let bursts = |service: &written::Service| {
         let own = &service.instance;
@@ -349,7 +350,8 @@ fn shares_cpu(scenario: &written::Scenario, pool: usize) -> bool {
         written::Trouble::NoisyNeighbour { pool: at, .. } => at == pool,
         _ => false,
     };
-    scenario.services.iter().any(bursts) || scenario.faults.iter().any(disturbed)
+    let could = || scenario.services.iter().any(bursts) || scenario.faults.iter().any(disturbed);
+    scenario.node_pools[pool].share_cpu.unwrap_or_else(could)
 }
 
 /// Whether something bounds the cores of a service's instances besides their number.

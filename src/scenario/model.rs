@@ -209,6 +209,8 @@ pub struct NodePool {
     pub memory: u64,
     /// Zones the nodes are dealt over; empty means no zone.
     pub zones: Vec<usize>,
+    /// Whether instances share the cores of their node; `None`: if they could want more than it has.
+    pub share_cpu: Option<bool>,
     /// Price of one node for one hour, if given (`price = "0.19/h"`).
     pub price: Option<f64>,
     /// Fewest and most nodes that a provisioner may leave; `None` if `min` and `max` are not written.

@@ -177,6 +177,8 @@ pub(super) struct NodePoolTable {
     /// Zones the nodes are dealt over.
     #[serde(default)]
     pub(super) zones: Vec<Spanned<String>>,
+    /// Whether instances share the cores of their node (default: if they could want more than it has).
+    pub(super) share_cpu: Option<bool>,
     /// Price of one node.
     pub(super) price: Option<Price>,
     /// Fewest nodes that a provisioner may leave (default: nodes, if max is written).

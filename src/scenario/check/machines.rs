@@ -47,6 +47,7 @@ impl Check<'_> {
             nodes,
             cores: table.cores.value,
             memory: table.memory.value.0,
+            share_cpu: table.share_cpu,
             zones,
             price: table.price.map(|Price(price)| price),
             scales: (table.min.is_some() || table.max.is_some()).then_some((least, most)),
