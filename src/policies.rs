@@ -14,6 +14,7 @@ mod registry;
 pub mod autoscaler;
 pub mod balancer;
 pub mod breaker;
+pub mod disruption;
 pub mod limiter;
 pub mod provisioner;
 pub mod recommender;

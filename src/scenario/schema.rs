@@ -11,6 +11,7 @@ use super::de::{Named, Policy, Spanned};
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
+use crate::policies::disruption::DisruptionBudget;
 use crate::policies::limiter::LimiterSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
@@ -193,6 +194,10 @@ pub(super) struct ServiceTable {
     /// Control loop over the number of replicas.
     #[serde(default)]
     pub(super) autoscaler: Policy<AutoscalerSettings>,
+    /// Holds requests back while their callers know no instance.
+    pub(super) activator: Option<ActivatorTable>,
+    /// Instances that stay when others are taken away on purpose.
+    pub(super) disruption_budget: Option<DisruptionBudget>,
     /// What it serves.
     #[serde(default)]
     pub(super) endpoint: Vec<EndpointTable>,
@@ -208,6 +213,19 @@ pub(super) struct ServiceTable {
     /// Edges from this service to others, by name.
     #[serde(default)]
     pub(super) call: Named<EdgeTable>,
+}
+
+/// `activator = { .. }`
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ActivatorTable {
+    /// Requests that it can hold at one moment (default 10000).
+    pub(super) capacity: Option<Spanned<Count>>,
+    /// Longest wait (default 5min).
+    pub(super) timeout: Option<Spanned<Duration>>,
+    /// Held requests go out while each ready instance has fewer than so many (default unlimited; with `autoscaler.kpa` its
+    /// `container-concurrency`).
+    pub(super) per_instance: Option<Spanned<Count>>,
 }
 
 /// `metrics = { .. }`

@@ -28,6 +28,14 @@ pub(super) enum Control {
     Evict(u32),
     /// A service's control loop ticks.
     Autoscale(u32),
+    /// A service's control loop is woken before its time.
+    Poke(u32),
+    /// A service's control loop samples for itself.
+    Sample(u32),
+    /// Attempts that wait at an activator may go out ...
+    Release(u32),
+    /// ... or have waited for too long.
+    Overdue(u32),
     /// The metrics of a service are read.
     Scrape(u32),
     /// A timeline window ends.
@@ -86,7 +94,7 @@ impl World<'_> {
             Control::Ready(instance) => self.on_ready(now, queue, instance),
             Control::Kill(instance) => self.kill(now, queue, instance, false),
             Control::Learn(outbound, slot) => {
-                self.learn(now, outbound, slot);
+                self.learn(now, queue, outbound, slot);
                 Ok(())
             }
             Control::Forget(outbound, slot) => {
@@ -95,6 +103,13 @@ impl World<'_> {
             }
             Control::Evict(instance) => self.evict(now, queue, instance),
             Control::Autoscale(service) => self.on_autoscale(now, queue, service),
+            Control::Poke(service) => self.evaluate(now, queue, service),
+            Control::Sample(service) => {
+                self.on_sample(now, queue, service);
+                Ok(())
+            }
+            Control::Release(service) => self.on_release(now, queue, service),
+            Control::Overdue(service) => self.on_overdue(now, queue, service),
             Control::Scrape(service) => {
                 self.on_scrape(now, queue, service);
                 Ok(())
@@ -145,11 +160,24 @@ impl World<'_> {
                 let first = Time::ZERO + Duration::from_ns_f64(interval.0 as f64 * phase);
                 self.schedule(queue, first, Control::Autoscale(index as u32));
                 self.schedule(queue, Time::ZERO, Control::Scrape(index as u32));
+                self.begin_sampling(queue, index as u32);
             }
         }
     }
 
+    /// A control loop ticks.
     fn on_autoscale(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        self.evaluate(now, queue, index)?;
+        let Some(scaler) = &self.services[index as usize].autoscaler else { return Ok(()) };
+        let next = now + scaler.interval();
+        if next < self.spec.end {
+            self.schedule(queue, next, Control::Autoscale(index));
+        }
+        Ok(())
+    }
+
+    /// A control loop looks at its service and decides.
+    fn evaluate(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
         let spec = &self.spec.services[index as usize];
         let pods: Vec<Pod> =
             self.services[index as usize].living.iter().map(|&instance| self.pod(now, instance)).collect();
@@ -166,7 +194,6 @@ impl World<'_> {
         };
         let mut steps = Steps::default();
         let desired = scaler.evaluate(now, &fleet, &mut steps);
-        let interval = scaler.interval();
         self.services[index as usize].autoscaler = Some(scaler);
         self.telemetry.decisions.push(Decision {
             at: now,
@@ -177,9 +204,6 @@ impl World<'_> {
             after: f64::from(desired.replicas),
             reason: desired.reason,
         });
-        if now + interval < self.spec.end {
-            self.schedule(queue, now + interval, Control::Autoscale(index));
-        }
         if desired.replicas == current { Ok(()) } else { self.scale(now, queue, index, desired.replicas) }
     }
 

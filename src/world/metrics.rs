@@ -83,10 +83,13 @@ impl World<'_> {
             (Thing::Source(at), Gauge::Concurrency) => self.sources[at as usize].in_system.level(),
             (Thing::Source(_), Gauge::QueueLength) => unreachable!("what waits, waits inside a service"),
             (Thing::Service(at), Gauge::Rate) => self.services[at as usize].arrivals,
-            (Thing::Service(at), Gauge::Concurrency) => self.services[at as usize].load.level(),
+            (Thing::Service(at), Gauge::Concurrency) => {
+                self.services[at as usize].load.level() + self.services[at as usize].held()
+            }
             (Thing::Service(at), Gauge::QueueLength) => {
                 let living = &self.services[at as usize].living;
-                living.iter().map(|&instance| u64::from(self.instances[instance as usize].queued)).sum()
+                let queued = living.iter().map(|&instance| u64::from(self.instances[instance as usize].queued));
+                queued.sum::<u64>() + self.services[at as usize].held()
             }
         }
     }

@@ -216,6 +216,17 @@ impl World<'_> {
                 put("wait_mean_ms", mean);
                 put("waited_ratio", service.waited as f64 / service.wait.count as f64);
             }
+            if let Some(activator) = &service.activator {
+                let held = new.held - old.held;
+                // All attempts that wanted to go there: what went out of the activator was counted when it came in.
+                let wanted = held + attempts - (new.let_out - old.let_out).min(attempts);
+                if wanted > 0 {
+                    put("held_ratio", held as f64 / wanted as f64);
+                }
+                if let Some(mean) = activator.waits.mean_ms() {
+                    put("held_mean_ms", mean);
+                }
+            }
             if let Some(mean) = service.sojourn().mean_ms() {
                 put("sojourn_mean_ms", mean);
             }

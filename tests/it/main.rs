@@ -1,5 +1,6 @@
 //! The one integration binary; each module tells one kind of story.
 
+mod activator;
 mod cli;
 mod conservation;
 mod contracts;

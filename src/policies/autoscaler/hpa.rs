@@ -19,7 +19,7 @@
 //! * Without `behavior`, one sync at most doubles the replicas (or reaches 4); scaling in waits five minutes.
 //!
 //! # Settings
-//! * `min-replicas` (1), `max-replicas` (required).
+//! * `min-replicas` (1; 0 as with the gate `HPAScaleToZero`, with an `object` or `external` metric), `max-replicas` (required).
 //! * `target-cpu-utilization` (80): percent of the pods' CPU requests; or `target-cpu-average-value`: CPU per pod, such as
 //!   `"500m"`. Not both; short for one entry of `metrics`.
 //! * `metrics`: a list of `{ resource = { name = "cpu" | "memory", utilization | average-value } }`,
@@ -43,9 +43,11 @@
 //! and the tolerances per direction from 1.33.
 //!
 //! # Deliberate differences
-//! * `min-replicas` is at least 1: the gate `HPAScaleToZero` is off, as it is by default.
-//! * A fleet at zero replicas stays there (`ScalingDisabled`), as upstream. So an answer outside of the bounds is possible,
-//!   and only there.
+//! * `min-replicas = 0` takes the gate `HPAScaleToZero` for on, which by default it is not. The rules are those of the present
+//!   main branch, whatever `k8s-version` says: at zero the metrics are read only if this HPA scaled to zero itself, which a
+//!   run that begins at zero takes for granted. They were read there and not recorded.
+//! * A fleet that somebody else set to zero replicas stays there (`ScalingDisabled`), as upstream. So an answer outside of the
+//!   bounds is possible, and only there.
 //! * The log of recommendations lives as long as the run; upstream loses it when the controller restarts.
 //! * Pods that ended in success count as missing, as in every release up to 1.36; upstream has since changed that.
 
@@ -74,9 +76,9 @@ use metric::{Metric, MetricSettings, Quantity};
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, remote = "Self")]
 pub struct HpaSettings {
-    /// Fewest replicas, at least 1.
+    /// Fewest replicas; 0 only with an `object` or `external` metric.
     #[serde(default = "one")]
-    pub min_replicas: NonZeroU32,
+    pub min_replicas: u32,
     /// Most replicas, at least `min-replicas`.
     pub max_replicas: NonZeroU32,
     /// CPU of the pods in percent of their requests; 80 if no target is written.
@@ -108,8 +110,8 @@ pub struct HpaSettings {
 }
 
 /// `minReplicas` where nothing is written.
-fn one() -> NonZeroU32 {
-    NonZeroU32::MIN
+fn one() -> u32 {
+    1
 }
 
 /// `--horizontal-pod-autoscaler-sync-period`.
@@ -172,7 +174,7 @@ impl HpaSettings {
     /// What the API server's validation and the controller's flags refuse.
     fn check(&self) -> Result<(), String> {
         let (min, max) = (self.min_replicas, self.max_replicas);
-        if min > max {
+        if min > max.get() {
             return Err(format!("`min-replicas` ({min}) is greater than `max-replicas` ({max})"));
         }
         if max.get() > i32::MAX as u32 {
@@ -191,6 +193,9 @@ impl HpaSettings {
         }
         if self.metrics.as_ref().is_some_and(Vec::is_empty) {
             return Err("`metrics` needs at least one entry".to_owned());
+        }
+        if min == 0 && !self.followed().iter().any(MetricSettings::is_seen_from_zero) {
+            return Err("`min-replicas = 0` needs an `object` or `external` metric: instances that are not there report nothing".to_owned());
         }
         if self
             .followed()
@@ -330,6 +335,10 @@ pub struct Hpa {
 struct State {
     min_replicas: u32,
     max_replicas: u32,
+    /// The condition `ScaledToZero`: it was this HPA that brought the replicas to zero.
+    scaled_to_zero: bool,
+    /// Some metric has a value while there is no pod.
+    sees_from_zero: bool,
     /// Parallel to `queries`.
     metrics: Vec<Metric>,
     queries: Vec<Query>,
@@ -373,7 +382,10 @@ impl Algorithm for Hpa {
             down_events: ScaleEvents::default(),
         });
         let state = State {
-            min_replicas: settings.min_replicas.get(),
+            min_replicas: settings.min_replicas,
+            // An HPA that is older than the run has brought its service to zero itself.
+            scaled_to_zero: settings.min_replicas == 0,
+            sees_from_zero: settings.followed().iter().any(MetricSettings::is_seen_from_zero),
             max_replicas: settings.max_replicas.get(),
             queries: metrics.iter().map(|metric| metric.query.clone()).collect(),
             metrics,
@@ -416,7 +428,8 @@ impl State {
             self.recommendations.push(Recommendation { at: now, replicas: current });
         }
 
-        let desired = if current == 0 {
+        self.scaled_to_zero &= current == 0;
+        let desired = if current == 0 && !(self.scaled_to_zero && (self.sees_from_zero || self.min_replicas > 0)) {
             self.conditions.scaling_active = Some(Condition::fails("ScalingDisabled"));
             return Desired { replicas: 0, reason: "ScalingDisabled" };
         } else if current > self.max_replicas {
@@ -437,6 +450,7 @@ impl State {
             self.normalize(now, current, proposal, explain)
         };
 
+        self.scaled_to_zero |= desired.replicas == 0;
         if desired.replicas != current {
             self.conditions.able_to_scale = Some(Condition::holds("SucceededRescale"));
             if let Some(Rates { up, down, up_events, down_events }) = &mut self.rates {

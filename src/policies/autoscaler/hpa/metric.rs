@@ -310,6 +310,11 @@ impl MetricSettings {
         }
     }
 
+    /// Whether it has a value while there is no pod.
+    pub(super) const fn is_seen_from_zero(&self) -> bool {
+        matches!(self, Self::Object(_) | Self::External(_))
+    }
+
     /// Whether it counts requests of some kind against percent, more than `i32::MAX` of which upstream cannot hold.
     pub(super) fn utilization(&self) -> Option<NonZeroU32> {
         match self {
