@@ -2,6 +2,7 @@
 //!
 //! The doc comments here become the descriptions in `simlab schema`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -171,6 +172,16 @@ pub(super) struct NodePoolTable {
 pub(super) struct ServiceTable {
     /// Unique name.
     pub(super) name: Spanned<String>,
+    /// Deployment or Service of Knative that it is, in a file or folder of manifests: replicas, instance, autoscaler and
+    /// disruption budget. What is written beside it wins.
+    #[serde(rename = "manifest")]
+    pub(super) _manifest: Option<String>,
+    /// Name of that workload, if it is not the service's.
+    #[serde(rename = "workload")]
+    pub(super) _workload: Option<String>,
+    /// What the metrics that its manifest names are called here.
+    #[serde(rename = "metric-names")]
+    pub(super) _metric_names: Option<BTreeMap<String, String>>,
     /// Instances at the start (default 1).
     pub(super) replicas: Option<Spanned<u32>>,
     /// `pool = "general"`: the node pool it runs on. `[[service.pool]]`: connection pools.
@@ -914,8 +925,30 @@ pub fn json_schema() -> serde_json::Value {
         .into_generator()
         .into_root_schema_for::<ScenarioFile>()
         .to_value();
+    allow_manifests(&mut schema);
     allow_variables(&mut schema);
     schema
+}
+
+/// Autoscalers can be read from a manifest; then nothing else is required.
+fn allow_manifests(schema: &mut serde_json::Value) {
+    for name in ["HpaSettings", "KedaSettings", "KpaSettings"] {
+        let Some(settings) = schema.pointer_mut(&format!("/$defs/{name}")) else { continue };
+        settings["properties"]["manifest"] = serde_json::json!({
+            "type": "string", "description": "A manifest, or a folder of them, that holds the settings.",
+        });
+        settings["properties"]["name"] = serde_json::json!({
+            "type": "string", "description": "Name of the object there, if it is not for this service.",
+        });
+        settings["properties"]["metric-names"] = serde_json::json!({
+            "type": "object",
+            "additionalProperties": { "type": "string" },
+            "description": "What the metrics that the manifest names are called here.",
+        });
+        if let Some(required) = settings.as_object_mut().and_then(|settings| settings.remove("required")) {
+            settings["anyOf"] = serde_json::json!([{ "required": required }, { "required": ["manifest"] }]);
+        }
+    }
 }
 
 /// A number or a boolean may be a `"$variable"` instead.

@@ -195,7 +195,7 @@ impl World<'_> {
         let mut steps = Steps::default();
         let desired = scaler.evaluate(now, &fleet, &mut steps);
         self.services[index as usize].autoscaler = Some(scaler);
-        self.telemetry.decisions.push(Decision {
+        let decision = Decision {
             at: now,
             kind: "autoscaler",
             subject: spec.name.clone(),
@@ -203,7 +203,13 @@ impl World<'_> {
             before: f64::from(current),
             after: f64::from(desired.replicas),
             reason: desired.reason,
-        });
+        };
+        // The same again for the same reasons says nothing new, and a service at zero would say it all night.
+        let last = self.services[index as usize].last_decision.map(|at| &self.telemetry.decisions[at]);
+        if last.is_none_or(|last| !last.repeats(&decision)) {
+            self.services[index as usize].last_decision = Some(self.telemetry.decisions.len());
+            self.telemetry.decisions.push(decision);
+        }
         if desired.replicas == current { Ok(()) } else { self.scale(now, queue, index, desired.replicas) }
     }
 

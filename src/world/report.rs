@@ -101,6 +101,14 @@ pub struct Decision {
     pub reason: &'static str,
 }
 
+impl Decision {
+    /// Whether nothing but the time differs.
+    pub(super) fn repeats(&self, other: &Self) -> bool {
+        (self.kind, self.before, self.after, self.reason) == (other.kind, other.before, other.after, other.reason)
+            && self.inputs == other.inputs
+    }
+}
+
 impl World<'_> {
     /// Checks the books and writes the report.
     pub(super) fn report(mut self, end: Time, journal: &Journal) -> RunReport {

@@ -50,6 +50,8 @@ pub(super) struct Service {
     pub(super) activator: Option<Box<Activator>>,
     /// What its autoscaler saw last, if it samples for itself.
     pub(super) sampled: Sampled,
+    /// Where the last decision of its autoscaler stands.
+    pub(super) last_decision: Option<usize>,
     /// What its metrics pipeline remembers beyond the instances, by query.
     pub(super) histories: Vec<History>,
     /// Popularity of the keys of each cache.
@@ -108,6 +110,7 @@ impl Service {
             autoscaler: None,
             activator: spec.activator.map(|spec| Box::new(Activator::new(spec, warm_up))),
             sampled: Sampled::default(),
+            last_decision: None,
             histories: Vec::new(),
             popularity: spec.caches.iter().map(|cache| Zipf::new(cache.keys, cache.zipf)).collect(),
             caches: spec.caches.iter().map(|_| CacheState::default()).collect(),

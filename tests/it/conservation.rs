@@ -500,7 +500,7 @@ impl Writer<'_> {
                     "autoscaler.keda = { max-replica-count = 4, polling-interval = \"2s\", cooldown-period = \"3s\", triggers = [{ metric = \"service.leaf.concurrency\", threshold = 2 }] }\n",
                 );
             }
-            if has("hpa from zero") && !self.has("hpa") {
+            if has("hpa from zero") && !self.has("hpa") && !self.has("formula") {
                 text.push_str(
                     "autoscaler.hpa = { min-replicas = 0, max-replicas = 4, sync-period = \"2s\", downscale-stabilization = \"3s\", metrics = [{ object = { of = \"service.mid\", metric = \"concurrency\", average-value = 2 } }] }\n",
                 );

@@ -13,3 +13,4 @@ mod queueing;
 mod scenarios;
 mod snapshots;
 mod story;
+mod workloads;

@@ -70,7 +70,7 @@ use crate::time::{Duration, Time};
 use crate::units::Share;
 use behavior::{Behavior, Limited, Recommendation, Rules, ScaleEvents};
 use calculator::{ReplicaCalculator, ToleranceForm, Tolerances};
-use metric::{Metric, MetricSettings, Quantity};
+use metric::{Metric, MetricSettings, Amount};
 
 /// Settings of [`Hpa`], with the names of the API fields and of the controller's flags.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -84,7 +84,7 @@ pub struct HpaSettings {
     /// CPU of the pods in percent of their requests; 80 if no target is written.
     pub target_cpu_utilization: Option<NonZeroU32>,
     /// CPU per pod, such as `"500m"` or `"0.5"`.
-    pub target_cpu_average_value: Option<Quantity>,
+    pub target_cpu_average_value: Option<Amount>,
     /// Everything it follows; the largest proposal counts.
     pub metrics: Option<Vec<MetricSettings>>,
     /// Time between two syncs, not zero.
@@ -633,8 +633,8 @@ mod tests {
             tolerance = "20%"
         "#;
         let AutoscalerSettings::Hpa(settings) = toml::from_str(text).unwrap() else { panic!("not an hpa") };
-        assert_eq!((settings.min_replicas.get(), settings.max_replicas.get()), (2, 20));
-        assert_eq!(settings.target_cpu_average_value, Some(Quantity { milli: 500 }));
+        assert_eq!((settings.min_replicas, settings.max_replicas.get()), (2, 20));
+        assert_eq!(settings.target_cpu_average_value, Some(Amount { milli: 500 }));
         assert_eq!(settings.k8s_version, K8sVersion { major: 1, minor: 34 });
         let hpa = Hpa::new(&settings, Time::ZERO);
         let tolerances = hpa.state.calculator.tolerances;
@@ -651,7 +651,7 @@ mod tests {
         for (text, part) in [
             ("min-replicas = 1", "max-replicas"),
             ("max-replicas = 2\nmin-replicas = 3", "greater than"),
-            ("max-replicas = 2\nmin-replicas = 0", "nonzero"),
+            ("max-replicas = 2\nmin-replicas = 0", "needs an `object` or `external` metric"),
             ("max-replicas = 2\ntarget-cpu-utilization = 5\ntarget-cpu-average-value = 1", "exclude"),
             ("max-replicas = 2\nsync-period = '0s'", "longer than zero"),
             ("max-replicas = 2\nk8s-version = '1.3'", "older than"),
@@ -800,7 +800,7 @@ mod tests {
             (rules.clone(), rules).prop_map(|(scale_up, scale_down)| Behavior { scale_up, scale_down }),
         );
         (1_u32..10, 0_u32..40, 1_u32..150, behavior).prop_map(|(min, extra, target, behavior)| HpaSettings {
-            min_replicas: NonZeroU32::new(min).unwrap(),
+            min_replicas: min,
             target_cpu_utilization: NonZeroU32::new(target),
             behavior,
             ..HpaSettings::with_max_replicas(NonZeroU32::new(min + extra).unwrap())
@@ -830,7 +830,7 @@ mod tests {
             };
             let answers = play();
             for (desired, _) in &answers {
-                let bounds = settings.min_replicas.get()..=settings.max_replicas.get();
+                let bounds = settings.min_replicas..=settings.max_replicas.get();
                 let kept = if start == 0 { desired.replicas == 0 } else { bounds.contains(&desired.replicas) };
                 prop_assert!(kept);
             }

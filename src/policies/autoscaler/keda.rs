@@ -58,7 +58,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::policies::Algorithm;
 use crate::policies::autoscaler::hpa::behavior::Behavior;
-use crate::policies::autoscaler::hpa::metric::{ExternalTarget, MetricSettings, Quantity, ResourceTarget};
+use crate::policies::autoscaler::hpa::metric::{ExternalTarget, MetricSettings, Amount, ResourceTarget};
 use crate::policies::autoscaler::hpa::{Hpa, HpaSettings};
 use crate::policies::autoscaler::{Autoscaler, Desired, Explain, Fleet, Query, Reading, Resource};
 use crate::time::{Duration, Time};
@@ -94,7 +94,7 @@ pub struct Trigger {
     /// `source.NAME.METRIC`, `service.NAME.METRIC`, or `cpu` of the instances.
     pub metric: String,
     /// What the HPA aims at.
-    pub threshold: Quantity,
+    pub threshold: Amount,
     /// The trigger is active above this value.
     #[serde(default)]
     pub activation_threshold: f64,

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::scenario::error::shortened;
+use super::{UnitError, shortened};
 
 /// A quantity in thousandths: of a core, a byte, a request per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,11 +48,11 @@ impl Quantity {
     }
 
     /// Reads a quantity; the error is a message and a hint.
-    pub fn parse(text: &str) -> Result<Self, QuantityError> {
+    pub fn parse(text: &str) -> Result<Self, UnitError> {
         let (mantissa, suffix) = split(text);
         let shown = shortened(text);
         let wrong =
-            |hint: Option<String>| QuantityError { message: format!("`{shown}` is not a quantity"), hint };
+            |hint: Option<String>| UnitError { hint, ..UnitError::new(format!("`{shown}` is not a quantity")) };
         if !mantissa.contains(|c: char| c.is_ascii_digit()) || mantissa.matches('.').count() > 1 {
             let hint = mantissa
                 .is_empty()
@@ -68,7 +68,7 @@ impl Quantity {
         } else {
             return Err(wrong(advice(suffix)));
         };
-        let too_large = QuantityError { message: format!("the quantity `{shown}` is too large"), hint: None };
+        let too_large = UnitError::new(format!("the quantity `{shown}` is too large"));
         scaled(mantissa, tens, twos).map(Self).ok_or(too_large)
     }
 }
@@ -128,15 +128,6 @@ impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 % 1_000 == 0 { write!(f, "{}", self.0 / 1_000) } else { write!(f, "{}m", self.0) }
     }
-}
-
-/// Why something is no quantity.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QuantityError {
-    /// What is wrong.
-    pub message: String,
-    /// What to write instead.
-    pub hint: Option<String>,
 }
 
 #[cfg(test)]
