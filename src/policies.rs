@@ -11,6 +11,7 @@
 #[macro_use]
 mod registry;
 
+pub mod alert;
 pub mod autoscaler;
 pub mod balancer;
 pub mod breaker;

@@ -16,6 +16,7 @@
 //! it, `program` runs its steps, `instance` lets it leave, `network` carries the answer, `call` decides what follows.
 
 mod activator;
+mod alert;
 mod books;
 mod cache;
 mod call;
@@ -85,6 +86,7 @@ pub struct World<'a> {
     controls: Arena<Option<Control>>,
     rollouts: Vec<rollout::Progress>,
     faults: Vec<fault::Progress>,
+    alerts: Vec<alert::Watch>,
     /// Endpoints (by first op) that a kill switch refuses.
     killed: Vec<u16>,
     telemetry: Telemetry,
@@ -239,6 +241,7 @@ impl<'a> World<'a> {
             controls: Arena::new(kernel::queue::MAX_INDEX),
             rollouts: spec.rollouts.iter().map(|plan| rollout::Progress::new(plan.service)).collect(),
             faults: Vec::new(),
+            alerts: Vec::new(),
             killed: Vec::new(),
             telemetry: Telemetry::new(&spec.pools),
             slow_above: spec.objective.latency_p99.map_or(u64::MAX, |limit| limit.0),
@@ -261,7 +264,7 @@ impl<'a> World<'a> {
     /// Creates everything that is there from the start, except instances.
     fn build(&mut self) {
         let spec = self.spec;
-        let kills = spec.actions.iter().any(|(_, action)| matches!(action, spec::Operation::KillSwitch(..)));
+        let kills = spec.actions.iter().any(|action| matches!(action.what, spec::Operation::KillSwitch(..)));
         for (index, service) in spec.services.iter().enumerate() {
             let strikes = |what: &spec::Trouble| match what {
                 spec::Trouble::ErrorRate(target, _) => target.service as usize == index,
@@ -318,8 +321,11 @@ impl<'a> World<'a> {
         self.begin_telemetry(queue);
         self.begin_controls(queue);
         self.begin_faults(queue);
-        for index in 0..self.spec.actions.len() {
-            self.schedule(queue, self.spec.actions[index].0, Control::Act(index as u32));
+        self.begin_alerts(queue);
+        for (index, action) in self.spec.actions.iter().enumerate() {
+            if let spec::ActionTime::At(at) = action.when {
+                self.schedule(queue, at, Control::Act(index as u32));
+            }
         }
         for index in 0..self.spec.rollouts.len() {
             self.schedule(queue, self.spec.rollouts[index].at, Control::Rollout(index as u32));

@@ -5,9 +5,9 @@
 use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
-    ActivatorSpec, Arrivals, CacheSpec, CallSpec, ConnectionPoolSpec, CpuMode, EdgeSpec, FaultSpec, Gauge, Limits, NO_RING,
-    ObjectiveSpec, Op, Operation, Order, PoolSpec, Rate, RolloutSpec, ServiceSpec, Signal, SourceSpec, Spec,
-    Target, Thing, Trouble, VersionSpec, When,
+    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, CacheSpec, CallSpec, ConnectionPoolSpec,
+    CpuMode, EdgeSpec, FaultSpec, Gauge, Limits, NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec,
+    Rate, RolloutSpec, ServiceSpec, Signal, SourceSpec, Spec, Target, Thing, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -69,10 +69,14 @@ impl<'a> Assembly<'a> {
             calls: self.calls,
             rings: self.rings,
             faults: scenario.faults.iter().map(fault).collect(),
+            alerts: scenario.alerts.iter().map(alert).collect(),
             actions: scenario
                 .actions
                 .iter()
-                .map(|action| (action.at, operation(action, &self.entries)))
+                .map(|action| ActionSpec {
+                    when: action_time(action.when),
+                    what: operation(action, &self.entries),
+                })
                 .collect(),
             rollouts: scenario.rollouts.iter().map(rollout).collect(),
             objective: ObjectiveSpec {
@@ -429,19 +433,44 @@ fn rollout(plan: &written::RolloutPlan) -> RolloutSpec {
 
 /// What answers a query of an autoscaler.
 fn signal(signal: &written::Signal) -> Signal {
-    let thing = |thing: written::Thing| match thing {
-        written::Thing::Service(at) => Thing::Service(at as u32),
-        written::Thing::Source(at) => Thing::Source(at as u32),
-    };
-    let gauge = |gauge: written::Gauge| match gauge {
-        written::Gauge::Rate => Gauge::Rate,
-        written::Gauge::Concurrency => Gauge::Concurrency,
-        written::Gauge::QueueLength => Gauge::QueueLength,
-    };
     match *signal {
         written::Signal::Cpu => Signal::Cpu,
         written::Signal::Concurrency => Signal::Concurrency,
         written::Signal::QueueLength => Signal::QueueLength,
         written::Signal::Of(of, what) => Signal::Of(thing(of), gauge(what)),
+    }
+}
+
+fn thing(thing: written::Thing) -> Thing {
+    match thing {
+        written::Thing::Service(at) => Thing::Service(at as u32),
+        written::Thing::Source(at) => Thing::Source(at as u32),
+    }
+}
+
+fn gauge(gauge: written::Gauge) -> Gauge {
+    match gauge {
+        written::Gauge::Rate => Gauge::Rate,
+        written::Gauge::Concurrency => Gauge::Concurrency,
+        written::Gauge::QueueLength => Gauge::QueueLength,
+        written::Gauge::Utilization => Gauge::Utilization,
+        written::Gauge::BadRatio => Gauge::BadRatio,
+    }
+}
+
+fn alert(alert: &written::Alert) -> AlertSpec {
+    AlertSpec {
+        name: alert.name.clone(),
+        on: (thing(alert.on.0), gauge(alert.on.1)),
+        rule: alert.rule,
+        window: alert.window,
+        every: alert.every,
+    }
+}
+
+fn action_time(when: written::ActionTime) -> ActionTime {
+    match when {
+        written::ActionTime::At(at) => ActionTime::At(at),
+        written::ActionTime::OnAlert { alert, after } => ActionTime::OnAlert { alert: alert as u32, after },
     }
 }

@@ -8,6 +8,7 @@ pub mod fixed;
 pub mod hpa;
 pub mod keda;
 pub mod kpa;
+pub mod predictive;
 pub mod scheduled;
 pub mod seed_formula;
 pub mod seed_formula_ratio;
@@ -220,6 +221,7 @@ registry! {
     "hpa" => hpa::Hpa,
     "keda" => keda::Keda,
     "kpa" => kpa::Kpa,
+    "predictive" => predictive::Predictive,
     "scheduled" => scheduled::Scheduled,
     "seed-formula" => seed_formula::SeedFormula,
     "seed-formula-ratio" => seed_formula_ratio::SeedFormulaRatio,

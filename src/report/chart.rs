@@ -6,6 +6,7 @@
 mod availability;
 mod axis;
 mod cost;
+mod forecast;
 mod latency;
 mod load;
 mod marks;
@@ -57,6 +58,7 @@ pub const CHARTS: &[Entry] = &[
     Entry { slug: "availability", reading: availability::READING, picture: availability::picture },
     Entry { slug: "load", reading: load::READING, picture: load::picture },
     Entry { slug: "replicas", reading: replicas::READING, picture: replicas::picture },
+    Entry { slug: "forecast", reading: forecast::READING, picture: forecast::picture },
     Entry { slug: "cost", reading: cost::READING, picture: cost::picture },
 ];
 

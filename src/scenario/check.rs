@@ -3,6 +3,7 @@
 //! Every method reports what is wrong and goes on with a stand-in, so that one look shows all mistakes. Nothing of the
 //! result is used once there was an error.
 
+mod alerts;
 mod calls;
 mod events;
 mod traffic;
@@ -15,14 +16,14 @@ use super::error::{Diagnostic, Place, enumerated, shortened};
 use super::files::Files;
 use super::loops;
 use super::model::{
-    Activator, Arrivals, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Gauge, Instance, Limits, Link,
+    Activator, Arrivals, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Instance, Limits, Link,
     MetricsPipeline, Mode, Network, NodePool, Order, Pool, Scenario, Service, Signal, SlowDown, Thing,
     Version, WarmUp,
 };
 use super::schema::{
-    ActivatorTable, CacheTable, Count, CpuWord, EdgeTable, FullWord, InstanceTable, LawText, LimitsTable, MetricsTable,
-    ModeWord, NetworkTable, NodePoolTable, OrderWord, PoolOrPools, PoolTable, ScenarioFile, ScopeWord,
-    ServiceTable, SlowDownChoice, SourceTable,
+    ActivatorTable, CacheTable, Count, CpuWord, EdgeTable, FullWord, InstanceTable, LawText, LimitsTable,
+    MetricsTable, ModeWord, NetworkTable, NodePoolTable, OrderWord, PoolOrPools, PoolTable, ScenarioFile,
+    ScopeWord, ServiceTable, SlowDownChoice, SourceTable,
 };
 use crate::policies::autoscaler::{Autoscaler as _, AutoscalerSettings, Query, Resource};
 use crate::random::law::{Dimension, Law};
@@ -51,6 +52,7 @@ struct Names {
     services: Vec<String>,
     endpoints: Vec<Vec<Spanned<String>>>,
     sources: Vec<String>,
+    alerts: Vec<String>,
     /// `callers` of each service, for the edges into it.
     callers: Vec<EdgeTable>,
 }
@@ -70,11 +72,12 @@ impl<'a> Check<'a> {
 
     /// The scenario of one strategy.
     pub(super) fn scenario(&mut self, file: ScenarioFile) -> Scenario {
-        let ScenarioFile { network, node_pool, service, source, fault, action, rollout, .. } = file;
+        let ScenarioFile { network, node_pool, service, source, fault, alert, action, rollout, .. } = file;
         self.names.zones = zones(&node_pool, &source);
         self.names.pools = self.unique_names("node pool", node_pool.iter().map(|pool| &pool.name));
         self.names.services = self.unique_names("service", service.iter().map(|service| &service.name));
         self.names.sources = self.unique_names("source", source.iter().map(|source| &source.name));
+        self.names.alerts = self.unique_names("alert", alert.iter().map(|alert| &alert.name));
         self.names.endpoints = service
             .iter()
             .map(|service| service.endpoint.iter().map(|endpoint| endpoint.name.clone()).collect())
@@ -96,10 +99,12 @@ impl<'a> Check<'a> {
             services,
             sources,
             faults: Vec::new(),
+            alerts: Vec::new(),
             actions: Vec::new(),
             rollouts: Vec::new(),
         };
         scenario.faults = fault.iter().filter_map(|fault| self.fault(fault, &scenario)).collect();
+        scenario.alerts = alert.iter().filter_map(|alert| self.alert(alert)).collect();
         scenario.actions = action.iter().filter_map(|action| self.action(action)).collect();
         scenario.rollouts =
             rollout.into_iter().filter_map(|rollout| self.rollout(rollout, &scenario)).collect();
@@ -536,19 +541,12 @@ impl<'a> Check<'a> {
                 return self.unfollowed(table, &message, &["source.NAME", "service.NAME"]);
             }
         }?;
-        match metric {
-            "requests-per-second" => Some(Signal::Of(of, Gauge::Rate)),
-            "concurrency" => Some(Signal::Of(of, Gauge::Concurrency)),
-            "queue-length" if matches!(of, Thing::Service(_)) => Some(Signal::Of(of, Gauge::QueueLength)),
-            _ => {
-                let message = format!("`{}` has no metric `{}`", shortened(object), shortened(metric));
-                let known: &[&str] = match of {
-                    Thing::Service(_) => &["requests-per-second", "concurrency", "queue-length"],
-                    Thing::Source(_) => &["requests-per-second", "concurrency"],
-                };
-                self.unfollowed(table, &message, known)
-            }
+        if let Some((_, gauge)) = alerts::gauges(of).iter().find(|(name, _)| *name == metric) {
+            return Some(Signal::Of(of, *gauge));
         }
+        let message = format!("`{}` has no metric `{}`", shortened(object), shortened(metric));
+        let known: Vec<&str> = alerts::gauges(of).iter().map(|(name, _)| *name).collect();
+        self.unfollowed(table, &message, &known)
     }
 
     /// The autoscaler of a service follows something that cannot be had.

@@ -45,7 +45,8 @@ fn header(name: &str, path: &Path, documents: &[Document]) -> String {
     for document in documents {
         if let Object::Ignored { kind, .. } = &document.object {
             let name = &document.metadata.name;
-            let _ = writeln!(text, "# {}:{}: {kind} `{name}` has no effect here", document.file, document.line);
+            let _ =
+                writeln!(text, "# {}:{}: {kind} `{name}` has no effect here", document.file, document.line);
         }
     }
     let _ = write!(
@@ -56,7 +57,13 @@ fn header(name: &str, path: &Path, documents: &[Document]) -> String {
 }
 
 /// One workload.
-fn service(text: &mut String, path: &Path, documents: &[Document], document: &Document, template: &PodTemplate) {
+fn service(
+    text: &mut String,
+    path: &Path,
+    documents: &[Document],
+    document: &Document,
+    template: &PodTemplate,
+) {
     let name = &document.metadata.name;
     let _ = writeln!(text, "\n# {}:{}", document.file, document.line);
     if template.containers.len() > 1 {
@@ -144,10 +151,8 @@ fn guesses(scaler: Found<'_>, service: &str) -> (Names, Option<String>) {
         Found::Keda(scaled) => {
             for trigger in scaled.triggers.iter().filter(|trigger| !trigger.is_resource()) {
                 let name = trigger.name.as_ref().or_else(|| trigger.metadata.get("metricName"));
-                names.insert(
-                    name.unwrap_or(&trigger.kind).clone(),
-                    format!("service.{service}.queue-length"),
-                );
+                names
+                    .insert(name.unwrap_or(&trigger.kind).clone(), format!("service.{service}.queue-length"));
             }
             if scaled.triggers.iter().any(|trigger| trigger.kind == "memory") {
                 missing = Some("memory".to_owned());

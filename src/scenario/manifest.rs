@@ -25,6 +25,7 @@ mod pod;
 mod selector;
 mod yaml;
 
+pub use crate::units::quantity::Quantity;
 pub use deployment::{Deployment, Strategy};
 pub use disruption::{Budget, Disruption};
 pub use fields::CountOrPercent;
@@ -38,7 +39,6 @@ pub use pod::{
     Resources, Toleration, TopologySpread,
 };
 pub use selector::{Operator, Requirement, Selector};
-pub use crate::units::quantity::Quantity;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

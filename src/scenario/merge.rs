@@ -25,6 +25,7 @@ const NAMED_LISTS: &[&str] = &[
     "source",
     "node-pool",
     "fault",
+    "alert",
     "action",
     "rollout",
     "strategy",
@@ -37,7 +38,7 @@ const NAMED_LISTS: &[&str] = &[
 /// Lists whose elements say what they do by one key among these neighbours (`node-loss = { .. }` beside `at = ".."`).
 const EVENTS: &[(&str, &[&str])] = &[
     ("fault", &["name", "at", "mtbf", "mttr", "crew"]),
-    ("action", &["name", "at"]),
+    ("action", &["name", "at", "on-alert", "after"]),
     ("rollout", &["name", "at", "service", "to"]),
 ];
 

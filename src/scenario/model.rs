@@ -3,6 +3,7 @@
 //! One [`Scenario`] is one strategy of a [`Study`] with all overrides applied. Indices point into the lists of the same
 //! scenario (`Study` guarantees that sources, services and faults keep their positions across strategies).
 
+use crate::policies::alert::Rule;
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
@@ -156,7 +157,9 @@ pub struct Scenario {
     pub sources: Vec<Source>,
     /// Troubles, scheduled or drawn.
     pub faults: Vec<Fault>,
-    /// What operators do at given times.
+    /// What monitoring watches.
+    pub alerts: Vec<Alert>,
+    /// What operators do at given times, or when an alert fires.
     pub actions: Vec<Action>,
     /// Version changes.
     pub rollouts: Vec<RolloutPlan>,
@@ -282,6 +285,10 @@ pub enum Gauge {
     Concurrency,
     /// Attempts that wait for a worker.
     QueueLength,
+    /// Core time used over that of ready instances, 0..1; only of a service.
+    Utilization,
+    /// Share of the requests that ended otherwise than well, 0..1; only of a source.
+    BadRatio,
 }
 
 /// `instance = { .. }`.
@@ -705,9 +712,38 @@ pub enum Trouble {
 #[derive(Clone, Debug)]
 pub struct Action {
     /// When.
-    pub at: Time,
+    pub when: ActionTime,
     /// What.
     pub what: Operation,
+}
+
+/// When an operator acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActionTime {
+    /// Once.
+    At(Time),
+    /// Each time an alert begins to fire.
+    OnAlert {
+        /// Position in `Scenario::alerts`.
+        alert: usize,
+        /// How long people take to act.
+        after: Duration,
+    },
+}
+
+/// `[[alert]]`
+#[derive(Clone, Debug)]
+pub struct Alert {
+    /// Unique name.
+    pub name: String,
+    /// What is looked at.
+    pub on: (Thing, Gauge),
+    /// When it fires.
+    pub rule: Rule,
+    /// Window of rates and ratios.
+    pub window: Duration,
+    /// Time between looks.
+    pub every: Duration,
 }
 
 /// Operator actions.

@@ -52,6 +52,9 @@ pub(super) struct ScenarioFile {
     /// Troubles, scheduled or drawn.
     #[serde(default)]
     pub(super) fault: Vec<FaultTable>,
+    /// What monitoring watches.
+    #[serde(default)]
+    pub(super) alert: Vec<AlertTable>,
     /// What operators do.
     #[serde(default)]
     pub(super) action: Vec<ActionTable>,
@@ -771,6 +774,38 @@ pub(super) struct OutageTable {
     pub(super) lasts: Option<Spanned<Duration>>,
 }
 
+/// `[[alert]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct AlertTable {
+    /// Names it in the log, on charts and for actions.
+    pub(super) name: Spanned<String>,
+    /// A metric: `"service.NAME.utilization"`, `"source.NAME.bad-ratio"` ...
+    pub(super) on: Spanned<String>,
+    /// It fires above this ...
+    pub(super) above: Option<Spanned<Level>>,
+    /// ... or below this.
+    pub(super) below: Option<Spanned<Level>>,
+    /// For how long that must have been so (default 0s).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Duration>,
+    /// How long it goes on firing afterwards (default 0s).
+    pub(super) keep_firing: Option<Duration>,
+    /// Window of rates and ratios (default 1min).
+    pub(super) window: Option<Spanned<Duration>>,
+    /// Time between looks (default 15s).
+    pub(super) every: Option<Spanned<Duration>>,
+}
+
+/// A threshold, whose unit depends on what it is for.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Level {
+    /// `"80%"`, `"500/s"`.
+    Text(String),
+    /// `100`.
+    Number(f64),
+}
+
 /// `[[action]]`
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -779,7 +814,11 @@ pub(super) struct ActionTable {
     #[serde(rename = "name")]
     pub(super) _name: Option<String>,
     /// When.
-    pub(super) at: Spanned<Duration>,
+    pub(super) at: Option<Spanned<Duration>>,
+    /// Each time this alert begins to fire, instead.
+    pub(super) on_alert: Option<Spanned<String>>,
+    /// How long people take after the alert (default 0s).
+    pub(super) after: Option<Spanned<Duration>>,
     #[serde(rename = "$action")]
     #[schemars(flatten)]
     pub(super) what: Spanned<ActionChoice>,
@@ -870,6 +909,9 @@ pub(super) struct StrategyTable {
     /// Overrides by fault name, or faults of its own.
     #[serde(rename = "fault")]
     pub(super) _fault: Option<Anything>,
+    /// Overrides by alert name, or alerts of its own.
+    #[serde(rename = "alert")]
+    pub(super) _alert: Option<Anything>,
     /// Overrides by action name, or actions of its own.
     #[serde(rename = "action")]
     pub(super) _action: Option<Anything>,
@@ -1086,6 +1128,38 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
+impl<'de> Deserialize<'de> for Level {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct LevelVisitor;
+
+        impl Visitor<'_> for LevelVisitor {
+            type Value = Level;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a threshold such as \"80%\", \"500/s\" or 100")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Level, E> {
+                Ok(Level::Text(text.to_owned()))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Level, E> {
+                Ok(Level::Number(number as f64))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Level, E> {
+                Ok(Level::Number(number as f64))
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Level, E> {
+                Ok(Level::Number(number))
+            }
+        }
+
+        deserializer.deserialize_any(LevelVisitor)
+    }
+}
+
 impl<'de> Deserialize<'de> for PoolOrPools {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         enum Either {
@@ -1173,6 +1247,16 @@ impl JsonSchema for Count {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "anyOf": [{ "type": "integer", "minimum": 0 }, { "const": "unlimited" }] })
+    }
+}
+
+impl JsonSchema for Level {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Level".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "string" }, { "type": "number", "minimum": 0 }] })
     }
 }
 

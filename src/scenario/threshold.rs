@@ -74,12 +74,16 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
 /// Metrics of one node pool, written `node-pool.NAME.METRIC`.
 pub const NODE_POOL_METRICS: &[(&str, Unit)] = &[("nodes_up_mean", Unit::Number)];
 
+/// Metrics of one alert, written `alert.NAME.METRIC`.
+pub const ALERT_METRICS: &[(&str, Unit)] = &[("fired", Unit::Number), ("firing_s", Unit::Seconds)];
+
 /// The parts of a scenario that have metrics of their own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parts {
     pub(super) services: Vec<String>,
     pub(super) sources: Vec<String>,
     pub(super) node_pools: Vec<String>,
+    pub(super) alerts: Vec<String>,
 }
 
 impl Parts {
@@ -88,6 +92,7 @@ impl Parts {
             services: scenario.services.iter().map(|service| service.name.clone()).collect(),
             sources: scenario.sources.iter().map(|source| source.name.clone()).collect(),
             node_pools: scenario.node_pools.iter().map(|pool| pool.name.clone()).collect(),
+            alerts: scenario.alerts.iter().map(|alert| alert.name.clone()).collect(),
         }
     }
 
@@ -110,6 +115,10 @@ impl Parts {
         if let Some((name, metric)) = inside("node-pool.") {
             let owner = Some(("node pool", name, self.node_pools.as_slice()));
             return Scope { owner, metric, lists: [NODE_POOL_METRICS, &[]], short: &[] };
+        }
+        if let Some((name, metric)) = inside("alert.") {
+            let owner = Some(("alert", name, self.alerts.as_slice()));
+            return Scope { owner, metric, lists: [ALERT_METRICS, &[]], short: &[] };
         }
         Scope {
             owner: None,
@@ -271,8 +280,12 @@ mod tests {
 
     fn read(key: &str, text: &str) -> Result<(String, Comparison, f64), String> {
         let names = |name: &str| vec![name.to_owned()];
-        let parts =
-            Parts { services: names("typhoon"), sources: names("public"), node_pools: names("general") };
+        let parts = Parts {
+            services: names("typhoon"),
+            sources: names("public"),
+            node_pools: names("general"),
+            alerts: names("busy"),
+        };
         let (metric, _) = selector(key).map_err(|error| error.message)?;
         let read = condition(metric, text, &parts).map_err(|wrong| match wrong {
             Wrong::Metric(error) | Wrong::Condition(error) => error.message,

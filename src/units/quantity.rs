@@ -51,8 +51,10 @@ impl Quantity {
     pub fn parse(text: &str) -> Result<Self, UnitError> {
         let (mantissa, suffix) = split(text);
         let shown = shortened(text);
-        let wrong =
-            |hint: Option<String>| UnitError { hint, ..UnitError::new(format!("`{shown}` is not a quantity")) };
+        let wrong = |hint: Option<String>| UnitError {
+            hint,
+            ..UnitError::new(format!("`{shown}` is not a quantity"))
+        };
         if !mantissa.contains(|c: char| c.is_ascii_digit()) || mantissa.matches('.').count() > 1 {
             let hint = mantissa
                 .is_empty()

@@ -316,8 +316,7 @@ impl World<'_> {
                 Told::First | Told::All => Told::All,
             };
         }
-        let load =
-            Load { concurrency: inside + waiting, requests_per_second: requests / (width / 1e9) };
+        let load = Load { concurrency: inside + waiting, requests_per_second: requests / (width / 1e9) };
         let nobody = state.ready.level() == 0 && load.concurrency == 0.0 && requests == 0.0;
         if !nobody && scaler.on_sample(now, &load) {
             self.schedule(queue, now, Control::Poke(service));

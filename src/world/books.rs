@@ -46,10 +46,8 @@ impl World<'_> {
                 inside[service].1 += u128::from((now - frame.arrived).0);
             }
             let is_root = !frame.is_attempt() && frame.flags & (AWAITED | ENDED) == AWAITED;
-            let is_direct = frame.is_attempt()
-                && frame.parent == NIL
-                && frame.has(AWAITED)
-                && self.call_of(slot) == NIL;
+            let is_direct =
+                frame.is_attempt() && frame.parent == NIL && frame.has(AWAITED) && self.call_of(slot) == NIL;
             if is_root || is_direct {
                 let source =
                     if is_root { frame.next } else { self.outbounds[frame.outbound as usize].source };
@@ -110,8 +108,7 @@ impl World<'_> {
             }
             frames += 1;
             assert!(!frame.is_loose(), "INV-28: a frame that nothing refers to is free");
-            if frame.has(AWAITED) && frame.is_attempt() && frame.parent != NIL && self.call_of(slot) == NIL
-            {
+            if frame.has(AWAITED) && frame.is_attempt() && frame.parent != NIL && self.call_of(slot) == NIL {
                 pending[frame.parent as usize] += 1;
             }
             if self.has_sides && self.sides[slot as usize].request != NIL {

@@ -54,6 +54,8 @@ pub(super) enum Control {
     Fail(u32, u32),
     /// ... and its repair is done.
     Repaired(u32, u32),
+    /// Monitoring looks at an alert.
+    Look(u32),
     /// An operator acts.
     Act(u32),
     /// A rollout starts.
@@ -141,6 +143,10 @@ impl World<'_> {
             Control::Relieve(fault) => self.relieve(now, queue, fault),
             Control::Fail(fault, target) => self.fail(now, queue, fault, target),
             Control::Repaired(fault, target) => self.repaired(now, queue, fault, target),
+            Control::Look(alert) => {
+                self.on_look(now, queue, alert);
+                Ok(())
+            }
             Control::Act(action) => self.act(now, queue, action),
             Control::Rollout(rollout) => self.begin_rollout(now, queue, rollout),
             Control::Sync(rollout) => self.sync_rollout(now, queue, rollout),
@@ -204,9 +210,9 @@ impl World<'_> {
             after: f64::from(desired.replicas),
             reason: desired.reason,
         };
-        // The same again for the same reasons says nothing new, and a service at zero would say it all night.
+        // A service that stays at zero would say the same all night.
         let last = self.services[index as usize].last_decision.map(|at| &self.telemetry.decisions[at]);
-        if last.is_none_or(|last| !last.repeats(&decision)) {
+        if decision.after > 0.0 || last.is_none_or(|last| !last.repeats(&decision)) {
             self.services[index as usize].last_decision = Some(self.telemetry.decisions.len());
             self.telemetry.decisions.push(decision);
         }
@@ -215,8 +221,7 @@ impl World<'_> {
 
     /// An operator acts.
     fn act(&mut self, now: Time, queue: &mut Queue, action: u32) -> Flow {
-        let (_, operation) = &self.spec.actions[action as usize];
-        match *operation {
+        match self.spec.actions[action as usize].what {
             Operation::Scale(service, replicas) => {
                 let name = self.spec.services[service as usize].name.clone();
                 self.telemetry.log(now, "action", name, format!("scaled to {replicas} replicas"));

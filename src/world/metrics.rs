@@ -10,7 +10,7 @@ use crate::time::{Duration, Time};
 use super::World;
 use super::control::Control;
 use super::fleet::NODE_GRACE;
-use super::instance::State;
+use super::instance::{Instance, State};
 use super::spec::{Gauge, Signal, Thing};
 
 /// An instance at one scrape.
@@ -25,11 +25,36 @@ pub(super) struct Scrape {
     queued: u32,
 }
 
-/// What is remembered of something that is no instance of the scaled service: a counter for rates, a level for the rest.
-pub(super) type History = Vec<(Time, u64)>;
+/// Something that is no instance of a scaled service, at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Observation {
+    pub(super) at: Time,
+    /// A level; or, for what is a ratio over a window, a counter ...
+    sum: u128,
+    /// ... and what it is divided by, a counter as well; 0 for a level.
+    per: u128,
+}
+
+/// What is remembered of it.
+pub(super) type History = Vec<Observation>;
+
+impl Gauge {
+    /// The present value, given the observations at both ends of a window; `None` if the window holds nothing.
+    pub(super) fn value(self, last: Observation, first: Option<Observation>) -> Option<f64> {
+        let unit = match self {
+            Self::Concurrency | Self::QueueLength => return Some(last.sum as f64),
+            // Per second, not per ns.
+            Self::Rate => 1e9,
+            Self::Utilization | Self::BadRatio => 1.0,
+        };
+        let first = first?;
+        let per = last.per - first.per;
+        (per > 0).then(|| (last.sum - first.sum) as f64 / per as f64 * unit)
+    }
+}
 
 /// The latest value that has reached a reader, and for a rate the first one in its window.
-fn latest<T: Copy>(
+pub(super) fn latest<T: Copy>(
     scrapes: &[T],
     at: impl Fn(&T) -> Time,
     now: Time,
@@ -65,10 +90,10 @@ impl World<'_> {
         self.services[service as usize].histories.resize(signals.len(), Vec::new());
         for (at, signal) in signals.iter().enumerate() {
             if let Signal::Of(thing, gauge) = *signal {
-                let value = self.level(thing, gauge);
+                let observed = self.observe(now, thing, gauge);
                 let history = &mut self.services[service as usize].histories[at];
-                history.retain(|(taken, _)| now - *taken <= horizon);
-                history.push((now, value));
+                history.retain(|known| now - known.at <= horizon);
+                history.push(observed);
             }
         }
         if now < self.spec.end {
@@ -76,22 +101,42 @@ impl World<'_> {
         }
     }
 
-    /// A counter or level at this moment.
-    fn level(&self, of: Thing, gauge: Gauge) -> u64 {
-        match (of, gauge) {
-            (Thing::Source(at), Gauge::Rate) => self.sources[at as usize].arrivals,
-            (Thing::Source(at), Gauge::Concurrency) => self.sources[at as usize].in_system.level(),
-            (Thing::Source(_), Gauge::QueueLength) => unreachable!("what waits, waits inside a service"),
-            (Thing::Service(at), Gauge::Rate) => self.services[at as usize].arrivals,
-            (Thing::Service(at), Gauge::Concurrency) => {
-                self.services[at as usize].load.level() + self.services[at as usize].held()
+    /// Counters or level at this moment.
+    pub(super) fn observe(&self, now: Time, of: Thing, gauge: Gauge) -> Observation {
+        let (sum, per) = match of {
+            Thing::Source(at) => {
+                let source = &self.sources[at as usize];
+                match gauge {
+                    Gauge::Rate => (u128::from(source.arrivals), u128::from(now.0)),
+                    Gauge::Concurrency => (u128::from(source.in_system.level()), 0),
+                    Gauge::BadRatio => {
+                        let all = source.outcomes.all();
+                        (u128::from(all - source.outcomes.good), u128::from(all))
+                    }
+                    Gauge::QueueLength | Gauge::Utilization => unreachable!("a source has no workers"),
+                }
             }
-            (Thing::Service(at), Gauge::QueueLength) => {
-                let living = &self.services[at as usize].living;
-                let queued = living.iter().map(|&instance| u64::from(self.instances[instance as usize].queued));
-                queued.sum::<u64>() + self.services[at as usize].held()
+            Thing::Service(at) => {
+                let service = &self.services[at as usize];
+                let each = |part: &dyn Fn(&Instance) -> u64, of: &[u32]| -> u128 {
+                    of.iter().map(|&index| u128::from(part(&self.instances[index as usize]))).sum()
+                };
+                match gauge {
+                    Gauge::Rate => (u128::from(service.arrivals), u128::from(now.0)),
+                    Gauge::Concurrency => (u128::from(service.load.level() + service.held()), 0),
+                    Gauge::QueueLength => {
+                        let queued = each(&|instance| u64::from(instance.queued), &service.living);
+                        (queued + u128::from(service.held()), 0)
+                    }
+                    Gauge::Utilization => {
+                        let used = each(&|instance| instance.cpu_used(now), &service.slots);
+                        (used, service.ready.area(now) * u128::from(service.cores))
+                    }
+                    Gauge::BadRatio => unreachable!("only a source knows what was good"),
+                }
             }
-        }
+        };
+        Observation { at: now, sum, per }
     }
 
     /// The answers to the queries of the control loop of `service`.
@@ -112,15 +157,9 @@ impl World<'_> {
     /// What a reader finds of such a metric, in thousandths.
     fn value(&self, now: Time, service: u32, history: &History, gauge: Gauge) -> Option<i64> {
         let (_, window, delay) = self.spec.services[service as usize].metrics;
-        let (last, first) = latest(history, |scrape| scrape.0, now, delay, window)?;
-        let milli = match gauge {
-            Gauge::Rate => {
-                let first = first?;
-                u128::from(last.1 - first.1) * 1_000_000_000_000 / u128::from((last.0 - first.0).0)
-            }
-            Gauge::Concurrency | Gauge::QueueLength => u128::from(last.1) * 1000,
-        };
-        Some(i64::try_from(milli).unwrap_or(i64::MAX))
+        let (last, first) = latest(history, |known| known.at, now, delay, window)?;
+        // Saturates; fractions of a thousandth are dropped.
+        gauge.value(last, first).map(|value| (value * 1000.0) as i64)
     }
 
     /// A metric of one instance.

@@ -104,7 +104,8 @@ pub struct Decision {
 impl Decision {
     /// Whether nothing but the time differs.
     pub(super) fn repeats(&self, other: &Self) -> bool {
-        (self.kind, self.before, self.after, self.reason) == (other.kind, other.before, other.after, other.reason)
+        (self.kind, self.before, self.after, self.reason)
+            == (other.kind, other.before, other.after, other.reason)
             && self.inputs == other.inputs
     }
 }
@@ -123,6 +124,11 @@ impl World<'_> {
         self.request_metrics(&mut metrics, &started, &ended);
         self.service_metrics(&mut metrics, &started, &ended);
         self.fleet_metrics(&mut metrics, &started, &ended);
+        for (alert, watch) in self.spec.alerts.iter().zip(&self.alerts) {
+            metrics.insert(format!("alert.{}.fired", alert.name), watch.fired as f64);
+            let firing = watch.firing_until(ended.at).as_secs_f64();
+            metrics.insert(format!("alert.{}.firing_s", alert.name), firing);
+        }
         let mut journal = journal.clone();
         for source in &self.sources {
             for word in [source.arrivals, source.outcomes.good, source.time_sum as u64] {

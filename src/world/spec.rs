@@ -2,6 +2,7 @@
 //!
 //! The lab assembles a [`Spec`] from a scenario; the world only reads it.
 
+use crate::policies::alert::Rule;
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
@@ -41,8 +42,10 @@ pub struct Spec {
     pub rings: Vec<Duration>,
     /// Troubles.
     pub faults: Vec<FaultSpec>,
+    /// What monitoring watches.
+    pub alerts: Vec<AlertSpec>,
     /// Operator actions.
-    pub actions: Vec<(Time, Operation)>,
+    pub actions: Vec<ActionSpec>,
     /// Version changes.
     pub rollouts: Vec<RolloutSpec>,
     /// Objective for recovery and the error budget.
@@ -125,6 +128,10 @@ pub enum Gauge {
     Concurrency,
     /// Attempts that wait for a worker.
     QueueLength,
+    /// Core time used over that of ready instances; only of a service.
+    Utilization,
+    /// Share of the requests that ended otherwise than well; only of a source.
+    BadRatio,
 }
 
 /// A service.
@@ -486,6 +493,44 @@ pub struct Target {
     pub service: u32,
     /// How many, oldest first; `None` = all.
     pub count: Option<u32>,
+}
+
+/// Something that monitoring watches.
+#[derive(Clone, Debug)]
+pub struct AlertSpec {
+    /// Name.
+    pub name: String,
+    /// What is looked at.
+    pub on: (Thing, Gauge),
+    /// When it fires.
+    pub rule: Rule,
+    /// Window of rates and ratios.
+    pub window: Duration,
+    /// Time between looks.
+    pub every: Duration,
+}
+
+/// Something that an operator does.
+#[derive(Clone, Debug)]
+pub struct ActionSpec {
+    /// When.
+    pub when: ActionTime,
+    /// What.
+    pub what: Operation,
+}
+
+/// When an operator acts.
+#[derive(Clone, Copy, Debug)]
+pub enum ActionTime {
+    /// Once.
+    At(Time),
+    /// Each time an alert begins to fire.
+    OnAlert {
+        /// Position in `Spec::alerts`.
+        alert: u32,
+        /// How long people take.
+        after: Duration,
+    },
 }
 
 /// Operator actions.

@@ -1,6 +1,7 @@
 //! The one integration binary; each module tells one kind of story.
 
 mod activator;
+mod alerts;
 mod cli;
 mod conservation;
 mod contracts;

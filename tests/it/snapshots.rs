@@ -157,7 +157,7 @@ fn only_run_json_knows_the_wall_clock() {
 #[test]
 fn charts_say_what_they_show() {
     let files = files(&sample::typhoon());
-    for chart in ["latency", "percentiles", "availability", "load", "replicas", "cost"] {
+    for chart in ["latency", "percentiles", "availability", "load", "replicas", "forecast", "cost"] {
         let svg = text(&files, &format!("charts/{chart}.svg"));
         let words = words(&svg);
         for needed in [
@@ -190,7 +190,7 @@ fn the_report_needs_nothing_from_elsewhere() {
     );
     assert!(report.contains("&lt;a story &amp; its"), "the scenario's text is escaped");
     assert!(!report.contains("{{") && !report.contains("{%"));
-    assert_eq!(report.matches("<svg").count(), 6);
+    assert_eq!(report.matches("<svg").count(), report::chart::CHARTS.len());
 }
 
 #[test]

@@ -176,7 +176,8 @@ fn a_service_of_knative_is_taken_over() {
 
 #[test]
 fn what_has_no_effect_is_said_once_per_file() {
-    let study = study(&[DEPLOYMENT, HPA, BUDGET], "manifest = \"k8s/\"").unwrap_or_else(|error| panic!("{error}"));
+    let study =
+        study(&[DEPLOYMENT, HPA, BUDGET], "manifest = \"k8s/\"").unwrap_or_else(|error| panic!("{error}"));
     let notes: Vec<&String> =
         study.warnings.iter().filter(|warning| warning.contains("without effect")).collect();
     let [note] = notes[..] else { panic!("{:?}", study.warnings) };

@@ -70,7 +70,7 @@ use crate::time::{Duration, Time};
 use crate::units::Share;
 use behavior::{Behavior, Limited, Recommendation, Rules, ScaleEvents};
 use calculator::{ReplicaCalculator, ToleranceForm, Tolerances};
-use metric::{Metric, MetricSettings, Amount};
+use metric::{Amount, Metric, MetricSettings};
 
 /// Settings of [`Hpa`], with the names of the API fields and of the controller's flags.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -429,26 +429,27 @@ impl State {
         }
 
         self.scaled_to_zero &= current == 0;
-        let desired = if current == 0 && !(self.scaled_to_zero && (self.sees_from_zero || self.min_replicas > 0)) {
-            self.conditions.scaling_active = Some(Condition::fails("ScalingDisabled"));
-            return Desired { replicas: 0, reason: "ScalingDisabled" };
-        } else if current > self.max_replicas {
-            explain.step("max-replicas", f64::from(self.max_replicas));
-            Desired { replicas: self.max_replicas, reason: "CurrentAboveMaxReplicas" }
-        } else if current < self.min_replicas {
-            explain.step("min-replicas", f64::from(self.min_replicas));
-            Desired { replicas: self.min_replicas, reason: "CurrentBelowMinReplicas" }
-        } else {
-            let proposal = match self.compute_replicas(now, fleet, explain) {
-                Ok(proposal) => proposal,
-                Err(reason) => {
-                    self.conditions.scaling_active = Some(Condition::fails(reason));
-                    return Desired { replicas: current, reason };
-                }
+        let desired =
+            if current == 0 && !(self.scaled_to_zero && (self.sees_from_zero || self.min_replicas > 0)) {
+                self.conditions.scaling_active = Some(Condition::fails("ScalingDisabled"));
+                return Desired { replicas: 0, reason: "ScalingDisabled" };
+            } else if current > self.max_replicas {
+                explain.step("max-replicas", f64::from(self.max_replicas));
+                Desired { replicas: self.max_replicas, reason: "CurrentAboveMaxReplicas" }
+            } else if current < self.min_replicas {
+                explain.step("min-replicas", f64::from(self.min_replicas));
+                Desired { replicas: self.min_replicas, reason: "CurrentBelowMinReplicas" }
+            } else {
+                let proposal = match self.compute_replicas(now, fleet, explain) {
+                    Ok(proposal) => proposal,
+                    Err(reason) => {
+                        self.conditions.scaling_active = Some(Condition::fails(reason));
+                        return Desired { replicas: current, reason };
+                    }
+                };
+                self.conditions.scaling_active = Some(Condition::holds("ValidMetricFound"));
+                self.normalize(now, current, proposal, explain)
             };
-            self.conditions.scaling_active = Some(Condition::holds("ValidMetricFound"));
-            self.normalize(now, current, proposal, explain)
-        };
 
         self.scaled_to_zero |= desired.replicas == 0;
         if desired.replicas != current {

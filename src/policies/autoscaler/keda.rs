@@ -58,7 +58,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::policies::Algorithm;
 use crate::policies::autoscaler::hpa::behavior::Behavior;
-use crate::policies::autoscaler::hpa::metric::{ExternalTarget, MetricSettings, Amount, ResourceTarget};
+use crate::policies::autoscaler::hpa::metric::{Amount, ExternalTarget, MetricSettings, ResourceTarget};
 use crate::policies::autoscaler::hpa::{Hpa, HpaSettings};
 use crate::policies::autoscaler::{Autoscaler, Desired, Explain, Fleet, Query, Reading, Resource};
 use crate::time::{Duration, Time};
@@ -236,10 +236,14 @@ impl KedaSettings {
             behavior.check()?;
         }
         let average = |trigger: &Trigger| {
-            trigger.resource().is_none() && trigger.metric_type.is_none_or(|kind| kind == MetricType::AverageValue)
+            trigger.resource().is_none()
+                && trigger.metric_type.is_none_or(|kind| kind == MetricType::AverageValue)
         };
         if self.fallback.is_some() && !self.triggers.iter().any(average) {
-            return Err("`fallback` needs a trigger of the metric type average-value that is neither cpu nor memory".to_owned());
+            return Err(
+                "`fallback` needs a trigger of the metric type average-value that is neither cpu nor memory"
+                    .to_owned(),
+            );
         }
         if self.polling_interval == Duration::ZERO {
             return Err("`polling-interval` must be longer than zero".to_owned());

@@ -74,7 +74,8 @@ pub(super) fn describe_knative(text: &mut String, line: &Line) {
     if let Some(delayed) = of("delayed")
         && line.reason == "ScaleDownDelay"
     {
-        let _ = writeln!(text, "A higher figure of the last while still counts (scale-down-delay): {delayed}.");
+        let _ =
+            writeln!(text, "A higher figure of the last while still counts (scale-down-delay): {delayed}.");
     }
     if let (Some(desired), Some(bounded)) = (of("desired"), of("bounded"))
         && desired != bounded
@@ -83,9 +84,17 @@ pub(super) fn describe_knative(text: &mut String, line: &Line) {
     }
     if let Some(excess) = of("excess-burst-capacity") {
         let _ = if excess < 0.0 {
-            writeln!(text, "The ready instances could not take the wanted burst: {} too many.", counted(-excess, "request"))
+            writeln!(
+                text,
+                "The ready instances could not take the wanted burst: {} too many.",
+                counted(-excess, "request")
+            )
         } else {
-            writeln!(text, "Beyond the wanted burst the ready instances could take {}.", counted(excess, "request"))
+            writeln!(
+                text,
+                "Beyond the wanted burst the ready instances could take {}.",
+                counted(excess, "request")
+            )
         };
     }
 }

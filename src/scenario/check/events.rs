@@ -3,7 +3,9 @@
 use super::Check;
 use crate::scenario::de::Spanned;
 use crate::scenario::error::{Diagnostic, Place};
-use crate::scenario::model::{Action, Fault, Operation, RolloutPlan, Scenario, Target, Trouble, When};
+use crate::scenario::model::{
+    Action, ActionTime, Fault, Operation, RolloutPlan, Scenario, Target, Trouble, When,
+};
 use crate::scenario::schema::{ActionChoice, ActionTable, FaultChoice, FaultTable, RolloutTable};
 use crate::time::{Duration, Time};
 
@@ -158,7 +160,7 @@ impl Check<'_> {
     }
 
     pub(super) fn action(&mut self, table: &ActionTable) -> Option<Action> {
-        self.before_the_end(&table.at, "action");
+        let when = self.action_time(table);
         let what = match &table.what.value {
             ActionChoice::Scale(scale) => {
                 let replicas = u64::from(scale.replicas.value);
@@ -179,7 +181,37 @@ impl Check<'_> {
                 Operation::KillSwitch { endpoint, on: switch.on.unwrap_or(true) }
             }
         };
-        Some(Action { at: Time(table.at.value.0), what })
+        Some(Action { when: when?, what })
+    }
+
+    fn action_time(&mut self, table: &ActionTable) -> Option<ActionTime> {
+        match (&table.at, &table.on_alert) {
+            (Some(at), None) => {
+                self.before_the_end(at, "action");
+                if let Some(after) = &table.after {
+                    self.wrong("`after` belongs to actions that follow an alert (`on-alert`)", after.place);
+                }
+                Some(ActionTime::At(Time(at.value.0)))
+            }
+            (None, Some(alert)) => {
+                let known = self.names.alerts.clone();
+                let after = table.after.as_ref().map_or(Duration::ZERO, |after| after.value);
+                let alert = self.lookup("alert", &alert.value, alert.place, &known)?;
+                Some(ActionTime::OnAlert { alert, after })
+            }
+            (Some(_), Some(alert)) => {
+                self.wrong(
+                    "an action follows the clock (`at`) or an alert (`on-alert`), not both",
+                    alert.place,
+                );
+                None
+            }
+            (None, None) => {
+                let error = Diagnostic::new("when does the operator act?").at(table.what.place);
+                self.errors.push(error.hint("write at = \"1h\", or on-alert = \"..\" and after = \"5min\""));
+                None
+            }
+        }
     }
 
     pub(super) fn rollout(&mut self, table: RolloutTable, scenario: &Scenario) -> Option<RolloutPlan> {

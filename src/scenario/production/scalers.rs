@@ -3,8 +3,8 @@
 use super::{Names, number, table, text};
 use crate::scenario::error::{Diagnostic, Place, shortened};
 use crate::scenario::manifest::{
-    Aggregation, Behavior, Class, FallbackBehavior, Goal, Hpa, Knative, Metric, MetricType, RatePolicy, RateUnit,
-    Rules, ScaledObject, SelectPolicy, Source, Trigger,
+    Aggregation, Behavior, Class, FallbackBehavior, Goal, Hpa, Knative, Metric, MetricType, RatePolicy,
+    RateUnit, Rules, ScaledObject, SelectPolicy, Source, Trigger,
 };
 use crate::scenario::tree::{Node, Value};
 use crate::units::quantity::Quantity;
@@ -14,8 +14,10 @@ pub(super) type Settings = Vec<(&'static str, Node)>;
 
 /// The settings of `autoscaler.hpa`.
 pub(super) fn hpa(hpa: &Hpa, place: Place, names: &Names) -> Result<Settings, Diagnostic> {
-    let mut list =
-        vec![("min-replicas", number(hpa.min_replicas, place)), ("max-replicas", number(hpa.max_replicas, place))];
+    let mut list = vec![
+        ("min-replicas", number(hpa.min_replicas, place)),
+        ("max-replicas", number(hpa.max_replicas, place)),
+    ];
     let metrics = hpa.metrics.iter().map(|found| metric(found, place, names)).collect::<Result<_, _>>()?;
     list.push(("metrics", Node { value: Value::Array(metrics), place }));
     list.extend(hpa.behavior.as_ref().map(|found| ("behavior", behavior(found, place))));
@@ -56,7 +58,8 @@ pub(super) fn keda(
         return Ok(list);
     }
     if scaled.modifiers.is_some() {
-        let error = Diagnostic::new("scaling modifiers (a formula over triggers) are not simulated").at(place);
+        let error =
+            Diagnostic::new("scaling modifiers (a formula over triggers) are not simulated").at(place);
         return Err(error.hint("write `triggers` of your own beside `manifest`"));
     }
     let triggers = scaled.triggers.iter().map(|found| trigger(found, names)).collect::<Result<_, _>>()?;
@@ -95,11 +98,13 @@ fn trigger(found: &Trigger, names: &Names) -> Result<Node, Diagnostic> {
         scaler.map_or(("threshold", "activationThreshold"), |(_, target, activation)| (target, activation));
     let quantity = |key: &str| {
         let Some(written) = found.metadata.get(key) else { return Ok(None) };
-        let wrong = || Diagnostic::new(format!("`{key}` is not a number: `{}`", shortened(written))).at(place);
+        let wrong =
+            || Diagnostic::new(format!("`{key}` is not a number: `{}`", shortened(written))).at(place);
         Quantity::parse(written.trim()).map(Some).map_err(|_| wrong())
     };
     let Some(threshold) = quantity(target)? else {
-        let error = Diagnostic::new(format!("the {kind} trigger has no `{target}` in its metadata")).at(place);
+        let error =
+            Diagnostic::new(format!("the {kind} trigger has no `{target}` in its metadata")).at(place);
         return Err(error.hint(hint));
     };
     let activation = quantity(activation)?;
@@ -141,8 +146,7 @@ pub(super) fn kpa(knative: &Knative, place: Place) -> Result<Settings, Diagnosti
         let error = Diagnostic::new("this Service is of the class hpa.autoscaling.knative.dev").at(place);
         return Err(error.hint("write the HPA that Knative makes of it as `autoscaler.hpa`"));
     }
-    let quantity =
-        |quantity: Quantity| Node { value: Value::Float(quantity.milli() as f64 / 1e3), place };
+    let quantity = |quantity: Quantity| Node { value: Value::Float(quantity.milli() as f64 / 1e3), place };
     let count = |count: u32| number(count, place);
     let time = |time: u32| seconds(time, place);
     let list = [

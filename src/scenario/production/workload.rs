@@ -52,7 +52,11 @@ pub(super) fn fill(
     let at = document.place;
     let scaler = scaler_of(&documents, document).map_err(one)?;
 
-    lay_under(service, vec![("replicas", number(replicas(workload, scaler.map(|(_, found)| found)), at))], at);
+    lay_under(
+        service,
+        vec![("replicas", number(replicas(workload, scaler.map(|(_, found)| found)), at))],
+        at,
+    );
     let instance = instance(workload, at);
     lay_under_table(service, "instance", instance, at);
     if let Some((document, bound)) = disruption_budget(&documents, workload) {
@@ -114,7 +118,10 @@ fn chosen<'a>(
     }
     named(service).ok_or_else(|| {
         let message = format!("no workload in this manifest is called `{}`", shortened(service));
-        let hint = format!("if another one is meant, write workload = \"{}\" beside `manifest`", shortened(known[0]));
+        let hint = format!(
+            "if another one is meant, write workload = \"{}\" beside `manifest`",
+            shortened(known[0])
+        );
         Diagnostic::new(message).at(place).note(enumerated(&known)).hint(hint)
     })
 }

@@ -298,8 +298,20 @@ fn run(character: &Character, index: u32) -> Replication {
         decisions: vec![
             json!({"t_s": 15.0, "service": "typhoon", "autoscaler": "hpa", "desired": 6}),
             json!({}),
+            forecast(3600.0, 40.0),
+            forecast(3630.0, 44.0),
+            forecast(3660.0, 50.0),
         ],
     }
+}
+
+/// A decision of a scaler that looks a minute ahead.
+fn forecast(t_s: f64, measured: f64) -> serde_json::Value {
+    let metric = "source.public.requests-per-second";
+    json!({"t_s": t_s, "subject": "typhoon", "steps": [
+        ["measured", measured, metric], ["horizon-s", 60.0, metric],
+        ["forecast", measured + 5.0, metric], ["forecast-high", measured + 9.0, metric],
+    ]})
 }
 
 /// Numbers of mean 0 and about unit spread, the same everywhere.

@@ -361,7 +361,8 @@ mod tests {
         for text in ["0", "m", "-1", "1 core", "100x", "1e", "1e400", "", "1_000", "1e3k"] {
             assert!(text.parse::<Amount>().is_err(), "{text}");
         }
-        let read = |text: &str| toml::from_str::<ObjectTarget>(&format!("of = 'x'\nmetric = 'y'\nvalue = {text}"));
+        let read =
+            |text: &str| toml::from_str::<ObjectTarget>(&format!("of = 'x'\nmetric = 'y'\nvalue = {text}"));
         for (text, milli) in [("0.29", 290), ("1e-3", 1), ("7", 7000), ("'7'", 7000)] {
             assert_eq!(read(text).unwrap().value, Some(Amount { milli }), "{text}");
         }
