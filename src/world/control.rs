@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::kernel::queue::{Payload, Queue};
-use crate::policies::autoscaler::{Autoscaler as _, Explain, Fleet, Pod};
+use crate::policies::autoscaler::{Autoscaler, Explain, Fleet, Pod};
 use crate::policies::view::Slot;
 use crate::random::Key;
 use crate::time::{Duration, Time};
@@ -105,7 +105,7 @@ impl World<'_> {
             }
             Control::Evict(instance) => self.evict(now, queue, instance),
             Control::Autoscale(service) => self.on_autoscale(now, queue, service),
-            Control::Poke(service) => self.evaluate(now, queue, service),
+            Control::Poke(service) => self.on_poke(now, queue, service),
             Control::Sample(service) => {
                 self.on_sample(now, queue, service);
                 Ok(())
@@ -173,22 +173,33 @@ impl World<'_> {
 
     /// A control loop ticks.
     fn on_autoscale(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
-        self.evaluate(now, queue, index)?;
-        let Some(scaler) = &self.services[index as usize].autoscaler else { return Ok(()) };
-        let next = now + scaler.interval();
-        if next < self.spec.end {
+        let Some(replicas) = self.evaluate(now, index) else { return Ok(()) };
+        let interval = self.services[index as usize].autoscaler.as_ref().map(Autoscaler::interval);
+        if let Some(next) = interval.map(|interval| now + interval).filter(|next| *next < self.spec.end) {
             self.schedule(queue, next, Control::Autoscale(index));
         }
-        Ok(())
+        self.follow(now, queue, index, replicas)
     }
 
-    /// A control loop looks at its service and decides.
-    fn evaluate(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+    /// A control loop is asked before its time.
+    fn on_poke(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        let Some(replicas) = self.evaluate(now, index) else { return Ok(()) };
+        self.follow(now, queue, index, replicas)
+    }
+
+    /// What a control loop decided is done.
+    fn follow(&mut self, now: Time, queue: &mut Queue, index: u32, replicas: u32) -> Flow {
+        let current = self.services[index as usize].wanted;
+        if replicas == current { Ok(()) } else { self.scale(now, queue, index, replicas) }
+    }
+
+    /// A control loop looks at its service and decides on its replicas.
+    fn evaluate(&mut self, now: Time, index: u32) -> Option<u32> {
         let spec = &self.spec.services[index as usize];
         let pods: Vec<Pod> =
             self.services[index as usize].living.iter().map(|&instance| self.pod(now, instance)).collect();
         let current = self.services[index as usize].wanted;
-        let Some(mut scaler) = self.services[index as usize].autoscaler.take() else { return Ok(()) };
+        let mut scaler = self.services[index as usize].autoscaler.take()?;
         let readings = self.readings(now, index);
         let fleet = Fleet {
             current,
@@ -210,13 +221,13 @@ impl World<'_> {
             after: f64::from(desired.replicas),
             reason: desired.reason,
         };
-        // A service that stays at zero would say the same all night.
+        // The same for the same reasons as before says nothing new, and an idle service would say it all night.
         let last = self.services[index as usize].last_decision.map(|at| &self.telemetry.decisions[at]);
-        if decision.after > 0.0 || last.is_none_or(|last| !last.repeats(&decision)) {
+        if last.is_none_or(|last| !last.repeats(&decision)) {
             self.services[index as usize].last_decision = Some(self.telemetry.decisions.len());
             self.telemetry.decisions.push(decision);
         }
-        if desired.replicas == current { Ok(()) } else { self.scale(now, queue, index, desired.replicas) }
+        Some(desired.replicas)
     }
 
     /// An operator acts.

@@ -19,7 +19,7 @@ spec:
     metadata: { labels: { app: api } }
     spec:
       terminationGracePeriodSeconds: 45
-      affinity: {}
+      serviceAccountName: api
       containers:
       - name: app
         image: registry/api:1
@@ -181,7 +181,7 @@ fn what_has_no_effect_is_said_once_per_file() {
     let notes: Vec<&String> =
         study.warnings.iter().filter(|warning| warning.contains("without effect")).collect();
     let [note] = notes[..] else { panic!("{:?}", study.warnings) };
-    assert!(note.contains("containers[0].image") || note.contains("image"), "{note}");
+    assert!(note.contains("k8s/all.yaml: ") && note.contains("serviceAccountName (line 11)"), "{note}");
 }
 
 #[test]

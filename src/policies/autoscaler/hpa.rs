@@ -672,7 +672,7 @@ mod tests {
             ),
             ("max-replicas = 2\nbehavior.scale-down.stabilization-window = '2h'", "longer than 1h"),
             ("max-replicas = 2\nbehaviour = {}", "behavior"),
-            ("max-replicas = 2\ntarget-cpu-average-value = '500x'", "not an amount"),
+            ("max-replicas = 2\ntarget-cpu-average-value = '500x'", "is not a quantity"),
             ("max-replicas = 2\nmetrics = []", "at least one"),
             ("max-replicas = 2\nmetrics = [{ resource = { name = 'cpu' } }]", "exactly one of"),
             ("max-replicas = 2\nmetrics = [{ pods = { metric = 'm', value = 3 } }]", "average-value"),
