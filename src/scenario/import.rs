@@ -148,13 +148,13 @@ fn guesses(scaler: Found<'_>, service: &str) -> (Names, Option<String>) {
                 }
             }
         }
-        Found::Keda(scaled) => {
-            for trigger in scaled.triggers.iter().filter(|trigger| !trigger.is_resource()) {
+        Found::Keda(object) => {
+            for trigger in object.triggers.iter().filter(|trigger| !trigger.is_resource()) {
                 let name = trigger.name.as_ref().or_else(|| trigger.metadata.get("metricName"));
                 names
                     .insert(name.unwrap_or(&trigger.kind).clone(), format!("service.{service}.queue-length"));
             }
-            if scaled.triggers.iter().any(|trigger| trigger.kind == "memory") {
+            if object.triggers.iter().any(|trigger| trigger.kind == "memory") {
                 missing = Some("memory".to_owned());
             }
         }

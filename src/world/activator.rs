@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 
 use crate::kernel::queue::Queue;
-use crate::policies::autoscaler::{Autoscaler as _, Load};
+use crate::policies::autoscaler::{Autoscaler, Load};
 use crate::policies::balancer::Balancer as _;
 use crate::policies::view::{Class, Outcome, RequestHead, Slot};
 use crate::random::Key;
@@ -329,7 +329,7 @@ impl World<'_> {
     /// The first sample.
     pub(super) fn begin_sampling(&mut self, queue: &mut Queue, service: u32) {
         let scaler = self.services[service as usize].autoscaler.as_ref();
-        let period: Option<Duration> = scaler.and_then(|scaler| scaler.sampling());
+        let period: Option<Duration> = scaler.and_then(Autoscaler::sampling);
         if let Some(period) = period {
             self.schedule(queue, Time::ZERO + period, Control::Sample(service));
         }

@@ -396,7 +396,7 @@ impl Autoscaler for Keda {
             let Poll { replicas, outcome } = self.poll(now, fleet.current, &activities, explain);
             desired = Desired { replicas, reason: outcome.reason() };
         }
-        let next_sync = *self.next_sync.get_or_insert(now + self.hpa.interval());
+        let next_sync = *self.next_sync.get_or_insert_with(|| now + self.hpa.interval());
         if now >= next_sync {
             self.next_sync = Some(now + self.hpa.interval());
             // At zero there is nothing for it to say.

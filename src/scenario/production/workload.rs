@@ -154,7 +154,7 @@ pub(in crate::scenario) fn scaler_of<'a>(
 fn replicas(workload: Workload<'_>, scaler: Option<Found<'_>>) -> u32 {
     let fewest = match scaler {
         Some(Found::Hpa(hpa)) => hpa.min_replicas.max(1),
-        Some(Found::Keda(scaled)) => scaled.min_replicas.max(1),
+        Some(Found::Keda(object)) => object.min_replicas.max(1),
         Some(Found::Kpa(knative)) => {
             let found = &knative.autoscaling;
             found.min_scale.unwrap_or(0).max(found.initial_scale.unwrap_or(1))
