@@ -500,7 +500,7 @@ mod tests {
         assert_eq!((study.strategies.len(), study.strategies[0].name.as_str()), (1, "default"));
         assert_eq!(study.warnings, Vec::<String>::new());
         let service = &study.strategies[0].scenario.services[0];
-        assert_eq!((service.replicas, service.pool), (1, None));
+        assert_eq!((service.replicas, service.node_pools.len()), (1, 0));
         assert_eq!(service.instance.mode, Mode::Threads { workers: 1 });
         assert_eq!((service.instance.cpu, service.instance.queue), (CpuSharing::Shared, None));
         assert_eq!(service.instance.grace, Duration::from_secs(30));
@@ -740,7 +740,7 @@ mod tests {
         assert_eq!(scenario.zones, ["a", "b"]);
         assert_eq!(scenario.network.links[0].between, (0, 1));
         let typhoon = &scenario.services[0];
-        assert_eq!((typhoon.replicas, typhoon.pool), (6, Some(0)));
+        assert_eq!((typhoon.replicas, typhoon.node_pools.as_slice()), (6, [0].as_slice()));
         assert_eq!(typhoon.instance.warm_up, Some(WarmUp { lasts: Duration::from_secs(60), slowdown: 3.0 }));
         assert_eq!((typhoon.instance.full, typhoon.instance.cpu), (Full::Drop, CpuSharing::Fifo));
         assert_eq!(typhoon.instance.slow_down, SlowDown::Usl { alpha: 0.02, beta: 0.0005 });
@@ -773,7 +773,7 @@ mod tests {
         assert_eq!(scenario.sources[1].steps.len(), 3);
 
         assert_eq!(scenario.faults.len(), 11);
-        assert!(matches!(scenario.faults[0].what, Trouble::NodeLoss { pool: 0, count: 1 }));
+        assert!(matches!(scenario.faults[0].what, Trouble::NodeLoss { pool: 0, count: 1, .. }));
         assert!(matches!(scenario.faults[10].when, When::Drawn { crew: Some(1), .. }));
         assert_eq!(scenario.faults[1].name, "crash store");
         assert_eq!((scenario.actions.len(), scenario.rollouts[0].to), (3, 1));

@@ -92,6 +92,10 @@ pub struct Rate(pub f64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);
 
+/// Bytes per second, written `"100MiB/s"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bandwidth(pub u64);
+
 /// Money per hour in whatever currency the scenario thinks in, written `"0.19/h"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
 pub struct Price(pub f64);
@@ -504,6 +508,17 @@ quantity!(
     "Bytes",
     r"^\s*[0-9.][0-9._]*([eE][-+]?[0-9]+)?\s*([KMGT]iB|[kMGT]?B)\s*$|^\$.+$",
     |text| parse_bytes(text).map(Bytes)
+);
+quantity!(
+    Bandwidth,
+    "a bandwidth",
+    "100MiB/s",
+    "Bandwidth",
+    r"^\s*[0-9.][0-9._]*([eE][-+]?[0-9]+)?\s*([KMGT]iB|[kMGT]?B)\s*/\s*s\s*$|^\$.+$",
+    |text: &str| match text.rsplit_once('/') {
+        Some((size, unit)) if unit.trim() == "s" => parse_bytes(size.trim_end()).map(Bandwidth),
+        _ => Err(UnitError::new(format!("`{text}` is not a bandwidth")).hint("write \"100MiB/s\"")),
+    }
 );
 quantity!(
     Price,

@@ -10,7 +10,7 @@
 //! | `RING` | timeouts and deadlines | `call` |
 //! | `RETRY` | a delayed attempt starts | `call` |
 //! | `PATIENCE` | a queued attempt gives up | `instance` |
-//! | `CONTROL` | everything rare: life cycle, control loops, faults, windows | `control`, `fleet`, `fault`, `telemetry` |
+//! | `CONTROL` | everything rare: life cycle, control loops, faults, windows | `control`, `fleet`, `cluster`, `provisioning`, `image`, `fault`, `telemetry` |
 //!
 //! The life of one attempt: `call` picks an endpoint and sends it, `network` delivers it, `instance` queues and starts
 //! it, `program` runs its steps, `instance` lets it leave, `network` carries the answer, `call` decides what follows.
@@ -20,18 +20,21 @@ mod alert;
 mod books;
 mod cache;
 mod call;
+mod cluster;
 mod control;
 mod cpu;
 mod fault;
 mod fleet;
 mod frame;
 mod hang;
+mod image;
 mod instance;
 mod lru;
 mod metrics;
 mod network;
 mod outbound;
 mod program;
+mod provisioning;
 mod report;
 mod rollout;
 mod service;
@@ -53,12 +56,14 @@ use crate::random::Key;
 use crate::time::Time;
 
 use call::{CallState, RequestRecord};
+use cluster::Cluster;
 use control::Control;
-use fleet::Node;
 use frame::{Frame, Side};
+use image::Registry;
 use instance::Instance;
 use network::Network;
 use outbound::Outbound;
+use provisioning::Provisioning;
 use service::Service;
 use source::Source;
 use spec::Spec;
@@ -81,7 +86,9 @@ pub struct World<'a> {
     instances: Vec<Instance>,
     services: Vec<Service>,
     sources: Vec<Source>,
-    nodes: Vec<Node>,
+    cluster: Cluster,
+    provisioning: Provisioning,
+    registry: Registry,
     network: Network,
     controls: Arena<Option<Control>>,
     rollouts: Vec<rollout::Progress>,
@@ -236,7 +243,9 @@ impl<'a> World<'a> {
             instances: Vec::new(),
             services: Vec::new(),
             sources: Vec::new(),
-            nodes: Vec::new(),
+            cluster: Cluster::new(spec, seed),
+            provisioning: Provisioning::new(spec, seed),
+            registry: Registry::default(),
             network: Network::new(spec),
             controls: Arena::new(kernel::queue::MAX_INDEX),
             rollouts: spec.rollouts.iter().map(|plan| rollout::Progress::new(plan.service)).collect(),
@@ -282,12 +291,12 @@ impl<'a> World<'a> {
         for edge in sources.chain(spec.services.iter().flat_map(|service| &service.edges)) {
             self.services[edge.to as usize].broken_off |= edge.breaker.is_some();
         }
-        self.build_nodes();
         let mut users = 0;
         for (index, source) in spec.sources.iter().enumerate() {
             let first = self.outbounds.len() as u32;
             for _ in 0..source.clients {
                 for edge in &source.edges {
+                    self.services[edge.to as usize].callers.push(self.outbounds.len() as u32);
                     self.outbounds.push(Outbound::new(edge, source.zone, index as u32, Time::ZERO));
                 }
             }
@@ -300,6 +309,7 @@ impl<'a> World<'a> {
                 if !edge.shared {
                     return frame::NIL;
                 }
+                self.services[edge.to as usize].callers.push(self.outbounds.len() as u32);
                 self.outbounds.push(Outbound::new(
                     edge,
                     u32::from(outbound::ANYWHERE),
@@ -320,6 +330,7 @@ impl<'a> World<'a> {
         self.begin_fleet()?;
         self.begin_telemetry(queue);
         self.begin_controls(queue);
+        self.begin_provisioning(queue);
         self.begin_faults(queue);
         self.begin_alerts(queue);
         for (index, action) in self.spec.actions.iter().enumerate() {

@@ -7,7 +7,8 @@ use crate::time::{Duration, Time};
 use crate::world::spec::{
     ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, CacheSpec, CallSpec, ConnectionPoolSpec,
     CpuMode, EdgeSpec, FaultSpec, Gauge, Limits, NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec,
-    Rate, RolloutSpec, ServiceSpec, Signal, SourceSpec, Spec, Target, Thing, Trouble, VersionSpec, When,
+    ProvisioningSpec, Rate, RegistrySpec, RolloutSpec, ServiceSpec, Signal, SourceSpec, Spec, Target, Thing,
+    Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -63,6 +64,19 @@ impl<'a> Assembly<'a> {
             },
             latency: latency(scenario),
             pools: scenario.node_pools.iter().map(pool).collect(),
+            scheduler: scenario.scheduler.clone(),
+            provisioner: scenario.provisioner.clone(),
+            provisioning: ProvisioningSpec {
+                concurrency: scenario.provisioning.concurrency,
+                takes: scenario.provisioning.takes.clone(),
+                queue: scenario.provisioning.queue,
+                timeout: scenario.provisioning.timeout,
+                failure_rate: scenario.provisioning.failure_rate,
+            },
+            registry: RegistrySpec {
+                bandwidth: scenario.registry.bandwidth,
+                node_bandwidth: scenario.registry.node_bandwidth,
+            },
             services,
             sources,
             ops: self.ops,
@@ -117,7 +131,9 @@ impl<'a> Assembly<'a> {
         ServiceSpec {
             name: service.name.clone(),
             replicas: service.replicas,
-            pool: service.pool.map(|pool| pool as u32),
+            node_pools: service.node_pools.iter().map(|&pool| pool as u32).collect(),
+            anti_affinity: service.anti_affinity,
+            zone_max_skew: service.zone_max_skew,
             cores: instance.cores,
             cpu_request: instance.cpu_request,
             memory: instance.memory,
@@ -306,6 +322,11 @@ fn pool(pool: &written::NodePool) -> PoolSpec {
         memory: pool.memory,
         zones: pool.zones.iter().map(|&zone| zone as u32).collect(),
         price: pool.price,
+        scales: pool.scales,
+        boot: pool.boot.clone(),
+        max_pods: pool.max_pods,
+        rank: pool.rank,
+        disk: pool.disk,
     }
 }
 
@@ -344,7 +365,12 @@ fn connections(pool: &written::Pool) -> ConnectionPoolSpec {
 }
 
 fn version(version: &written::Version) -> VersionSpec {
-    VersionSpec { name: version.name.clone(), demand: version.demand, error_rate: version.error_rate }
+    VersionSpec {
+        name: version.name.clone(),
+        demand: version.demand,
+        error_rate: version.error_rate,
+        image: version.image,
+    }
 }
 
 /// Factors by number of attempts inside, far enough that the last one holds for any beyond.
@@ -392,15 +418,23 @@ fn fault(fault: &written::Fault) -> FaultSpec {
             written::When::Drawn { mtbf, mttr, crew } => {
                 When::Drawn { mtbf: mtbf.clone(), mttr: mttr.clone(), crew: crew.unwrap_or(u32::MAX) }
             }
+            written::When::Trace(entries) => When::Trace(entries.clone()),
         },
         what: match &fault.what {
             written::Trouble::Crash(at) => Trouble::Crash(target(at)),
             written::Trouble::Slow(at, factor) => Trouble::Slow(target(at), *factor),
             written::Trouble::ErrorRate(at, rate) => Trouble::ErrorRate(target(at), *rate),
             written::Trouble::Hang(at) => Trouble::Hang(target(at)),
-            written::Trouble::NodeLoss { pool, count } => {
-                Trouble::NodeLoss { pool: *pool as u32, count: *count }
+            written::Trouble::NodeLoss { pool, count, spreads } => {
+                Trouble::NodeLoss { pool: *pool as u32, count: *count, spreads: *spreads }
             }
+            written::Trouble::SpotReclaim { pool, count, notice } => {
+                Trouble::SpotReclaim { pool: *pool as u32, count: *count, notice: *notice }
+            }
+            written::Trouble::ProvisioningOutage { pool } => {
+                Trouble::ProvisioningOutage(pool.map(|pool| pool as u32))
+            }
+            written::Trouble::RegistryOutage => Trouble::RegistryOutage,
             written::Trouble::ZoneLoss { zone } => Trouble::ZoneLoss(*zone as u32),
             written::Trouble::Partition { between } => {
                 let (a, b) = pair(between);

@@ -18,6 +18,8 @@ pub struct Group {
     pub max_pods: u32,
     /// Zone of its nodes.
     pub zone: u32,
+    /// Kind of its nodes, below 64, as in [`Pod::kinds`].
+    pub kind: u32,
     /// Fewest nodes.
     pub min: u32,
     /// Most nodes.
@@ -65,6 +67,8 @@ pub struct Node {
     pub max_pods: u32,
     /// Its zone.
     pub zone: u32,
+    /// Its kind, below 64, as in [`Pod::kinds`].
+    pub kind: u32,
 }
 
 /// An instance as a provisioner sees it.
@@ -74,6 +78,8 @@ pub struct Pod {
     pub owner: u32,
     /// What it asks for.
     pub request: Resources,
+    /// Kinds of nodes that it may be on, a bit for each (node selector).
+    pub kinds: u64,
     /// Index of its node among the nodes; `None` while the scheduler found none.
     pub node: Option<u32>,
     /// When it was created.

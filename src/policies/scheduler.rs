@@ -1,6 +1,7 @@
 //! Schedulers: which node gets an instance.
 
 pub mod kube;
+pub mod spread;
 
 use super::view::Resources;
 use crate::random::Rng;
@@ -55,6 +56,19 @@ pub struct NodeView {
     pub has_image: bool,
 }
 
+impl PodRequest {
+    /// Whether those of the same service that are there already let it in: `in_zone` of them are in the zone of the node,
+    /// and `emptiest` in the zone with the fewest.
+    fn may_join(&self, node: &NodeView, in_zone: u32, emptiest: u32) -> bool {
+        let apart = match self.anti_affinity {
+            AntiAffinity::None => true,
+            AntiAffinity::Node => node.same == 0,
+            AntiAffinity::Zone => in_zone == 0,
+        };
+        apart && self.zone_max_skew.is_none_or(|skew| in_zone + 1 - emptiest.min(in_zone + 1) <= skew)
+    }
+}
+
 /// Places instances.
 pub trait Scheduler {
     /// Index of the node for the instance, or `None` if there is none. The caller puts the instance into the view of
@@ -70,11 +84,12 @@ registry! {
     AnyScheduler: Scheduler,
     family "scheduler" in "scheduler",
     "kube" => kube::Kube,
+    "spread" => spread::Spread,
 }
 
 impl Default for SchedulerSettings {
     fn default() -> Self {
-        Self::Kube(kube::KubeSettings::default())
+        Self::Spread(spread::SpreadSettings::default())
     }
 }
 

@@ -10,6 +10,7 @@ mod forecast;
 mod latency;
 mod load;
 mod marks;
+mod nodes;
 mod palette;
 mod percentiles;
 mod picture;
@@ -58,6 +59,7 @@ pub const CHARTS: &[Entry] = &[
     Entry { slug: "availability", reading: availability::READING, picture: availability::picture },
     Entry { slug: "load", reading: load::READING, picture: load::picture },
     Entry { slug: "replicas", reading: replicas::READING, picture: replicas::picture },
+    Entry { slug: "nodes", reading: nodes::READING, picture: nodes::picture },
     Entry { slug: "forecast", reading: forecast::READING, picture: forecast::picture },
     Entry { slug: "cost", reading: cost::READING, picture: cost::picture },
 ];

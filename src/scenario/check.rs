@@ -6,6 +6,7 @@
 mod alerts;
 mod calls;
 mod events;
+mod machines;
 mod traffic;
 mod widths;
 
@@ -17,18 +18,20 @@ use super::files::Files;
 use super::loops;
 use super::model::{
     Activator, Arrivals, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Instance, Limits, Link,
-    MetricsPipeline, Mode, Network, NodePool, Order, Pool, Scenario, Service, Signal, SlowDown, Thing,
-    Version, WarmUp,
+    MetricsPipeline, Mode, Network, NodePool, Order, Pool, Registry, Scenario, Service, Signal, SlowDown,
+    Thing, Version, WarmUp,
 };
 use super::schema::{
     ActivatorTable, CacheTable, Count, CpuWord, EdgeTable, FullWord, InstanceTable, LawText, LimitsTable,
-    MetricsTable, ModeWord, NetworkTable, NodePoolTable, OrderWord, PoolOrPools, PoolTable, ScenarioFile,
-    ScopeWord, ServiceTable, SlowDownChoice, SourceTable,
+    MetricsTable, ModeWord, NetworkTable, OrderWord, PoolOrPools, PoolTable, ScenarioFile, ScopeWord,
+    ServiceTable, SlowDownChoice, SourceTable,
 };
 use crate::policies::autoscaler::{Autoscaler as _, AutoscalerSettings, Query, Resource};
 use crate::random::law::{Dimension, Law};
 use crate::time::{Duration, Time};
 use crate::units::{Price, UnitError};
+
+use machines::{apart, registry, zones};
 
 /// A check in progress.
 pub(super) struct Check<'a> {
@@ -73,6 +76,8 @@ impl<'a> Check<'a> {
     /// The scenario of one strategy.
     pub(super) fn scenario(&mut self, file: ScenarioFile) -> Scenario {
         let ScenarioFile { network, node_pool, service, source, fault, alert, action, rollout, .. } = file;
+        let (scheduler, provisioner) = (calls::set(&file.scheduler), calls::set(&file.provisioner));
+        let registry = registry(&file.registry);
         self.names.zones = zones(&node_pool, &source);
         self.names.pools = self.unique_names("node pool", node_pool.iter().map(|pool| &pool.name));
         self.names.services = self.unique_names("service", service.iter().map(|service| &service.name));
@@ -88,7 +93,7 @@ impl<'a> Check<'a> {
         let network = self.network(&network);
         let mut services: Vec<Service> = Vec::new();
         for table in &service {
-            let read = self.service(table, &node_pools);
+            let read = self.service(table, &node_pools, registry);
             services.push(read);
         }
         let sources = source.iter().map(|source| self.source(source)).collect();
@@ -96,6 +101,10 @@ impl<'a> Check<'a> {
             zones: self.names.zones.clone(),
             network,
             node_pools,
+            scheduler: scheduler.unwrap_or_default(),
+            provisioner,
+            provisioning: self.provisioning(&file.provisioning),
+            registry,
             services,
             sources,
             faults: Vec::new(),
@@ -154,20 +163,7 @@ impl<'a> Check<'a> {
         self.widths(scenario);
         let instances: u64 = scenario.services.iter().map(|service| u64::from(service.replicas)).sum();
         self.within_limit(instances, "instances at the start", self.limits.instances, "instances", None);
-        for (at, pool) in scenario.node_pools.iter().enumerate() {
-            let tenants = || scenario.services.iter().filter(|service| service.pool == Some(at));
-            let cpu: f64 =
-                tenants().map(|service| f64::from(service.replicas) * service.instance.cpu_request).sum();
-            let memory: f64 =
-                tenants().map(|service| f64::from(service.replicas) * service.instance.memory as f64).sum();
-            let nodes = f64::from(pool.nodes);
-            if cpu > nodes * pool.cores || memory > nodes * pool.memory as f64 {
-                self.warnings.push(format!(
-                    "node pool `{}` has no room for all instances at the start: some will wait for a node",
-                    pool.name
-                ));
-            }
-        }
+        self.machines(scenario);
     }
 
     /// `number` of something may not exceed a limit that is named in the error.
@@ -392,36 +388,11 @@ impl<'a> Check<'a> {
         Some((first?, second?))
     }
 
-    fn node_pool(&mut self, table: &NodePoolTable) -> NodePool {
-        let mut zones = Vec::new();
-        for name in &table.zones {
-            let at = self.names.zones.iter().position(|known| *known == name.value);
-            let at = at.expect("zones were collected from here");
-            if zones.contains(&at) {
-                self.wrong(format!("the zone `{}` is named twice", name.value), name.place);
-            }
-            self.well_formed("zone", name, false);
-            zones.push(at);
-        }
-        self.at_least(f64::from(table.nodes.value), 1.0, "nodes", table.nodes.place);
-        self.at_most(u64::from(table.nodes.value), 1_000_000, "nodes", table.nodes.place);
-        self.above_zero(table.cores.value, "cores", table.cores.place);
-        NodePool {
-            name: table.name.value.clone(),
-            nodes: table.nodes.value,
-            cores: table.cores.value,
-            memory: table.memory.value.0,
-            zones,
-            price: table.price.map(|Price(price)| price),
-        }
-    }
-
-    fn service(&mut self, table: &ServiceTable, node_pools: &[NodePool]) -> Service {
-        let pool = self.pool_of(table, node_pools);
+    fn service(&mut self, table: &ServiceTable, node_pools: &[NodePool], registry: Registry) -> Service {
+        let homes = self.homes(table, node_pools);
         let instance = self.instance(&table.instance);
-        if let Some(at) = pool {
-            self.fits(table, &instance, &node_pools[at]);
-        }
+        self.fits(table, &instance, node_pools, &homes);
+        self.image(table, &homes, registry);
         let connections: &[PoolTable] = match &table.pool {
             PoolOrPools::Connections(pools) => pools,
             PoolOrPools::NodePool(..) => &[],
@@ -457,7 +428,9 @@ impl<'a> Check<'a> {
         Service {
             name: table.name.value.clone(),
             replicas: table.replicas.map_or(1, |replicas| replicas.value),
-            pool,
+            node_pools: homes,
+            anti_affinity: apart(table.anti_affinity),
+            zone_max_skew: table.zone_max_skew.map(|skew| self.one_or_more(Some(&skew), "zone-max-skew", 1)),
             instance,
             endpoints,
             edges,
@@ -556,56 +529,6 @@ impl<'a> Check<'a> {
         let hint = "a metric of a manifest gets its name here by metric-names = { its-name = \"...\" }";
         self.errors.push(if known.is_empty() { error } else { error.note(enumerated(known)).hint(hint) });
         None
-    }
-
-    fn pool_of(&mut self, table: &ServiceTable, node_pools: &[NodePool]) -> Option<usize> {
-        let named = match (&table.pool, &table.node_pool) {
-            (PoolOrPools::NodePool(_, place), Some(_)) => {
-                self.wrong("the node pool is named twice, by `pool` and by `node-pool`", *place);
-                None
-            }
-            (PoolOrPools::NodePool(name, place), None) => Some((name, *place)),
-            (PoolOrPools::Connections(_), named) => named.as_ref().map(|name| (&name.value, name.place)),
-        };
-        match (named, node_pools) {
-            (Some((name, place)), _) => {
-                let known = self.names.pools.clone();
-                self.lookup("node pool", name, place, &known)
-            }
-            (None, []) => None,
-            (None, [_]) => Some(0),
-            (None, _) => {
-                let known: Vec<&str> = node_pools.iter().map(|pool| pool.name.as_str()).collect();
-                let error = Diagnostic::new(format!("on which node pool does `{}` run?", table.name.value));
-                let error = error.at(table.name.place).note(enumerated(&known));
-                self.errors.push(error.hint(format!("write pool = \"{}\"", node_pools[0].name)));
-                None
-            }
-        }
-    }
-
-    /// An instance that is larger than a node would wait for ever.
-    fn fits(&mut self, table: &ServiceTable, instance: &Instance, pool: &NodePool) {
-        let request = &table.instance.cpu_request;
-        let cpu_place =
-            request.map(|cpu| cpu.place).or_else(|| table.instance.cores.map(|cores| cores.place));
-        if instance.cpu_request > pool.cores {
-            let message = format!(
-                "an instance of `{}` asks for {} cores, and a node of `{}` has {}",
-                table.name.value, instance.cpu_request, pool.name, pool.cores
-            );
-            self.wrong(message, cpu_place.unwrap_or(table.name.place));
-        }
-        if instance.memory > pool.memory {
-            let message = format!(
-                "an instance of `{}` takes {} of memory, and a node of `{}` has {}",
-                table.name.value,
-                size(instance.memory),
-                pool.name,
-                size(pool.memory)
-            );
-            self.wrong(message, table.instance.memory.map_or(table.name.place, |memory| memory.place));
-        }
     }
 
     fn instance(&mut self, table: &InstanceTable) -> Instance {
@@ -737,8 +660,9 @@ impl<'a> Check<'a> {
             }
             seen.push(&version.name.value);
         }
+        let image = table.instance.image.map_or(0, |image| image.value.0);
         if table.version.is_empty() {
-            return vec![Version { name: "v1".to_owned(), demand: 1.0, error_rate: 0.0 }];
+            return vec![Version { name: "v1".to_owned(), demand: 1.0, error_rate: 0.0, image }];
         }
         let versions = table.version.iter();
         versions
@@ -748,6 +672,7 @@ impl<'a> Check<'a> {
                     .demand
                     .map_or(1.0, |demand| self.above_zero(demand.value, "demand", demand.place)),
                 error_rate: version.error_rate.map_or(0.0, |share| share.0),
+                image: version.image.map_or(image, |image| image.value.0),
             })
             .collect()
     }
@@ -780,19 +705,4 @@ fn size(bytes: u64) -> String {
         Some((name, unit)) => format!("{}{name}", bytes / unit),
         None => format!("{bytes}B"),
     }
-}
-
-/// Zones in order of mention: node pools first, then sources.
-fn zones(pools: &[NodePoolTable], sources: &[SourceTable]) -> Vec<String> {
-    let mut zones: Vec<String> = Vec::new();
-    let mentioned = pools
-        .iter()
-        .flat_map(|pool| &pool.zones)
-        .chain(sources.iter().filter_map(|source| source.zone.as_ref()));
-    for zone in mentioned {
-        if !zones.contains(&zone.value) {
-            zones.push(zone.value.clone());
-        }
-    }
-    zones
 }

@@ -16,8 +16,18 @@ pub(super) enum Additions {
 }
 
 /// Keys whose value is one algorithm by name; an override replaces it whole.
-const POLICIES: &[&str] =
-    &["limiter", "autoscaler", "retry", "retry-budget", "breaker", "balancer", "arrivals", "slow-down"];
+const POLICIES: &[&str] = &[
+    "limiter",
+    "autoscaler",
+    "retry",
+    "retry-budget",
+    "breaker",
+    "balancer",
+    "arrivals",
+    "slow-down",
+    "scheduler",
+    "provisioner",
+];
 
 /// Lists of tables with a `name`.
 const NAMED_LISTS: &[&str] = &[
@@ -73,7 +83,7 @@ fn overlay_at(base: &mut Node, over: &Node, level: Level) -> Result<(), Diagnost
         let policy = !level.by_name && POLICIES.contains(&name);
         let list = NAMED_LISTS.iter().find(|list| !level.by_name && **list == name).copied();
         match (below.get_mut(name), list) {
-            (Some(old), Some(list)) if !policy && matches!(old.value, Value::Array(_)) => {
+            (Some(old), Some(list)) if !policy && holds_tables(old) => {
                 overlay_list(old, node, list, level.additions)?;
             }
             (None, Some(list)) if matches!(node.value, Value::Table(_)) => {
@@ -92,6 +102,11 @@ fn overlay_at(base: &mut Node, over: &Node, level: Level) -> Result<(), Diagnost
         }
     }
     Ok(())
+}
+
+/// Whether a list is one of tables; `node-pool` may be one of names.
+fn holds_tables(node: &Node) -> bool {
+    matches!(&node.value, Value::Array(items) if items.iter().all(|item| item.table().is_some()))
 }
 
 /// Lays a list of named tables, or a table by name, on a list of named tables.

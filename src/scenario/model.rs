@@ -9,8 +9,10 @@ use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
 use crate::policies::disruption::DisruptionBudget;
 use crate::policies::limiter::LimiterSettings;
+use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
+use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
 use crate::random::law::Law;
 use crate::time::{Duration, Time};
 
@@ -151,6 +153,14 @@ pub struct Scenario {
     pub network: Network,
     /// Machines.
     pub node_pools: Vec<NodePool>,
+    /// Which machine an instance gets. Default `spread`.
+    pub scheduler: SchedulerSettings,
+    /// How many machines there are; `None` leaves all pools as they are.
+    pub provisioner: Option<ProvisionerSettings>,
+    /// `[provisioning]`.
+    pub provisioning: Provisioning,
+    /// `[registry]`.
+    pub registry: Registry,
     /// Services.
     pub services: Vec<Service>,
     /// Where requests come from.
@@ -202,6 +212,42 @@ pub struct NodePool {
     pub zones: Vec<usize>,
     /// Price of one node for one hour, if given (`price = "0.19/h"`).
     pub price: Option<f64>,
+    /// Fewest and most nodes that a provisioner may leave; `None` if `min` and `max` are not written.
+    pub scales: Option<(u32, u32)>,
+    /// From the machine's birth until it takes instances. Default 90 s.
+    pub boot: Law,
+    /// Most instances on a node. Default 110, as of the kubelet.
+    pub max_pods: u32,
+    /// Rank for an expander that goes by priority. Default 0.
+    pub rank: i32,
+    /// Room for images on a node, bytes; `None` is no limit.
+    pub disk: Option<u64>,
+    /// Whether its owner may want the machines back.
+    pub spot: bool,
+}
+
+/// `[provisioning]`: the service that orders of machines go through.
+#[derive(Clone, Debug)]
+pub struct Provisioning {
+    /// Orders worked on at a time. Default unlimited (`u32::MAX`).
+    pub concurrency: u32,
+    /// How long the work on one order takes. Default 0.
+    pub takes: Law,
+    /// Orders that may wait; more are refused. Default unlimited (`u32::MAX`).
+    pub queue: u32,
+    /// An order that is not done after so long has failed. `None` = never.
+    pub timeout: Option<Duration>,
+    /// Share of orders that fail at the end of their work. Default 0.
+    pub failure_rate: f64,
+}
+
+/// `[registry]`: where images come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Registry {
+    /// Bytes per second for all nodes together; `None` is no limit.
+    pub bandwidth: Option<u64>,
+    /// Bytes per second for one node; `None` is no limit.
+    pub node_bandwidth: Option<u64>,
 }
 
 /// `[[service]]`.
@@ -211,8 +257,12 @@ pub struct Service {
     pub name: String,
     /// Instances at the start.
     pub replicas: u32,
-    /// Pool its instances are placed on; `None` when the scenario has no pools (then they need no node).
-    pub pool: Option<usize>,
+    /// Node pools its instances may be placed on; none when the scenario has no pools (then they need no node).
+    pub node_pools: Vec<usize>,
+    /// Where no other instance of the service may be. Default `None`.
+    pub anti_affinity: AntiAffinity,
+    /// By how many a zone may be ahead of the emptiest one; `None` = any number.
+    pub zone_max_skew: Option<u32>,
     /// One running copy.
     pub instance: Instance,
     /// At least one.
@@ -527,6 +577,8 @@ pub struct Version {
     pub demand: f64,
     /// Share of attempts that fail after their work (default 0).
     pub error_rate: f64,
+    /// Size of its image, bytes; 0 if the instance's `pull` says how long it takes (or nothing does).
+    pub image: u64,
 }
 
 /// `metrics = { period = "15s", window = "30s", delay = "0s" }`.
@@ -648,6 +700,8 @@ pub enum When {
         /// How many targets can be under repair at one moment (`crew = 1`); the others wait in order. `None` = all.
         crew: Option<u32>,
     },
+    /// `trace = ".."` in `node-loss`: (when, which node of the pool, for how long), ascending.
+    Trace(Vec<(Time, u32, Duration)>),
 }
 
 /// Which instances of a service are struck.
@@ -676,7 +730,25 @@ pub enum Trouble {
         pool: usize,
         /// How many, in node order.
         count: u32,
+        /// Probability that each other node of the same pool and zone goes with each of them.
+        spreads: f64,
     },
+    /// Machines are taken back by their owner, after a notice.
+    SpotReclaim {
+        /// Pool.
+        pool: usize,
+        /// How many, in node order.
+        count: u32,
+        /// From the notice to the end.
+        notice: Duration,
+    },
+    /// Orders of machines fail.
+    ProvisioningOutage {
+        /// Pool; `None` = all.
+        pool: Option<usize>,
+    },
+    /// No image can be pulled.
+    RegistryOutage,
     /// Every node of the zone dies.
     ZoneLoss {
         /// Zone.

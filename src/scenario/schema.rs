@@ -14,10 +14,12 @@ use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
 use crate::policies::disruption::DisruptionBudget;
 use crate::policies::limiter::LimiterSettings;
+use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
+use crate::policies::scheduler::SchedulerSettings;
 use crate::time::Duration;
-use crate::units::{Bytes, Price, Rate, Share};
+use crate::units::{Bandwidth, Bytes, Price, Rate, Share};
 
 /// A simlab scenario.
 #[derive(Debug, serde::Deserialize, JsonSchema)]
@@ -43,6 +45,18 @@ pub(super) struct ScenarioFile {
     /// Machines.
     #[serde(default)]
     pub(super) node_pool: Vec<NodePoolTable>,
+    /// Which machine an instance gets (default spread).
+    #[serde(default)]
+    pub(super) scheduler: Policy<SchedulerSettings>,
+    /// How many machines there are (default: pools keep their size).
+    #[serde(default)]
+    pub(super) provisioner: Policy<ProvisionerSettings>,
+    /// The service that orders of machines go through.
+    #[serde(default)]
+    pub(super) provisioning: ProvisioningTable,
+    /// Where images come from.
+    #[serde(default)]
+    pub(super) registry: RegistryTable,
     /// Services.
     #[serde(default)]
     pub(super) service: Vec<ServiceTable>,
@@ -167,6 +181,46 @@ pub(super) struct NodePoolTable {
     pub(super) zones: Vec<Spanned<String>>,
     /// Price of one node.
     pub(super) price: Option<Price>,
+    /// Fewest nodes that a provisioner may leave (default: nodes, if max is written).
+    pub(super) min: Option<Spanned<u32>>,
+    /// Most nodes that a provisioner may order (default: nodes, if min is written).
+    pub(super) max: Option<Spanned<u32>>,
+    /// From the birth of a machine until it takes instances (default 90s).
+    pub(super) boot: Option<Spanned<LawText>>,
+    /// Most instances on a node (default 110).
+    pub(super) max_pods: Option<Spanned<u32>>,
+    /// Rank for an expander that goes by priority; the highest wins (default 0).
+    pub(super) rank: Option<i32>,
+    /// Room for images on a node (default unlimited).
+    pub(super) disk: Option<Spanned<Bytes>>,
+    /// Whether the owner of the machines may want them back.
+    pub(super) spot: Option<bool>,
+}
+
+/// `[provisioning]`
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ProvisioningTable {
+    /// Orders worked on at a time (default unlimited).
+    pub(super) concurrency: Option<Spanned<Count>>,
+    /// How long the work on one order takes (default 0s).
+    pub(super) takes: Option<Spanned<LawText>>,
+    /// Orders that may wait; more are refused (default unlimited).
+    pub(super) queue: Option<Spanned<Count>>,
+    /// An order that is not done after so long has failed (default never).
+    pub(super) timeout: Option<Spanned<Duration>>,
+    /// Share of orders that fail at the end of their work (default 0%).
+    pub(super) failure_rate: Option<Share>,
+}
+
+/// `[registry]`
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct RegistryTable {
+    /// For all nodes together, shared fairly (default unlimited).
+    pub(super) bandwidth: Option<Spanned<Bandwidth>>,
+    /// For one node (default unlimited).
+    pub(super) node_bandwidth: Option<Spanned<Bandwidth>>,
 }
 
 /// `[[service]]`
@@ -190,8 +244,12 @@ pub(super) struct ServiceTable {
     /// `pool = "general"`: the node pool it runs on. `[[service.pool]]`: connection pools.
     #[serde(default)]
     pub(super) pool: PoolOrPools,
-    /// The node pool it runs on, for a service that has connection pools too.
-    pub(super) node_pool: Option<Spanned<String>>,
+    /// The node pool it runs on, or several that it may run on.
+    pub(super) node_pool: Option<NamedPools>,
+    /// Where no other instance of it may be.
+    pub(super) anti_affinity: Option<ApartWord>,
+    /// By how many instances a zone may be ahead of the emptiest one, at least 1 (default any number).
+    pub(super) zone_max_skew: Option<Spanned<u32>>,
     /// Price of one instance.
     pub(super) price: Option<Price>,
     /// Time until a client learns that an instance came or went (default 0s).
@@ -282,6 +340,8 @@ pub(super) struct InstanceTable {
     pub(super) cpu: Option<CpuWord>,
     /// Time to fetch the image on a node without it (default 0s).
     pub(super) pull: Option<Spanned<LawText>>,
+    /// Size of the image, for a pull whose time depends on the registry.
+    pub(super) image: Option<Spanned<Bytes>>,
     /// From the end of the pull to readiness (default 0s).
     pub(super) start: Option<Spanned<LawText>>,
     /// Slow first minutes.
@@ -291,6 +351,16 @@ pub(super) struct InstanceTable {
     /// How speed falls with the number of attempts inside.
     #[serde(default)]
     pub(super) slow_down: Policy<SlowDownChoice>,
+}
+
+/// `anti-affinity`
+#[derive(Clone, Copy, Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ApartWord {
+    /// Not on the same node.
+    Node,
+    /// Not in the same zone.
+    Zone,
 }
 
 /// `mode`
@@ -438,6 +508,8 @@ pub(super) struct VersionTable {
     pub(super) demand: Option<Spanned<f64>>,
     /// Share of attempts that fail after their work (default 0%).
     pub(super) error_rate: Option<Share>,
+    /// Size of its image (default: that of the instance).
+    pub(super) image: Option<Spanned<Bytes>>,
 }
 
 /// `[service.call.X]`, `[source.call.X]`, `[service.callers]`
@@ -637,6 +709,12 @@ pub(super) enum FaultChoice {
     Hang(HangTable),
     /// Nodes die.
     NodeLoss(NodeLossTable),
+    /// Machines are taken back by their owner, after a notice.
+    SpotReclaim(SpotReclaimTable),
+    /// Orders of machines fail.
+    ProvisioningOutage(ProvisioningOutageTable),
+    /// No image can be pulled.
+    RegistryOutage(RegistryOutageTable),
     /// Every node of a zone dies.
     ZoneLoss(ZoneLossTable),
     /// No message passes between two zones.
@@ -710,6 +788,47 @@ pub(super) struct NodeLossTable {
     pub(super) pool: Spanned<String>,
     /// How many nodes, in node order (default 1).
     pub(super) count: Option<Spanned<u32>>,
+    /// How long (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+    /// Probability that each other node of the same pool and zone goes with each of them (default 0%).
+    pub(super) spreads: Option<Share>,
+    /// File of recorded failures: columns `at_s`, `node` (0 is the first) and `down_s`.
+    pub(super) trace: Option<Spanned<String>>,
+    /// How many times faster the recording runs (default 1).
+    pub(super) speed_up: Option<Spanned<f64>>,
+}
+
+/// `spot-reclaim = { pool = "spot", count = 2, notice = "2min", for = "1h" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct SpotReclaimTable {
+    /// Which pool.
+    pub(super) pool: Spanned<String>,
+    /// How many nodes, in node order (default 1).
+    pub(super) count: Option<Spanned<u32>>,
+    /// From the notice, at which instances are moved, to the end of the machine (default 2min).
+    pub(super) notice: Option<Spanned<Duration>>,
+    /// After which time a pool that nobody scales has a machine again (default never).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `provisioning-outage = { pool = "spot", for = "20min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ProvisioningOutageTable {
+    /// Which pool (default all).
+    pub(super) pool: Option<Spanned<String>>,
+    /// How long (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `registry-outage = { for = "20min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct RegistryOutageTable {
     /// How long (default for ever).
     #[serde(rename = "for")]
     pub(super) lasts: Option<Spanned<Duration>>,
@@ -897,6 +1016,18 @@ pub(super) struct StrategyTable {
     /// Overrides of the network.
     #[serde(rename = "network")]
     pub(super) _network: Option<Anything>,
+    /// Another scheduler.
+    #[serde(rename = "scheduler")]
+    pub(super) _scheduler: Option<Anything>,
+    /// Another provisioner.
+    #[serde(rename = "provisioner")]
+    pub(super) _provisioner: Option<Anything>,
+    /// Overrides of the provisioning service.
+    #[serde(rename = "provisioning")]
+    pub(super) _provisioning: Option<Anything>,
+    /// Overrides of the registry.
+    #[serde(rename = "registry")]
+    pub(super) _registry: Option<Anything>,
     /// Overrides by node pool name.
     #[serde(rename = "node-pool")]
     pub(super) _node_pool: Option<Anything>,
@@ -950,6 +1081,10 @@ pub(super) enum PoolOrPools {
     /// `[[service.pool]]`
     Connections(Vec<PoolTable>),
 }
+
+/// One node pool, or several: `node-pool = "general"`, `node-pool = ["on-demand", "spot"]`.
+#[derive(Debug)]
+pub(super) struct NamedPools(pub(super) Vec<Spanned<String>>);
 
 impl Default for PoolOrPools {
     fn default() -> Self {
@@ -1203,6 +1338,49 @@ impl<'de> Deserialize<'de> for PoolOrPools {
     }
 }
 
+impl<'de> Deserialize<'de> for NamedPools {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        enum Either {
+            One(String),
+            Several(Vec<Spanned<String>>),
+        }
+
+        struct NamesVisitor;
+
+        impl<'de> Visitor<'de> for NamesVisitor {
+            type Value = Either;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a node pool, or a list of names")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Either, E> {
+                Ok(Either::One(name.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Either, A::Error> {
+                let mut names = Vec::new();
+                while let Some(name) = items.next_element()? {
+                    names.push(name);
+                }
+                Ok(Either::Several(names))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for Either {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(NamesVisitor)
+            }
+        }
+
+        let either: Spanned<Either> = Spanned::deserialize(deserializer)?;
+        Ok(Self(match either.value {
+            Either::One(value) => vec![Spanned { value, place: either.place }],
+            Either::Several(names) => names,
+        }))
+    }
+}
+
 impl<'de> Deserialize<'de> for Anything {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         IgnoredAny::deserialize(deserializer).map(|_| Self)
@@ -1247,6 +1425,16 @@ impl JsonSchema for Count {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "anyOf": [{ "type": "integer", "minimum": 0 }, { "const": "unlimited" }] })
+    }
+}
+
+impl JsonSchema for NamedPools {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "NodePools".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] })
     }
 }
 

@@ -3,9 +3,11 @@
 //! At the end of every run in every build; in debug builds also whenever a timeline window closes.
 
 use crate::policies::limiter::{AnyLimiter, Limiter as _};
+use crate::policies::view::Resources;
 use crate::time::Time;
 
 use super::World;
+use super::cluster::{Phase, allocatable};
 use super::frame::{AWAITED, ENDED, HELD, INSIDE, LINKED, NIL, ON_CPU, PERMIT, QUEUED, STARTED};
 use super::instance::State;
 use super::spec::CpuMode;
@@ -312,18 +314,32 @@ impl World<'_> {
     }
 
     fn check_nodes(&self) {
-        for (index, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.alive) {
-            let here = self
-                .instances
-                .iter()
-                .filter(|instance| instance.more.node as usize == index && instance.state != State::Dead);
-            let requests = here.map(|instance| &self.spec.services[instance.service as usize]);
-            let (cores, memory) = requests.fold((0.0, 0), |(cores, memory), service| {
-                (cores + service.cpu_request, memory + service.memory)
-            });
+        let mut taken = vec![Resources::ZERO; self.cluster.nodes.len()];
+        let mut guests = vec![0; self.cluster.nodes.len()];
+        for (index, instance) in self.instances.iter().enumerate() {
+            let more = &instance.more;
+            if let Some(room) = more.room {
+                taken[more.node as usize] += room;
+            }
+            let living = &self.services[instance.service as usize].living;
+            let counts = more.node != NIL && living.binary_search(&(index as u32)).is_ok();
+            if counts {
+                guests[more.node as usize] += 1;
+            }
+            let waits = instance.state == State::Pending
+                && !self.spec.services[instance.service as usize].node_pools.is_empty();
+            let listed = self.cluster.pending.contains(&(instance.service, index as u32));
+            assert_eq!(waits, listed, "INV-6: instances that wait for a node");
+        }
+        for (index, node) in self.cluster.nodes.iter().enumerate() {
             let pool = &self.spec.pools[node.pool as usize];
-            assert!((node.cores_free + cores - pool.cores).abs() < 1e-6, "INV-6: cores of a node");
-            assert_eq!(node.memory_free + memory, pool.memory, "INV-6: memory of a node");
+            assert_eq!(node.requested(), taken[index], "INV-6: room on a node");
+            assert!(taken[index].fits(allocatable(pool)), "INV-6: no node holds more than it has");
+            assert_eq!(node.guests.len(), guests[index], "INV-6: instances on a node");
+            assert!(
+                node.phase != Phase::Gone || guests[index] == 0,
+                "INV-6: nothing is on a node that is gone"
+            );
         }
     }
 }

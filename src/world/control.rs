@@ -36,6 +36,20 @@ pub(super) enum Control {
     Release(u32),
     /// ... or have waited for too long.
     Overdue(u32),
+    /// The provisioner looks at the cluster.
+    Provision,
+    /// The provisioning service is done with a node ...
+    Provisioned(u32),
+    /// ... which has taken too long ...
+    OrderTimeout(u32),
+    /// ... or has booted.
+    NodeReady(u32),
+    /// The owner of a node takes it back.
+    TakeBack(u32),
+    /// An instance tries to pull its image again.
+    Pull(u32),
+    /// The pull that ends next has ended, unless others have come or gone since this was announced.
+    Pulled(u32),
     /// The metrics of a service are read.
     Scrape(u32),
     /// A timeline window ends.
@@ -112,6 +126,28 @@ impl World<'_> {
             }
             Control::Release(service) => self.on_release(now, queue, service),
             Control::Overdue(service) => self.on_overdue(now, queue, service),
+            Control::Provision => self.on_provision(now, queue),
+            Control::Provisioned(node) => {
+                self.on_provisioned(now, queue, node);
+                Ok(())
+            }
+            Control::OrderTimeout(node) => {
+                self.on_order_timeout(now, node);
+                Ok(())
+            }
+            Control::NodeReady(node) => {
+                self.on_node_ready(now, queue, node);
+                Ok(())
+            }
+            Control::TakeBack(node) => self.take_back(now, queue, node),
+            Control::Pull(instance) => {
+                self.pull_again(now, queue, instance);
+                Ok(())
+            }
+            Control::Pulled(epoch) => {
+                self.on_pulled(now, queue, epoch);
+                Ok(())
+            }
             Control::Scrape(service) => {
                 self.on_scrape(now, queue, service);
                 Ok(())
@@ -207,7 +243,7 @@ impl World<'_> {
             readings: &readings,
             instance_cores: f64::from(spec.cores.min(1 << 20)),
             instance_memory: spec.memory,
-            memory_available: self.memory_available(spec.pool),
+            memory_available: self.memory_available(&spec.node_pools),
         };
         let mut steps = Steps::default();
         let desired = scaler.evaluate(now, &fleet, &mut steps);
@@ -224,8 +260,9 @@ impl World<'_> {
         // The same for the same reasons as before says nothing new, and an idle service would say it all night.
         let last = self.services[index as usize].last_decision.map(|at| &self.telemetry.decisions[at]);
         if last.is_none_or(|last| !last.repeats(&decision)) {
-            self.services[index as usize].last_decision = Some(self.telemetry.decisions.len());
-            self.telemetry.decisions.push(decision);
+            let at = self.telemetry.decisions.len();
+            self.telemetry.decide(decision);
+            self.services[index as usize].last_decision = (at < self.telemetry.decisions.len()).then_some(at);
         }
         Some(desired.replicas)
     }

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 
 use crate::kernel::queue::Queue;
-use crate::random::Stream;
-use crate::time::Time;
+use crate::random::{Key, Stream};
+use crate::time::{Duration, Time};
 
+use super::cluster::Phase;
 use super::control::Control;
 use super::instance::State;
 use super::spec::{Target, Trouble, When};
@@ -17,8 +18,10 @@ pub(super) struct Progress {
     struck: Vec<u32>,
     /// Drawn faults: one stream per target, so that targets never share luck.
     streams: Vec<Stream>,
-    /// Which instance a drawn fault struck, by target.
-    victims: Vec<Option<u32>>,
+    /// What a drawn fault struck, by target.
+    victims: Vec<Vec<u32>>,
+    /// Strokes so far.
+    strokes: u64,
     /// Targets that wait for the repair crew, and those under repair.
     waiting: VecDeque<u32>,
     repairing: u32,
@@ -29,18 +32,31 @@ impl World<'_> {
     pub(super) fn begin_faults(&mut self, queue: &mut Queue) {
         for index in 0..self.spec.faults.len() {
             let fault = &self.spec.faults[index];
-            let targets = self.target_count(&fault.what);
+            let targets = match &fault.when {
+                When::Trace(entries) => entries.len() as u32,
+                _ => self.target_count(&fault.what),
+            };
             let stream = |target: u32| Stream::new(self.seed, "fault", &format!("{}/{target}", fault.name));
             let progress = Progress {
                 struck: Vec::new(),
-                streams: (0..targets).map(stream).collect(),
-                victims: vec![None; targets as usize],
+                streams: if matches!(fault.when, When::Drawn { .. }) {
+                    (0..targets).map(stream).collect()
+                } else {
+                    Vec::new()
+                },
+                victims: vec![Vec::new(); targets as usize],
+                strokes: 0,
                 waiting: VecDeque::new(),
                 repairing: 0,
             };
             self.faults.push(progress);
             match &fault.when {
                 When::At(at, _) => self.schedule(queue, *at, Control::Strike(index as u32)),
+                When::Trace(entries) => {
+                    for (entry, (at, ..)) in entries.iter().enumerate() {
+                        self.schedule(queue, *at, Control::Fail(index as u32, entry as u32));
+                    }
+                }
                 When::Drawn { mtbf, .. } => {
                     for target in 0..targets {
                         let up = mtbf.sample_duration(&mut self.faults[index].streams[target as usize]);
@@ -60,7 +76,7 @@ impl World<'_> {
             | Trouble::Hang(target) => {
                 target.count.unwrap_or(self.spec.services[target.service as usize].replicas)
             }
-            Trouble::NodeLoss { count, .. } => *count,
+            Trouble::NodeLoss { count, .. } | Trouble::SpotReclaim { count, .. } => *count,
             _ => 1,
         }
     }
@@ -71,10 +87,13 @@ impl World<'_> {
         let When::At(_, lasts) = fault.when else { return Ok(()) };
         self.telemetry.log(now, "fault", fault.name.clone(), describe(&fault.what).to_owned());
         let targets = self.targets(&fault.what);
+        let targets = self.spread(index, targets);
         self.faults[index as usize].struck.clone_from(&targets);
         self.apply(now, queue, &fault.what, &targets, true)?;
         if let Some(lasts) = lasts {
-            self.schedule(queue, now + lasts, Control::Relieve(index));
+            let notice =
+                if let Trouble::SpotReclaim { notice, .. } = fault.what { notice } else { Duration::ZERO };
+            self.schedule(queue, now + notice + lasts, Control::Relieve(index));
         } else if matches!(fault.what, Trouble::Crash(_)) {
             // Over as soon as it has happened.
             self.telemetry.fault_ended(now);
@@ -94,11 +113,21 @@ impl World<'_> {
     /// A drawn fault strikes one target.
     pub(super) fn fail(&mut self, now: Time, queue: &mut Queue, index: u32, target: u32) -> Flow {
         let fault = &self.spec.faults[index as usize];
-        let When::Drawn { crew, .. } = &fault.when else { return Ok(()) };
-        let victim = self.victim(&fault.what, target);
-        self.faults[index as usize].victims[target as usize] = victim;
-        let struck: Vec<u32> = victim.into_iter().collect();
+        let nth = match &fault.when {
+            When::Trace(entries) => entries[target as usize].1,
+            _ => target,
+        };
+        let struck = self.spread(index, self.victim(&fault.what, nth).into_iter().collect());
+        self.faults[index as usize].victims[target as usize].clone_from(&struck);
         self.apply(now, queue, &fault.what, &struck, true)?;
+        let crew = match &fault.when {
+            When::At(..) => return Ok(()),
+            When::Drawn { crew, .. } => crew,
+            When::Trace(entries) => {
+                self.schedule(queue, now + entries[target as usize].2, Control::Repaired(index, target));
+                return Ok(());
+            }
+        };
         let progress = &mut self.faults[index as usize];
         if progress.repairing < *crew {
             progress.repairing += 1;
@@ -118,10 +147,9 @@ impl World<'_> {
     /// The repair of a target is done; the crew takes the next.
     pub(super) fn repaired(&mut self, now: Time, queue: &mut Queue, index: u32, target: u32) -> Flow {
         let fault = &self.spec.faults[index as usize];
-        let When::Drawn { mtbf, .. } = &fault.when else { return Ok(()) };
-        let struck: Vec<u32> =
-            self.faults[index as usize].victims[target as usize].take().into_iter().collect();
+        let struck = std::mem::take(&mut self.faults[index as usize].victims[target as usize]);
         self.apply(now, queue, &fault.what, &struck, false)?;
+        let When::Drawn { mtbf, .. } = &fault.when else { return Ok(()) };
         let up = mtbf.sample_duration(&mut self.faults[index as usize].streams[target as usize]);
         if now < self.spec.end {
             self.schedule(queue, now + up, Control::Fail(index, target));
@@ -142,22 +170,48 @@ impl World<'_> {
             | Trouble::Slow(target, _)
             | Trouble::ErrorRate(target, _)
             | Trouble::Hang(target) => self.ready_instances(*target),
-            Trouble::NodeLoss { pool, count } => {
+            Trouble::NodeLoss { pool, count, .. } | Trouble::SpotReclaim { pool, count, .. } => {
                 let alive = |&node: &u32| {
-                    let node = &self.nodes[node as usize];
-                    node.pool == *pool && node.alive
+                    let node = &self.cluster.nodes[node as usize];
+                    node.pool == *pool && node.is_up() && node.reclaimed == 0
                 };
-                (0..self.nodes.len() as u32).filter(alive).take(*count as usize).collect()
+                (0..self.cluster.nodes.len() as u32).filter(alive).take(*count as usize).collect()
             }
             Trouble::ZoneLoss(zone) => {
                 let inside = |&node: &u32| {
-                    let node = &self.nodes[node as usize];
-                    node.zone == *zone && !self.spec.pools[node.pool as usize].zones.is_empty()
+                    let node = &self.cluster.nodes[node as usize];
+                    let there = !matches!(node.phase, Phase::Ordered | Phase::Gone);
+                    there && node.zone == *zone && !self.spec.pools[node.pool as usize].zones.is_empty()
                 };
-                (0..self.nodes.len() as u32).filter(inside).collect()
+                (0..self.cluster.nodes.len() as u32).filter(inside).collect()
             }
             _ => Vec::new(),
         }
+    }
+
+    /// A failure takes neighbours along: other nodes of the same pool and zone. Drawn by stroke and node, so that the number
+    /// of nodes, which strategies may change, shifts nobody's luck.
+    fn spread(&mut self, index: u32, mut struck: Vec<u32>) -> Vec<u32> {
+        let fault = &self.spec.faults[index as usize];
+        let Trouble::NodeLoss { spreads, .. } = fault.what else { return struck };
+        let progress = &mut self.faults[index as usize];
+        progress.strokes += 1;
+        if spreads <= 0.0 {
+            return struck;
+        }
+        let key = Key::new(self.seed).named("spread").named(&fault.name).with(progress.strokes);
+        for first in struck.clone() {
+            let (pool, zone) =
+                (self.cluster.nodes[first as usize].pool, self.cluster.nodes[first as usize].zone);
+            for (at, node) in self.cluster.nodes.iter().enumerate() {
+                let at = at as u32;
+                let near = node.is_up() && node.pool == pool && node.zone == zone && !struck.contains(&at);
+                if near && key.with(u64::from(first)).with(u64::from(node.number)).draws().unit() < spreads {
+                    struck.push(at);
+                }
+            }
+        }
+        struck
     }
 
     fn ready_instances(&self, target: Target) -> Vec<u32> {
@@ -172,10 +226,12 @@ impl World<'_> {
             Trouble::Crash(of) | Trouble::Slow(of, _) | Trouble::ErrorRate(of, _) | Trouble::Hang(of) => {
                 self.ready_instances(Target { count: None, ..*of }).get(target as usize).copied()
             }
-            Trouble::NodeLoss { pool, .. } => {
-                let mut nodes =
-                    (0..self.nodes.len() as u32).filter(|&node| self.nodes[node as usize].pool == *pool);
-                nodes.nth(target as usize)
+            Trouble::NodeLoss { pool, .. } | Trouble::SpotReclaim { pool, .. } => {
+                let there = |&node: &u32| {
+                    let node = &self.cluster.nodes[node as usize];
+                    node.pool == *pool && matches!(node.phase, Phase::Ready | Phase::Deleting(_))
+                };
+                (0..self.cluster.nodes.len() as u32).filter(there).nth(target as usize)
             }
             _ => Some(0),
         }
@@ -205,10 +261,21 @@ impl World<'_> {
                 }
             }
             Trouble::NodeLoss { .. } | Trouble::ZoneLoss(_) => {
+                if let Trouble::ZoneLoss(zone) = what {
+                    let losses = &mut self.cluster.zone_losses[*zone as usize];
+                    *losses = if on { *losses + 1 } else { *losses - 1 };
+                }
                 for &node in targets {
                     if on { self.lose_node(now, queue, node)? } else { self.restore_node(now, queue, node)? }
                 }
             }
+            Trouble::SpotReclaim { notice, .. } => {
+                for &node in targets {
+                    self.reclaim(now, queue, node, *notice, on)?;
+                }
+            }
+            Trouble::ProvisioningOutage(of) => self.set_provisioning_outage(*of, on),
+            Trouble::RegistryOutage => self.set_registry_outage(now, queue, on),
             Trouble::Outage(service) => {
                 let outages = &mut self.services[*service as usize].outages;
                 *outages = if on { *outages + 1 } else { outages.saturating_sub(1) };
@@ -236,6 +303,9 @@ const fn describe(what: &Trouble) -> &'static str {
         Trouble::ErrorRate(..) => "errors",
         Trouble::Hang(_) => "hang",
         Trouble::NodeLoss { .. } => "node loss",
+        Trouble::SpotReclaim { .. } => "spot reclaim",
+        Trouble::ProvisioningOutage(_) => "provisioning outage",
+        Trouble::RegistryOutage => "registry outage",
         Trouble::ZoneLoss(_) => "zone loss",
         Trouble::Partition(..) => "partition",
         Trouble::PacketLoss(..) => "packet loss",

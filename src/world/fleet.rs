@@ -1,12 +1,11 @@
-//! Life of instances and nodes: placement, start, discovery, shutdown, death, replacement.
-
-use std::collections::BTreeSet;
+//! Life of instances: start, discovery, shutdown, death, replacement. Where they go is the business of `cluster`.
 
 use crate::kernel::queue::{Payload, Queue};
 use crate::policies::view::Slot;
 use crate::random::Key;
 use crate::time::{Duration, Time};
 
+use super::cluster::{EVICTION, NODE_GRACE};
 use super::control::Control;
 use super::cpu::Shared;
 use super::frame::{
@@ -19,49 +18,10 @@ use super::spec::{CpuMode, NO_RING};
 use super::{Flow, Full, REPLY, World};
 use crate::policies::view::Class;
 
-/// A machine.
-#[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) pool: u32,
-    pub(super) zone: u32,
-    pub(super) alive: bool,
-    /// Faults that keep it down.
-    faults: u32,
-    pub(super) cores_free: f64,
-    pub(super) memory_free: u64,
-    /// (service, version) whose image is here.
-    images: BTreeSet<(u32, u8)>,
-}
-
-/// A lost node is noticed after this long: kube-controller-manager's `node-monitor-grace-period`, default 40 s.
-pub(super) const NODE_GRACE: Duration = Duration::from_secs(40);
-
-/// Its instances are given up this long after that: the default `tolerationSeconds` of unreachable nodes, 300 s.
-const EVICTION: Duration = Duration::from_secs(300);
-
 /// A connection attempt to a machine that is gone ends after this long: SYN retries at 1, 3, 7 ... 63 s, then 64 s more.
 const TRANSPORT_GIVES_UP: Duration = Duration::from_secs(127);
 
 impl World<'_> {
-    /// Builds the nodes of all pools, dealt over their zones in turn.
-    pub(super) fn build_nodes(&mut self) {
-        for (pool, spec) in self.spec.pools.iter().enumerate() {
-            for number in 0..spec.nodes {
-                let zone =
-                    if spec.zones.is_empty() { 0 } else { spec.zones[number as usize % spec.zones.len()] };
-                self.nodes.push(Node {
-                    pool: pool as u32,
-                    zone,
-                    alive: true,
-                    faults: 0,
-                    cores_free: spec.cores,
-                    memory_free: spec.memory,
-                    images: BTreeSet::new(),
-                });
-            }
-        }
-    }
-
     /// Brings a service to the wanted number of replicas.
     pub(super) fn scale(&mut self, now: Time, queue: &mut Queue, service: u32, replicas: u32) -> Flow {
         self.services[service as usize].wanted = replicas;
@@ -77,6 +37,9 @@ impl World<'_> {
         for at in 0..self.services[service as usize].sets.len() {
             let set = self.services[service as usize].sets[at];
             let mut members: Vec<u32> = self.members(service, set.version);
+            if members.len() == set.spec as usize {
+                continue;
+            }
             for _ in members.len() as u32..set.spec {
                 self.launch(now, queue, service, set.version)?;
             }
@@ -154,17 +117,32 @@ impl World<'_> {
                     }
                 }
             }
+            self.services[edge.to as usize].callers.push(self.outbounds.len() as u32);
             self.outbounds.push(outbound);
         }
         Ok(index)
     }
 
     /// Finds a node and starts the process there; without a node it stays pending.
-    fn place_instance(&mut self, now: Time, queue: &mut Queue, index: u32) {
+    pub(super) fn place_instance(&mut self, now: Time, queue: &mut Queue, index: u32) {
         let Some(pulled) = self.bind(now, index) else { return };
         let instance = &mut self.instances[index as usize];
         instance.state = State::Starting;
+        let sized =
+            self.spec.services[instance.service as usize].versions[instance.version as usize].image > 0;
+        if sized && instance.more.node != NIL {
+            return self.want_image(now, queue, index);
+        }
+        self.pull(now, queue, index, pulled);
+    }
+
+    /// Fetches an image that takes its time, whatever else is going on, and starts the process.
+    fn pull(&mut self, now: Time, queue: &mut Queue, index: u32, pulled: bool) {
+        let instance = &self.instances[index as usize];
         let spec = &self.spec.services[instance.service as usize];
+        if !pulled && self.registry_is_out() && !spec.pull.is_zero() {
+            return self.back_off(now, queue, index);
+        }
         let mut rng =
             Key::new(self.seed).named("start").named(&spec.name).with(u64::from(instance.ordinal)).draws();
         let pull = spec.pull.sample_duration(&mut rng);
@@ -173,52 +151,23 @@ impl World<'_> {
         self.schedule(queue, ready_at, Control::Ready(index));
     }
 
-    /// Takes room on the node with the most free CPU among those of the zone with the fewest instances of the service;
-    /// `None` if no node has room, else whether the image is there already.
-    fn bind(&mut self, now: Time, index: u32) -> Option<bool> {
-        let instance = &self.instances[index as usize];
-        let (service, version) = (instance.service, instance.version);
-        let spec = &self.spec.services[service as usize];
-        let Some(pool) = spec.pool else {
-            self.bind_to(index, NIL, 0, now);
-            return Some(false);
-        };
-        let mut per_zone = vec![0u32; self.spec.zones.len() + 1];
-        for &other in &self.services[service as usize].living {
-            let other = &self.instances[other as usize];
-            if other.more.node != NIL {
-                per_zone[other.more.zone as usize] += 1;
-            }
-        }
-        let fits = |node: &Node| {
-            node.alive
-                && node.pool == pool
-                && node.cores_free + 1e-9 >= spec.cpu_request
-                && node.memory_free >= spec.memory
-        };
-        let candidates = self.nodes.iter().enumerate().filter(|(_, node)| fits(node));
-        let (chosen, _) = candidates.min_by(|(a, left), (b, right)| {
-            let spread = per_zone[left.zone as usize].cmp(&per_zone[right.zone as usize]);
-            spread.then(right.cores_free.total_cmp(&left.cores_free)).then(a.cmp(b))
-        })?;
-        let node = &mut self.nodes[chosen];
-        node.cores_free -= spec.cpu_request;
-        node.memory_free -= spec.memory;
-        let zone = node.zone;
-        let pulled = !node.images.insert((service, version));
-        self.bind_to(index, chosen as u32, zone, now);
-        Some(pulled)
+    /// The image is there: the process starts.
+    pub(super) fn begin_process(&mut self, now: Time, queue: &mut Queue, index: u32) {
+        self.pull(now, queue, index, true);
     }
 
-    fn bind_to(&mut self, index: u32, node: u32, zone: u32, now: Time) {
-        let instance = &mut self.instances[index as usize];
-        instance.more.zone = zone;
-        instance.more.node = node;
-        instance.more.launched = now;
-        let (first, edges) =
-            (instance.outbounds as usize, self.spec.services[instance.service as usize].edges.len());
-        for outbound in &mut self.outbounds[first..first + edges] {
-            outbound.zone = zone;
+    /// After a pull that failed, the next.
+    pub(super) fn pull_again(&mut self, now: Time, queue: &mut Queue, index: u32) {
+        let instance = &self.instances[index as usize];
+        if instance.state != State::Starting {
+            return;
+        }
+        let sized =
+            self.spec.services[instance.service as usize].versions[instance.version as usize].image > 0;
+        if sized && instance.more.node != NIL {
+            self.want_image(now, queue, index);
+        } else {
+            self.pull(now, queue, index, false);
         }
     }
 
@@ -294,23 +243,19 @@ impl World<'_> {
             .named("discovery")
             .with(u64::from(service))
             .with(u64::from(slot.0) << 1 | u64::from(came));
-        for index in 0..self.outbounds.len() {
-            let outbound = &mut self.outbounds[index];
-            if outbound.service != service || !outbound.alive {
-                continue;
-            }
+        let mut callers = std::mem::take(&mut self.services[service as usize].callers);
+        callers.retain(|&index| self.outbounds[index as usize].alive);
+        for &index in &callers {
+            let outbound = &mut self.outbounds[index as usize];
             if instant {
                 if came { outbound.learn(now, slot) } else { outbound.forget(now, slot) }
             } else {
-                let delay = law.sample_duration(&mut key.with(index as u64).draws()) + after;
-                let control = if came {
-                    Control::Learn(index as u32, slot)
-                } else {
-                    Control::Forget(index as u32, slot)
-                };
+                let delay = law.sample_duration(&mut key.with(u64::from(index)).draws()) + after;
+                let control = if came { Control::Learn(index, slot) } else { Control::Forget(index, slot) };
                 self.schedule(queue, now + delay, control);
             }
         }
+        self.services[service as usize].callers = callers;
         if instant && came {
             self.look_at_held(now, queue, service);
         }
@@ -318,6 +263,17 @@ impl World<'_> {
 
     /// SIGTERM: clients are told, what is inside may finish within the grace period.
     pub(super) fn shut_down(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        self.shut_down_within(now, queue, index, Duration::MAX)
+    }
+
+    /// The same where it may not take longer than `most`.
+    pub(super) fn shut_down_within(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        index: u32,
+        most: Duration,
+    ) -> Flow {
         let instance = &mut self.instances[index as usize];
         match instance.state {
             State::Pending | State::Starting => return self.kill(now, queue, index, false),
@@ -336,7 +292,7 @@ impl World<'_> {
             return self.drained(now, queue, index);
         }
         let grace = self.spec.services[service as usize].grace;
-        self.schedule(queue, now + grace, Control::Kill(index));
+        self.schedule(queue, now + grace.min(most), Control::Kill(index));
         Ok(())
     }
 
@@ -354,7 +310,10 @@ impl World<'_> {
         let was = std::mem::replace(&mut instance.state, State::Dead);
         instance.silent = silent;
         instance.more.dead_at = now;
-        let (service, ordinal, node) = (instance.service, instance.ordinal, instance.more.node);
+        let (service, ordinal) = (instance.service, instance.ordinal);
+        if was == State::Pending {
+            self.cluster.pending.remove(&(service, index));
+        }
         if was == State::Ready {
             self.services[service as usize].ready.down(now);
             let late = if silent { NODE_GRACE } else { Duration::ZERO };
@@ -376,12 +335,6 @@ impl World<'_> {
             }
             return Ok(());
         }
-        if node != NIL {
-            let spec = &self.spec.services[service as usize];
-            let node = &mut self.nodes[node as usize];
-            node.cores_free += spec.cpu_request;
-            node.memory_free += spec.memory;
-        }
         self.evict(now, queue, index)
     }
 
@@ -389,26 +342,17 @@ impl World<'_> {
     pub(super) fn evict(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
         let service = self.instances[index as usize].service;
         let living = &mut self.services[service as usize].living;
-        let before = living.len();
-        living.retain(|&other| other != index);
-        if living.len() == before {
-            return Ok(());
-        }
+        // Oldest first, so ascending.
+        let Ok(at) = living.binary_search(&index) else { return Ok(()) };
+        living.remove(at);
+        let node = self.instances[index as usize].more.node;
+        self.strike_guest(now, index);
         self.reconcile(now, queue, service)?;
         self.retry_pending(now, queue);
-        self.membership_changed(now, queue, service)
-    }
-
-    /// Instances that wait for a node try again.
-    fn retry_pending(&mut self, now: Time, queue: &mut Queue) {
-        for service in 0..self.services.len() {
-            for at in 0..self.services[service].living.len() {
-                let index = self.services[service].living[at];
-                if self.instances[index as usize].state == State::Pending {
-                    self.place_instance(now, queue, index);
-                }
-            }
+        if node != NIL {
+            self.delete_if_empty(now, queue, node);
         }
+        self.membership_changed(now, queue, service)
     }
 
     /// Everything inside an instance is lost.
@@ -470,72 +414,7 @@ impl World<'_> {
         self.wake(now, queue, orphans)
     }
 
-    /// A node goes down with all its instances.
-    pub(super) fn lose_node(&mut self, now: Time, queue: &mut Queue, node: u32) -> Flow {
-        let state = &mut self.nodes[node as usize];
-        state.faults += 1;
-        if !std::mem::replace(&mut state.alive, false) {
-            return Ok(());
-        }
-        let name = self.node_name(node);
-        self.telemetry.log(now, "node", name, "lost".to_owned());
-        self.note_nodes(now, node);
-        let victims: Vec<u32> = (0..self.instances.len() as u32)
-            .filter(|&index| {
-                let instance = &self.instances[index as usize];
-                instance.more.node == node && instance.state != State::Dead
-            })
-            .collect();
-        for index in victims {
-            self.kill(now, queue, index, true)?;
-        }
-        Ok(())
-    }
-
-    /// A fault of a node ends. After the last one it is back, empty, with no images.
-    pub(super) fn restore_node(&mut self, now: Time, queue: &mut Queue, node: u32) -> Flow {
-        let state = &mut self.nodes[node as usize];
-        state.faults -= 1;
-        if state.faults > 0 {
-            return Ok(());
-        }
-        state.alive = true;
-        let name = self.node_name(node);
-        self.telemetry.log(now, "node", name, "back".to_owned());
-        self.note_nodes(now, node);
-        let state = &mut self.nodes[node as usize];
-        let pool = &self.spec.pools[state.pool as usize];
-        state.cores_free = pool.cores;
-        state.memory_free = pool.memory;
-        state.images.clear();
-        // Its old instances report as dead at once, so they are replaced now.
-        let gone: Vec<u32> = (0..self.instances.len() as u32)
-            .filter(|&index| {
-                let instance = &self.instances[index as usize];
-                instance.more.node == node && instance.state == State::Dead
-            })
-            .collect();
-        for index in gone {
-            self.evict(now, queue, index)?;
-        }
-        self.retry_pending(now, queue);
-        Ok(())
-    }
-
-    fn node_name(&self, node: u32) -> String {
-        let pool = self.nodes[node as usize].pool;
-        let first = self.nodes.iter().position(|other| other.pool == pool).unwrap_or(0);
-        format!("{}-{}", self.spec.pools[pool as usize].name, node as usize - first)
-    }
-
-    /// Memory of the nodes that a service can use.
-    pub(super) fn memory_available(&self, pool: Option<u32>) -> u64 {
-        let nodes = self.nodes.iter().filter(|node| node.alive && Some(node.pool) == pool);
-        let total: u64 = nodes.map(|node| self.spec.pools[node.pool as usize].memory).sum();
-        if pool.is_none() { u64::MAX } else { total }
-    }
-
-    fn log_instance(&mut self, now: Time, index: u32, what: &str) {
+    pub(super) fn log_instance(&mut self, now: Time, index: u32, what: &str) {
         let instance = &self.instances[index as usize];
         let spec = &self.spec.services[instance.service as usize];
         let version = &spec.versions[instance.version as usize].name;

@@ -2,7 +2,7 @@
 
 use crate::kernel::queue::{Payload, Queue};
 use crate::policies::limiter::{AnyLimiter, Limiter as _};
-use crate::policies::view::{Admit, Class, Outcome};
+use crate::policies::view::{Admit, Class, Outcome, Resources};
 use crate::random::Key;
 use crate::time::{Duration, Time};
 
@@ -68,6 +68,10 @@ pub(super) struct Instance {
 /// What is rarely looked at.
 pub(super) struct More {
     pub(super) node: u32,
+    /// What it takes there, until it is gone.
+    pub(super) room: Option<Resources>,
+    /// Pulls of its image that failed.
+    pub(super) failed_pulls: u32,
     pub(super) zone: u32,
     pub(super) launched: Time,
     /// Since when it is (or was) ready.
@@ -130,6 +134,8 @@ impl Instance {
             dispatching: false,
             more: Box::new(More {
                 node: NIL,
+                room: None,
+                failed_pulls: 0,
                 zone: 0,
                 launched: now,
                 ready_at: Time::MAX,

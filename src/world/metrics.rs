@@ -8,8 +8,8 @@ use crate::policies::autoscaler::{Phase, Pod, PodReading, Reading, Sample};
 use crate::time::{Duration, Time};
 
 use super::World;
+use super::cluster::NODE_GRACE;
 use super::control::Control;
-use super::fleet::NODE_GRACE;
 use super::instance::{Instance, State};
 use super::spec::{Gauge, Signal, Thing};
 

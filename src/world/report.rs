@@ -48,7 +48,7 @@ pub type NamedHistogram = (&'static str, String, Totals);
 /// One curve.
 #[derive(Clone, Debug)]
 pub struct WindowSeries {
-    /// `run`, `source` or `service`.
+    /// `run`, `source`, `service` or `node-pool`.
     pub scope: &'static str,
     /// Name within the scope.
     pub name: String,
@@ -87,13 +87,13 @@ pub struct Step {
 pub struct Decision {
     /// When.
     pub at: Time,
-    /// Who decides: `autoscaler`, `breaker`.
+    /// Who decides: `autoscaler`, `provisioner`, `breaker`.
     pub kind: &'static str,
     /// About what.
     pub subject: String,
     /// Inputs, proposals and clamps in the order in which they applied.
     pub inputs: Vec<Step>,
-    /// State before and after: replicas, or 0 closed, 1 open, 2 half-open.
+    /// State before and after: replicas, nodes of a group, or 0 closed, 1 open, 2 half-open.
     pub before: f64,
     /// See `before`.
     pub after: f64,
@@ -269,8 +269,8 @@ impl World<'_> {
         let hours = |from: Time, to: Time| (to.min(ended.at) - from.max(started.at)).as_secs_f64() / 3600.0;
         let (mut instance_hours, mut cost, mut priced) = (0.0, 0.0, false);
         for instance in &self.instances {
-            let unplaced =
-                instance.more.node == NIL && self.spec.services[instance.service as usize].pool.is_some();
+            let unplaced = instance.more.node == NIL
+                && !self.spec.services[instance.service as usize].node_pools.is_empty();
             let lived = if unplaced || instance.more.dead_at < started.at {
                 0.0
             } else {
@@ -285,7 +285,12 @@ impl World<'_> {
         metrics.insert("instance_hours".into(), instance_hours);
         let mut node_hours = 0.0;
         for (index, pool) in self.spec.pools.iter().enumerate() {
-            let pool_hours = f64::from(pool.nodes) * hours(started.at, ended.at);
+            let of_pool = self.cluster.nodes.iter().filter(|node| node.pool as usize == index);
+            let paid = of_pool.map(|node| {
+                let (from, to) = (node.launched.max(started.at), node.gone_at.min(ended.at));
+                if from < to { u128::from((to - from).0) } else { 0 }
+            });
+            let pool_hours = paid.sum::<u128>() as f64 / 3.6e12;
             node_hours += pool_hours;
             if let Some(price) = pool.price {
                 cost += pool_hours * price;

@@ -37,6 +37,8 @@ pub(super) struct Service {
     pub(super) slots: Vec<u32>,
     /// Instances that are not dead, oldest first.
     pub(super) living: Vec<u32>,
+    /// Outbounds through which it is called, ascending; dead ones may be among them.
+    pub(super) callers: Vec<u32>,
     /// Outbounds that all instances share, by edge (`NIL` where each has its own).
     shared: Vec<u32>,
     /// Wanted replicas.
@@ -103,6 +105,7 @@ impl Service {
             fallible,
             slots: Vec::new(),
             living: Vec::new(),
+            callers: Vec::new(),
             shared: Vec::new(),
             wanted: spec.replicas,
             version: 0,

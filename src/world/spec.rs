@@ -8,8 +8,10 @@ use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
 use crate::policies::disruption::DisruptionBudget;
 use crate::policies::limiter::LimiterSettings;
+use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
+use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
 use crate::random::law::Law;
 use crate::time::{Duration, Time};
 
@@ -30,6 +32,14 @@ pub struct Spec {
     pub latency: Vec<Law>,
     /// Machines.
     pub pools: Vec<PoolSpec>,
+    /// Which machine an instance gets.
+    pub scheduler: SchedulerSettings,
+    /// How many machines there are; without it pools keep their size.
+    pub provisioner: Option<ProvisionerSettings>,
+    /// What an order of machines goes through.
+    pub provisioning: ProvisioningSpec,
+    /// Where images come from.
+    pub registry: RegistrySpec,
     /// Services.
     pub services: Vec<ServiceSpec>,
     /// Sources.
@@ -95,6 +105,40 @@ pub struct PoolSpec {
     pub zones: Vec<u32>,
     /// Price of a node for an hour.
     pub price: Option<f64>,
+    /// Fewest and most nodes that a provisioner may leave, if it may change their number.
+    pub scales: Option<(u32, u32)>,
+    /// From the machine's birth until it takes instances.
+    pub boot: Law,
+    /// Most instances on a node.
+    pub max_pods: u32,
+    /// Rank for an expander that goes by priority.
+    pub rank: i32,
+    /// Room for images on a node, bytes; `None` is no limit.
+    pub disk: Option<u64>,
+}
+
+/// The service that orders of machines go through, one for all pools.
+#[derive(Clone, Debug)]
+pub struct ProvisioningSpec {
+    /// Orders worked on at a time.
+    pub concurrency: u32,
+    /// How long the work on one order takes.
+    pub takes: Law,
+    /// Orders that may wait; more are refused.
+    pub queue: u32,
+    /// An order that is not done after so long has failed.
+    pub timeout: Option<Duration>,
+    /// Share of orders that fail at the end of their work.
+    pub failure_rate: f64,
+}
+
+/// Where images come from.
+#[derive(Clone, Copy, Debug)]
+pub struct RegistrySpec {
+    /// Bytes per second for all nodes together; `None` is no limit.
+    pub bandwidth: Option<u64>,
+    /// Bytes per second for one node; `None` is no limit.
+    pub node_bandwidth: Option<u64>,
 }
 
 /// What answers one query of an autoscaler.
@@ -141,8 +185,12 @@ pub struct ServiceSpec {
     pub name: String,
     /// Instances at the start.
     pub replicas: u32,
-    /// Where they are placed.
-    pub pool: Option<u32>,
+    /// Node pools that its instances may be on; none: they need no node.
+    pub node_pools: Vec<u32>,
+    /// Where no other instance of it may be.
+    pub anti_affinity: AntiAffinity,
+    /// By how many a zone may be ahead of the emptiest one.
+    pub zone_max_skew: Option<u32>,
     /// Cores an instance may use; `u32::MAX` is no limit.
     pub cores: u32,
     /// CPU request, cores.
@@ -273,6 +321,8 @@ pub struct VersionSpec {
     pub demand: f64,
     /// Share of attempts that fail after their work.
     pub error_rate: f64,
+    /// Size of the image, bytes; 0 if the service's `pull` says how long it takes.
+    pub image: u64,
 }
 
 /// The calling side between one caller and one called service.
@@ -454,6 +504,8 @@ pub enum When {
         /// Repairs at a time.
         crew: u32,
     },
+    /// Recorded: when, which target, for how long.
+    Trace(Vec<(Time, u32, Duration)>),
 }
 
 /// What a fault does.
@@ -473,7 +525,22 @@ pub enum Trouble {
         pool: u32,
         /// How many.
         count: u32,
+        /// Each takes each other node of its pool and zone along with this probability.
+        spreads: f64,
     },
+    /// Machines are taken back by their owner, after a notice.
+    SpotReclaim {
+        /// Pool.
+        pool: u32,
+        /// How many.
+        count: u32,
+        /// From the notice to the end.
+        notice: Duration,
+    },
+    /// Orders of machines fail, for one pool or all.
+    ProvisioningOutage(Option<u32>),
+    /// No image can be pulled.
+    RegistryOutage,
     /// All nodes of a zone die.
     ZoneLoss(u32),
     /// No message passes between two zones.

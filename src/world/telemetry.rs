@@ -6,6 +6,7 @@ use crate::stats::histogram::Window;
 use crate::time::{Duration, Time};
 
 use super::World;
+use super::cluster::Phase;
 use super::control::Control;
 use super::report::{Decision, LogEntry, Step, WindowSeries};
 use super::source::Outcomes;
@@ -169,6 +170,13 @@ impl Telemetry {
         }
     }
 
+    /// Writes one line of `decisions.jsonl`.
+    pub(super) fn decide(&mut self, decision: Decision) {
+        if self.decisions.len() < MAX_LINES {
+            self.decisions.push(decision);
+        }
+    }
+
     /// A fault is over; recovery is measured from the last one.
     pub(super) const fn fault_ended(&mut self, now: Time) {
         self.recovery.fault_end = Some(now);
@@ -311,6 +319,9 @@ impl World<'_> {
                 push("breakers_open", open.count() as f64);
             }
         }
+        if self.spec.pools.iter().any(|pool| pool.scales.is_some()) {
+            self.push_nodes(&mut row);
+        }
         self.telemetry.t_s.push(now.as_secs_f64());
         let rows = self.telemetry.t_s.len();
         for (at, (scope, name, metric, value)) in row.into_iter().enumerate() {
@@ -322,6 +333,29 @@ impl World<'_> {
             }
         }
         self.telemetry.previous = Some(mark);
+    }
+
+    /// Curves about node pools whose size may change.
+    fn push_nodes(&self, row: &mut Vec<(&'static str, String, &'static str, f64)>) {
+        for (index, pool) in self.spec.pools.iter().enumerate() {
+            let of_pool = self.cluster.nodes.iter().filter(|node| node.pool as usize == index);
+            let (mut ready, mut ordered) = (0, 0);
+            for node in of_pool {
+                ready += u32::from(node.is_up());
+                ordered += u32::from(matches!(node.phase, Phase::Ordered | Phase::Booting));
+            }
+            // Who may go to several pools counts for the first.
+            let first = |service: u32| self.spec.services[service as usize].node_pools.first();
+            let pending = self.cluster.pending.iter();
+            let pending = pending.filter(|(service, _)| first(*service) == Some(&(index as u32))).count();
+            for (metric, value) in [
+                ("nodes_ready", f64::from(ready)),
+                ("nodes_ordered", f64::from(ordered)),
+                ("pending_instances", pending as f64),
+            ] {
+                row.push(("node-pool", pool.name.clone(), metric, value));
+            }
+        }
     }
 
     /// Looks at the last ten seconds and compares them with the objective.
@@ -350,9 +384,9 @@ impl World<'_> {
 
     /// The number of nodes up in the pool of `node` has changed.
     pub(super) fn note_nodes(&mut self, now: Time, node: u32) {
-        let pool = self.nodes[node as usize].pool;
+        let pool = self.cluster.nodes[node as usize].pool;
         self.settle_nodes(now, pool as usize);
-        let up = self.nodes.iter().filter(|node| node.pool == pool && node.alive).count();
+        let up = self.cluster.nodes.iter().filter(|node| node.pool == pool && node.is_up()).count();
         self.telemetry.nodes_since[pool as usize].0 = up;
     }
 
@@ -361,7 +395,11 @@ impl World<'_> {
         let (up, since) = telemetry.nodes_since[pool];
         // Only the counted part counts.
         let from = since.max(self.spec.warm_up);
-        telemetry.nodes_up[pool][up] += u128::from((now.min(self.spec.end) - from).0);
+        let times = &mut telemetry.nodes_up[pool];
+        if times.len() <= up {
+            times.resize(up + 1, 0);
+        }
+        times[up] += u128::from((now.min(self.spec.end) - from).0);
         telemetry.nodes_since[pool].1 = now;
     }
 
@@ -374,16 +412,13 @@ impl World<'_> {
         before: BreakerState,
         after: BreakerState,
     ) {
-        if self.telemetry.decisions.len() >= MAX_LINES {
-            return;
-        }
         let outbound = &self.outbounds[index as usize];
         let to = &self.spec.services[outbound.service as usize].name;
         let from = match self.spec.sources.get(outbound.source as usize) {
             Some(source) => source.name.clone(),
             None => self.owner_of(index),
         };
-        self.telemetry.decisions.push(Decision {
+        self.telemetry.decide(Decision {
             at: now,
             kind: "breaker",
             subject: format!("{from} -> {to}"),

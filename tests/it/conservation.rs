@@ -14,7 +14,7 @@ use simlab::scenario::Overrides;
 use simlab::scenario::model::Study;
 
 /// What a random scenario may have. A failing mixture shrinks to the few that matter.
-const FEATURES: [&str; 91] = [
+const FEATURES: [&str; 102] = [
     "long",
     "nodes",
     "tight nodes",
@@ -106,6 +106,17 @@ const FEATURES: [&str; 91] = [
     "leaf kpa",
     "leaf keda",
     "mid hpa from zero",
+    "kube",
+    "apart",
+    "even zones",
+    "cluster autoscaler",
+    "karpenter",
+    "slow orders",
+    "no orders",
+    "spot",
+    "images",
+    "no registry",
+    "spreads",
 ];
 
 /// And some more that need the others: rollouts, and a second helping of faults.
@@ -256,7 +267,11 @@ impl Writer<'_> {
                 _ => "slow-down = { table = [1, 1.2, 2] }".to_owned(),
             });
         }
-        parts.push(format!("pull = \"{}ms\"", number("pull", 0, 3000)));
+        if self.has("images") && self.has("nodes") {
+            parts.push(format!("image = \"{}MiB\"", number("image", 1, 400)));
+        } else {
+            parts.push(format!("pull = \"{}ms\"", number("pull", 0, 3000)));
+        }
         parts.push(format!("start = \"uniform(0s, {}ms)\"", number("start", 1, 4000)));
         parts.push(format!("grace = \"{}ms\"", number("grace", 0, 500)));
         if self.has("nodes") {
@@ -304,8 +319,9 @@ impl Writer<'_> {
         }
         if self.has("nodes") && self.has("node-loss") {
             let what = format!(
-                "node-loss = {{ pool = \"general\", count = 1, for = \"{}\" }}",
-                lasting("node-loss")
+                "node-loss = {{ pool = \"general\", count = 1, for = \"{}\"{} }}",
+                lasting("node-loss"),
+                if self.has("spreads") { ", spreads = \"50%\"" } else { "" },
             );
             self.fault(text, &name("node-loss"), &what);
         }
@@ -327,6 +343,47 @@ impl Writer<'_> {
             let what =
                 format!("added-latency = {{ latency = \"exp(20ms)\", for = \"{}\" }}", lasting("latency"));
             self.fault(text, &name("latency"), &what);
+        }
+    }
+
+    /// What places instances and provides machines.
+    fn machinery(&self, text: &mut String) {
+        if self.has("kube") {
+            let how = self.one_of("kube", &["least-allocated", "most-allocated"]);
+            writeln!(text, "[scheduler]\nkube = {{ scoring-strategy = \"{how}\" }}").unwrap();
+        }
+        if self.has("nodes") && self.has("cluster autoscaler") {
+            *text += "[provisioner]\ncluster-autoscaler = { scan-interval = \"3s\", scale-down-unneeded-time = \"10s\", \
+                      scale-down-delay-after-add = \"5s\", max-node-provision-time = \"12s\", \
+                      initial-node-group-backoff-duration = \"10s\" }\n";
+        } else if self.has("nodes") && self.has("karpenter") {
+            *text += "[provisioner]\nkarpenter = { registration-timeout = \"12s\" }\n";
+        }
+        if self.has("slow orders") {
+            let queue = self.number("order queue", 0, 3);
+            writeln!(
+                text,
+                "[provisioning]\nconcurrency = 1\ntakes = \"exp(4s)\"\nqueue = {queue}\ntimeout = \"9s\"\nfailure-rate = \"20%\""
+            )
+            .unwrap();
+        }
+        if self.has("images") {
+            *text += "[registry]\nbandwidth = \"200MiB/s\"\nnode-bandwidth = \"90MiB/s\"\n";
+        }
+        for (feature, what) in [("no orders", "provisioning-outage"), ("no registry", "registry-outage")] {
+            if self.has(feature) {
+                let lasting = self.lasting(feature);
+                self.fault(text, feature, &format!("{what} = {{ for = \"{lasting}\" }}"));
+            }
+        }
+        if self.has("nodes") && self.has("spot") {
+            let (notice, lasting) = (self.number("notice", 0, 20_000), self.lasting("spot"));
+            let what = format!(
+                "spot-reclaim = {{ pool = \"general\", count = 2, notice = \"{notice}ms\", for = \"{lasting}\" }}"
+            );
+            self.fault(text, "spot", &what);
+            *text += "[[fault]]\nname = \"reclaims\"\nmtbf = \"exp(30s)\"\nmttr = \"exp(5s)\"\n\
+                      spot-reclaim = { pool = \"general\", count = 3, notice = \"3s\" }\n";
         }
     }
 
@@ -353,13 +410,17 @@ impl Writer<'_> {
             writeln!(
                 text,
                 "[[node-pool]]\nname = \"general\"\nnodes = {nodes}\ncores = 6\nmemory = \"16GiB\"\n\
-                 zones = [\"a\", \"b\"]\nprice = \"0.2/h\""
+                 zones = [\"a\", \"b\"]\nprice = \"0.2/h\"\nspot = true\ndisk = \"500MiB\"\n\
+                 boot = \"uniform(1s, 10s)\"\nmin = {}\nmax = {}",
+                self.number("min nodes", 0, 2),
+                self.number("max nodes", 4, 7),
             )
             .unwrap();
             if self.has("second pool") {
                 text += "[[node-pool]]\nname = \"other\"\nnodes = 2\ncores = 8\nmemory = \"16GiB\"\nzones = [\"b\"]\n";
             }
         }
+        self.machinery(&mut text);
         self.services(&mut text);
         self.sources(&mut text);
         self.faults(&mut text, "");
@@ -471,6 +532,12 @@ impl Writer<'_> {
             let replicas = if has("starts at zero") { 0 } else { number("replicas", 1, 3) };
             writeln!(text, "[[service]]\nname = \"{name}\"\nreplicas = {replicas}\nprice = \"0.1/h\"")
                 .unwrap();
+            if self.has("apart") && name == "mid" {
+                *text += "anti-affinity = \"node\"\n";
+            }
+            if self.has("even zones") && name == "leaf" {
+                *text += "zone-max-skew = 1\n";
+            }
             if self.has("nodes") && self.has("second pool") {
                 let pool = self.one_of(&format!("{name} pool"), &["general", "other"]);
                 writeln!(text, "node-pool = \"{pool}\"").unwrap();

@@ -230,8 +230,10 @@ fn closed_loops_share_the_draws_of_a_user_and_a_cycle() {
 // ---- shipped scenarios
 
 /// How each shipped scenario is shortened; by default to a tenth of its length, and never to less than twice its warm-up.
-const SHORTENED: [(&str, &[&str]); 4] = [
+const SHORTENED: [(&str, &[&str]); 6] = [
+    ("scenarios/machine-failures.toml", &["scenario.duration=27h"]),
     ("scenarios/node-loss.toml", &["scenario.duration=8min"]),
+    ("scenarios/node-pool-exhausted.toml", &["scenario.duration=32min"]),
     ("scenarios/portal.toml", &["scenario.duration=7min"]),
     ("scenarios/retry-storm.toml", &["scenario.duration=150s"]),
     ("scenarios/typhoon.toml", &["scenario.duration=16min", "scenario.warm-up=1min"]),

@@ -9,6 +9,7 @@ mod determinism;
 mod errors;
 mod fidelity;
 mod layers;
+mod machines;
 mod manifests;
 mod queueing;
 mod scenarios;

@@ -374,6 +374,8 @@ impl State {
         };
         // The slot stands for the largest type; the types that are left say what really fits.
         let slot = simulation.open_new(&cluster.groups[largest as usize]);
+        simulation.slots[slot].kinds =
+            types.iter().fold(0, |kinds, &group| kinds | 1 << cluster.groups[group as usize].kind);
         if !simulation.fits(slot, pod) {
             simulation.slots.pop();
             return;
@@ -553,11 +555,13 @@ fn takes(cluster: &Cluster<'_>, group: u32, pods: &[usize], more: Option<usize>)
     let group = &cluster.groups[group as usize];
     let mut free = group.allocatable;
     let mut count = 0;
+    let mut allowed = true;
     for &index in pods.iter().chain(&more) {
         free -= cluster.pods[index].request;
+        allowed &= cluster.pods[index].kinds >> group.kind & 1 == 1;
         count += 1;
     }
-    free.cpu_milli >= 0 && free.memory >= 0 && count <= group.max_pods
+    allowed && free.cpu_milli >= 0 && free.memory >= 0 && count <= group.max_pods
 }
 
 #[cfg(test)]

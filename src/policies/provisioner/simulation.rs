@@ -9,6 +9,8 @@ use crate::policies::view::Resources;
 pub(super) struct Slot {
     /// Whether instances may be put there.
     pub(super) open: bool,
+    /// What it is, or may become, a bit for each kind.
+    pub(super) kinds: u64,
     zone: u32,
     free: Resources,
     pods_left: u32,
@@ -31,6 +33,7 @@ impl Simulation {
             .enumerate()
             .map(|(at, node)| Slot {
                 open: matches!(node.state, NodeState::Ready | NodeState::Upcoming) && !gone(at),
+                kinds: 1 << node.kind,
                 zone: node.zone,
                 free: node.allocatable,
                 pods_left: node.max_pods,
@@ -49,6 +52,7 @@ impl Simulation {
     pub(super) fn open_new(&mut self, group: &Group) -> usize {
         self.slots.push(Slot {
             open: true,
+            kinds: 1 << group.kind,
             zone: group.zone,
             free: group.allocatable,
             pods_left: group.max_pods,
@@ -61,6 +65,7 @@ impl Simulation {
     pub(super) fn fits(&self, at: usize, pod: &Pod) -> bool {
         let slot = &self.slots[at];
         slot.open
+            && slot.kinds & pod.kinds != 0
             && slot.pods_left > 0
             && pod.request.fits(slot.free)
             && match pod.anti_affinity {
@@ -209,6 +214,7 @@ pub(super) mod tests {
             allocatable: resources(cpu_milli),
             max_pods: 110,
             zone: 0,
+            kind: 0,
             min: 0,
             max: 100,
             target,
@@ -227,6 +233,7 @@ pub(super) mod tests {
             allocatable: resources(cpu_milli),
             max_pods: 110,
             zone: 0,
+            kind: 0,
         }
     }
 
@@ -234,6 +241,7 @@ pub(super) mod tests {
         Pod {
             owner: 0,
             request: resources(cpu_milli),
+            kinds: 1,
             node,
             created: Time::ZERO,
             anti_affinity: AntiAffinity::None,
@@ -272,5 +280,6 @@ pub(super) mod tests {
         assert_eq!(simulation.place(0..2, &apart), Some(1));
         assert_eq!(simulation.place(0..2, &apart), None);
         assert_eq!(simulation.place(0..2, &Pod { owner: 7, ..apart }), Some(0));
+        assert_eq!(simulation.place(0..2, &Pod { owner: 8, kinds: 2, ..apart }), None);
     }
 }

@@ -38,7 +38,7 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use super::{AntiAffinity, NodeView, PodRequest, Scheduler};
+use super::{NodeView, PodRequest, Scheduler};
 use crate::policies::Algorithm;
 use crate::policies::view::Resources;
 use crate::random::Rng;
@@ -295,14 +295,8 @@ impl Kube {
             looked_at += 1;
             let node = &nodes[at];
             let zone = &mut self.zones[node.zone as usize];
-            let apart = match pod.anti_affinity {
-                AntiAffinity::None => true,
-                AntiAffinity::Node => node.same == 0,
-                AntiAffinity::Zone => zone.same == 0,
-            };
-            let even =
-                pod.zone_max_skew.is_none_or(|skew| zone.same + 1 - emptiest.min(zone.same + 1) <= skew);
-            if node.eligible && apart && even && fits_request(pod.request, node) {
+            let joins = pod.may_join(node, zone.same, emptiest);
+            if node.eligible && joins && fits_request(pod.request, node) {
                 zone.feasible = true;
                 self.feasible.push((at as u32, 0));
             }
@@ -373,6 +367,7 @@ impl Kube {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policies::scheduler::AntiAffinity;
     use crate::random::Key;
 
     const GIB: i64 = 1 << 30;

@@ -6,13 +6,20 @@ use crate::scenario::error::{Diagnostic, Place};
 use crate::scenario::model::{
     Action, ActionTime, Fault, Operation, RolloutPlan, Scenario, Target, Trouble, When,
 };
-use crate::scenario::schema::{ActionChoice, ActionTable, FaultChoice, FaultTable, RolloutTable};
+use crate::scenario::profile::{Csv, number};
+use crate::scenario::schema::{
+    ActionChoice, ActionTable, FaultChoice, FaultTable, NodeLossTable, RolloutTable,
+};
 use crate::time::{Duration, Time};
+use crate::units::UnitError;
 
 impl Check<'_> {
     pub(super) fn fault(&mut self, table: &FaultTable, scenario: &Scenario) -> Option<Fault> {
         let (what, lasts, label) = self.trouble(&table.what.value, scenario);
-        let when = self.when(table, lasts);
+        let when = match &table.what.value {
+            FaultChoice::NodeLoss(loss) if loss.trace.is_some() => self.failure_trace(table, loss),
+            _ => self.when(table, lasts),
+        };
         let name = match &table.name {
             Some(name) => {
                 let text = &name.value;
@@ -70,6 +77,48 @@ impl Check<'_> {
         }
     }
 
+    fn pool_named(&mut self, name: &Spanned<String>, scenario: &Scenario) -> Option<usize> {
+        let known: Vec<&str> = scenario.node_pools.iter().map(|pool| pool.name.as_str()).collect();
+        self.lookup("node pool", &name.value, name.place, &known)
+    }
+
+    /// Recorded failures.
+    fn failure_trace(&mut self, table: &FaultTable, loss: &NodeLossTable) -> Option<When> {
+        let odd = [
+            ("at", table.at.as_ref().map(|key| key.place)),
+            ("mtbf", table.mtbf.as_ref().map(|key| key.place)),
+            ("mttr", table.mttr.as_ref().map(|key| key.place)),
+            ("crew", table.crew.as_ref().map(|key| key.place)),
+            ("count", loss.count.as_ref().map(|key| key.place)),
+            ("for", loss.lasts.as_ref().map(|key| key.place)),
+        ];
+        for (key, place) in odd {
+            if let Some(place) = place {
+                self.wrong(format!("when, what and how long is said by `trace`; leave `{key}` out"), place);
+            }
+        }
+        let speed_up = loss
+            .speed_up
+            .as_ref()
+            .map_or(1.0, |factor| self.above_zero(factor.value, "speed-up", factor.place));
+        let file = loss.trace.as_ref()?;
+        let text = match self.files.data(file.place.file, &file.value) {
+            Ok(text) => text.to_owned(),
+            Err(reason) => {
+                self.wrong(reason, file.place);
+                return None;
+            }
+        };
+        match failures(&file.value, &text, speed_up) {
+            Ok(entries) => Some(When::Trace(entries)),
+            Err(error) => {
+                self.errors
+                    .push(Diagnostic { hint: error.hint, ..Diagnostic::new(error.message).at(file.place) });
+                None
+            }
+        }
+    }
+
     fn before_the_end(&mut self, at: &Spanned<Duration>, what: &str) {
         if at.value >= self.duration {
             self.warnings
@@ -104,18 +153,52 @@ impl Check<'_> {
                 (target.map(Trouble::Hang), table.lasts, format!("hang {}", table.service.value))
             }
             FaultChoice::NodeLoss(table) => {
-                let known: Vec<&str> = scenario.node_pools.iter().map(|pool| pool.name.as_str()).collect();
-                let pool = self.lookup("node pool", &table.pool.value, table.pool.place, &known);
+                let pool = self.pool_named(&table.pool, scenario);
                 let count = self.one_or_more(table.count.as_ref(), "count", 1);
                 if let (Some(pool), Some(written)) = (pool, &table.count) {
-                    let nodes = scenario.node_pools[pool].nodes;
+                    let pool = &scenario.node_pools[pool];
+                    let nodes = pool.scales.map_or(pool.nodes, |(_, max)| max);
                     if count > nodes {
                         let message = format!("`{}` has only {nodes} nodes to lose", table.pool.value);
                         self.wrong(message, written.place);
                     }
                 }
-                let trouble = pool.map(|pool| Trouble::NodeLoss { pool, count });
-                (trouble, table.lasts, format!("loss of {count} of {}", table.pool.value))
+                let spreads = table.spreads.map_or(0.0, |share| share.0);
+                let trouble = pool.map(|pool| Trouble::NodeLoss { pool, count, spreads });
+                let label = match table.trace {
+                    None => format!("loss of {count} of {}", table.pool.value),
+                    Some(_) => format!("losses of {}", table.pool.value),
+                };
+                (trouble, table.lasts, label)
+            }
+            FaultChoice::SpotReclaim(table) => {
+                let pool = self.pool_named(&table.pool, scenario);
+                let count = self.one_or_more(table.count.as_ref(), "count", 1);
+                if let Some(pool) = pool
+                    && !scenario.node_pools[pool].spot
+                {
+                    let message = format!("nobody can reclaim the nodes of `{}`", table.pool.value);
+                    let error = Diagnostic::new(message).at(table.pool.place);
+                    self.errors.push(error.hint("write spot = true in that [[node-pool]]"));
+                }
+                let notice = table.notice.map_or(Duration::from_secs(120), |notice| notice.value);
+                let trouble = pool.map(|pool| Trouble::SpotReclaim { pool, count, notice });
+                (trouble, table.lasts, format!("reclaim of {count} of {}", table.pool.value))
+            }
+            FaultChoice::ProvisioningOutage(table) => {
+                let pool = table.pool.as_ref().map(|pool| self.pool_named(pool, scenario));
+                let label = match &table.pool {
+                    None => "provisioning outage".to_owned(),
+                    Some(pool) => format!("no nodes for {}", pool.value),
+                };
+                let trouble = match pool {
+                    Some(None) => None,
+                    pool => Some(Trouble::ProvisioningOutage { pool: pool.flatten() }),
+                };
+                (trouble, table.lasts, label)
+            }
+            FaultChoice::RegistryOutage(table) => {
+                (Some(Trouble::RegistryOutage), table.lasts, "registry outage".to_owned())
             }
             FaultChoice::ZoneLoss(table) => {
                 let zone = self.zone_named(&table.zone);
@@ -222,4 +305,43 @@ impl Check<'_> {
         let to = self.lookup_in(&table.service.value, "version", &table.to.value, table.to.place, &known)?;
         Some(RolloutPlan { at: Time(table.at.value.0), service, to, how: table.how.value })
     }
+}
+
+/// Recorded failures from a file: when, which node, for how long.
+fn failures(path: &str, text: &str, speed_up: f64) -> Result<Vec<(Time, u32, Duration)>, UnitError> {
+    /// Enough for any recording, and few enough to be scheduled at once.
+    const MOST: usize = 1_000_000;
+    let rows = Csv::read(path, text)?;
+    let (at, node, down) = (rows.column("at_s")?, rows.column("node")?, rows.column("down_s")?);
+    let mut entries: Vec<(Time, u32, Duration)> = Vec::new();
+    for (line, fields) in &rows.rows {
+        let cell = |column: &str, at: usize, most: f64| {
+            let value = number(path, *line, column, fields.get(at))?;
+            if (0.0..=most).contains(&value) {
+                return Ok(value);
+            }
+            Err(UnitError::new(format!(
+                "`{path}`, line {line}: {value} in column `{column}` is out of range"
+            )))
+        };
+        let seconds = |value: f64| Duration::from_ns_f64(value / speed_up * 1e9);
+        let start = Time::ZERO + seconds(cell("at_s", at, 1e9)?);
+        if entries.last().is_some_and(|(before, ..)| *before > start) {
+            return Err(UnitError::new(format!(
+                "`{path}`, line {line}: this is earlier than the line before"
+            )));
+        }
+        let which = cell("node", node, 1e6)?;
+        if which.fract() != 0.0 {
+            return Err(UnitError::new(format!("`{path}`, line {line}: {which} is no number of a node")));
+        }
+        entries.push((start, which as u32, seconds(cell("down_s", down, 1e9)?)));
+        if entries.len() > MOST {
+            return Err(UnitError::new(format!("`{path}` has more than {MOST} failures")));
+        }
+    }
+    if entries.is_empty() {
+        return Err(UnitError::new(format!("`{path}` has no failures in it")));
+    }
+    Ok(entries)
 }

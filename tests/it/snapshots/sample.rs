@@ -262,6 +262,15 @@ fn run(character: &Character, index: u32) -> Replication {
         series.push(of("replicas_ready", scaled(&ready, 3.0)));
         series.push(of("utilization", offered.iter().map(|load| (load / 700.0).min(1.0)).collect()));
     }
+    let machines = |per: f64, least: f64| ready.iter().map(|v| (v / per).ceil().max(least)).collect();
+    let missing = wanted.iter().zip(&ready).map(|(wanted, ready)| (wanted - ready).max(0.0)).collect();
+    for (metric, values) in [
+        ("nodes_ready", machines(4.0, 2.0)),
+        ("nodes_ordered", machines(20.0, 0.0)),
+        ("pending_instances", missing),
+    ] {
+        series.push(Series { scope: "node-pool", name: "general".to_owned(), metric, values });
+    }
     let shares = [0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99];
     let points = shares
         .iter()
