@@ -1,5 +1,6 @@
 //! The one integration binary; each module tells one kind of story.
 
+mod activator;
 mod alerts;
 mod calibrate;
 mod cli;
@@ -15,3 +16,4 @@ mod queueing;
 mod scenarios;
 mod snapshots;
 mod story;
+mod workloads;
