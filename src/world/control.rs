@@ -9,6 +9,7 @@ use crate::random::Key;
 use crate::time::{Duration, Time};
 
 use super::program::PoolTicket;
+use super::provisioning::Drain;
 use super::report::{Decision, Step};
 use super::spec::Operation;
 use super::{CONTROL, Flow, World};
@@ -26,6 +27,8 @@ pub(super) enum Control {
     Forget(u32, Slot),
     /// Instances of a lost node are given up.
     Evict(u32),
+    /// What a disruption budget refused is tried again.
+    Drain(Drain),
     /// A service's control loop ticks.
     Autoscale(u32),
     /// A service's control loop is woken before its time.
@@ -118,6 +121,7 @@ impl World<'_> {
                 Ok(())
             }
             Control::Evict(instance) => self.evict(now, queue, instance),
+            Control::Drain(drain) => self.drain_again(now, queue, drain),
             Control::Autoscale(service) => self.on_autoscale(now, queue, service),
             Control::Poke(service) => self.on_poke(now, queue, service),
             Control::Sample(service) => {
