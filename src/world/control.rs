@@ -261,9 +261,9 @@ impl World<'_> {
             after: f64::from(desired.replicas),
             reason: desired.reason,
         };
-        // The same for the same reasons as before says nothing new, and an idle service would say it all night.
+        // A service that stays at zero would say the same all night.
         let last = self.services[index as usize].last_decision.map(|at| &self.telemetry.decisions[at]);
-        if last.is_none_or(|last| !last.repeats(&decision)) {
+        if decision.after > 0.0 || last.is_none_or(|last| !last.repeats(&decision)) {
             let at = self.telemetry.decisions.len();
             self.telemetry.decide(decision);
             self.services[index as usize].last_decision = (at < self.telemetry.decisions.len()).then_some(at);
