@@ -15,6 +15,7 @@ pub mod alert;
 pub mod autoscaler;
 pub mod balancer;
 pub mod breaker;
+pub mod disruption;
 pub mod limiter;
 pub mod provisioner;
 pub mod recommender;

@@ -6,6 +6,8 @@
 //! [`Duration`] and the newtypes below can be read by serde as strings; a message and its hint travel together, parted by
 //! a line break and `hint: `, so that whoever prints a scenario error can split them again.
 
+pub mod quantity;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
@@ -67,6 +69,16 @@ impl fmt::Display for UnitError {
 }
 
 impl std::error::Error for UnitError {}
+
+/// A name as it can stand in a message: one line, not endless.
+pub fn shortened(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let mut short: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        short.push_str("...");
+    }
+    short.replace("\\'", "'").replace("\\\"", "\"")
+}
 
 /// A share of a whole, 0..=1, written `"80%"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]

@@ -15,6 +15,7 @@
 //! The life of one attempt: `call` picks an endpoint and sends it, `network` delivers it, `instance` queues and starts
 //! it, `program` runs its steps, `instance` lets it leave, `network` carries the answer, `call` decides what follows.
 
+mod activator;
 mod alert;
 mod books;
 mod cache;

@@ -401,9 +401,9 @@ fn try_trace(_file: &Value, case: &Value) -> Read<Check> {
             scale_down: scaling_rules(&written["scaleDown"])?,
         }),
     };
-    let replicas = |value: &Value| count(value)?.try_into().map_err(|_| "no replicas".to_owned());
+    let most = count(&case["max"])?.try_into().map_err(|_| "no replicas".to_owned())?;
     let settings = HpaSettings {
-        min_replicas: replicas(&case["min"])?,
+        min_replicas: count(&case["min"])?,
         metrics: Some(metrics),
         sync_period: secs(&case["sync_s"])?,
         tolerance: crate::units::Share(float(&case["tolerance"])?),
@@ -411,7 +411,7 @@ fn try_trace(_file: &Value, case: &Value) -> Read<Check> {
         initial_readiness_delay: secs(&case["initial_readiness_delay_s"])?,
         downscale_stabilization: secs(&case["downscale_stabilization_s"])?,
         behavior,
-        ..HpaSettings::with_max_replicas(replicas(&case["max"])?)
+        ..HpaSettings::with_max_replicas(most)
     };
     let (lag, window) = (secs(&case["metric_lag_s"])?, secs(&case["metric_window_s"])?);
     let request_milli = Some(int(&case["request_milli"])?);

@@ -5,10 +5,10 @@
 use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
-    ActionSpec, ActionTime, AlertSpec, Arrivals, CacheSpec, CallSpec, ConnectionPoolSpec, CpuMode, EdgeSpec,
-    FaultSpec, Gauge, GcSpec, Limits, MemorySpec, NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec,
-    ProvisioningSpec, Rate, RegistrySpec, RolloutSpec, ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec,
-    Target, Thing, Trouble, VersionSpec, When,
+    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, CacheSpec, CallSpec, ConnectionPoolSpec,
+    CpuMode, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec, NO_RING, ObjectiveSpec, Op, Operation,
+    Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec, RolloutSpec, ServiceSpec, SidecarSpec, Signal,
+    SourceSpec, Spec, Target, Thing, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -174,6 +174,8 @@ impl<'a> Assembly<'a> {
             edges: service.edges.iter().map(edge).collect(),
             limiter: service.limiter.clone(),
             autoscaler: service.autoscaler.clone(),
+            activator: service.activator.map(activator),
+            disruption_budget: service.disruption_budget,
             signals: service.signals.iter().map(signal).collect(),
             metrics: (service.metrics.period, service.metrics.window, service.metrics.delay),
             discovery: service.discovery.clone(),
@@ -424,6 +426,11 @@ fn edge(edge: &written::Edge) -> EdgeSpec {
         balancer: edge.balancer.clone(),
         shared: edge.sharing == written::Sharing::Service,
     }
+}
+
+const fn activator(activator: written::Activator) -> ActivatorSpec {
+    let written::Activator { capacity, timeout, per_instance } = activator;
+    ActivatorSpec { capacity, timeout, per_instance }
 }
 
 fn cache(cache: &written::Cache) -> CacheSpec {

@@ -90,7 +90,7 @@ pub fn direction(name: &str) -> Direction {
         | "oom_kills"
         | "gc_pause_mean_ms" => Direction::Down,
         "offered_rps" | "requests" | "utilization" | "cpu_of_request" => Direction::Neither,
-        _ if ["latency_", "wait_", "sojourn_", "recovery_time_"]
+        _ if ["latency_", "wait_", "held_", "sojourn_", "recovery_time_"]
             .iter()
             .any(|prefix| stem.starts_with(prefix)) =>
         {

@@ -173,14 +173,34 @@ impl Explain for Vec<(&'static str, f64)> {
     }
 }
 
+/// What went on at a service since the last sample: in its instances and, if it has one, at its activator.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Load {
+    /// Requests in flight, mean over the time.
+    pub concurrency: f64,
+    /// Requests that came, per second.
+    pub requests_per_second: f64,
+}
+
 /// A control loop over the number of replicas.
 pub trait Autoscaler {
-    /// Time between evaluations.
+    /// From an evaluation to the next one; asked anew after each.
     fn interval(&self) -> Duration;
 
     /// The metrics it follows; the answers come in [`Fleet::readings`].
     fn queries(&self) -> &[Query] {
         &[]
+    }
+
+    /// Time between samples, for one that looks at its service by itself instead of asking for metrics; `None` for all
+    /// others.
+    fn sampling(&self) -> Option<Duration> {
+        None
+    }
+
+    /// One sample. True asks for [`Self::evaluate`] at once.
+    fn on_sample(&mut self, _now: Time, _load: &Load) -> bool {
+        false
     }
 
     /// One tick. The caller applies `replicas` at once if it differs from `fleet.current`.
@@ -199,6 +219,8 @@ registry! {
     "aws-target-tracking" => aws_target_tracking::AwsTargetTracking,
     "fixed" => fixed::Fixed,
     "hpa" => hpa::Hpa,
+    "keda" => keda::Keda,
+    "kpa" => kpa::Kpa,
     "predictive" => predictive::Predictive,
     "scheduled" => scheduled::Scheduled,
     "seed-formula" => seed_formula::SeedFormula,
@@ -212,6 +234,14 @@ impl Autoscaler for AnyAutoscaler {
 
     fn queries(&self) -> &[Query] {
         dispatch!(self, policy => policy.queries())
+    }
+
+    fn sampling(&self) -> Option<Duration> {
+        dispatch!(self, policy => policy.sampling())
+    }
+
+    fn on_sample(&mut self, now: Time, load: &Load) -> bool {
+        dispatch!(self, policy => policy.on_sample(now, load))
     }
 
     fn evaluate(&mut self, now: Time, fleet: &Fleet<'_>, explain: &mut dyn Explain) -> Desired {

@@ -1,5 +1,7 @@
 //! One decision of a control loop in plain words, from its line in `decisions.jsonl`.
 
+mod zero;
+
 use std::fmt::Write as _;
 
 use serde::Deserialize;
@@ -79,6 +81,7 @@ pub fn explained(line: &Line) -> String {
         in_words(&line.reason)
     );
     let _ = writeln!(text, "strategy {}, replication {}\n", line.strategy, line.replication + 1);
+    zero::describe_poll(&mut text, line);
     for metric in line.metrics() {
         describe_metric(&mut text, line, metric);
     }
@@ -88,6 +91,7 @@ pub fn explained(line: &Line) -> String {
             let _ = writeln!(text, "The largest proposal counts: {most}.");
         }
     }
+    zero::describe_knative(&mut text, line);
     describe_clamps(&mut text, line);
     let known = [
         "current",
@@ -116,7 +120,8 @@ pub fn explained(line: &Line) -> String {
         "missing-request",
         "no-matching-metrics",
     ];
-    for step in line.steps.iter().filter(|step| !known.contains(&name(step))) {
+    let told = |step: &[Value]| known.contains(&name(step)) || zero::KNOWN.contains(&name(step));
+    for step in line.steps.iter().filter(|step| !told(step)) {
         if let Some(value) = step.get(1).and_then(Value::as_f64) {
             let _ = writeln!(text, "{}: {}.", name(step), short(value));
         }
@@ -247,7 +252,10 @@ fn in_words(reason: &str) -> String {
         | "FailedGetObjectMetric"
         | "FailedGetExternalMetric"
         | "FailedGetContainerResourceMetric" => "a metric could not be had",
-        _ => return reason.to_owned(),
+        _ => match zero::meaning(reason) {
+            Some(meaning) => meaning,
+            None => return reason.to_owned(),
+        },
     };
     format!("{reason}: {meaning}")
 }
@@ -278,6 +286,47 @@ mod tests {
              rounded up, that proposes 1 replica.\n\
              Stabilization: the recommendation of 1m15s ago holds it at 2. Without stabilization: 4.\n\
              Limit: 4 instead of 2 (TooFewReplicas: min-replicas).\n"
+        );
+    }
+
+    #[test]
+    fn tells_of_knative() {
+        let line = line(
+            r#"{"strategy":"kpa","replication":0,"t_s":130,"kind":"autoscaler","subject":"api","before":6,"after":10,
+            "reason":"MaxScale","steps":[["stable-value",60.06],["panic-value",69.9],["target",5.6],["ready-pods",1],
+            ["stable-proposal",11],["panic-proposal",13],["max-scale-up",10],["max-scale-down",0],["stable-pods",10],
+            ["panic-pods",10],["panicking",1],["desired",12],["excess-burst-capacity",-273],["bounded",10],
+            ["proxied",1],["replicas",10]]}"#,
+        );
+        assert_eq!(
+            explained(&line),
+            "api at 0:02:10: goes from 6 to 10 replicas (MaxScale: max-scale)\n\
+             strategy kpa, replication 1\n\n\
+             The stable window: 60.06 in all, the target is 5.6 for each; rounded up, 11 replicas.\n\
+             The panic window: 69.9 in all, the target is 5.6 for each; rounded up, 13 replicas.\n\
+             With 1 instance ready, one decision may go from 0 to 10.\n\
+             So the stable window asks for 10 instead of 11.\n\
+             So the panic window asks for 10 instead of 13.\n\
+             Panic: the larger window counts, and nothing scales in until it is over.\n\
+             Bounds: 10 instead of 12.\n\
+             The ready instances could not take the wanted burst: 273 requests too many.\n"
+        );
+    }
+
+    #[test]
+    fn tells_of_keda() {
+        let line = line(
+            r#"{"strategy":"keda","replication":0,"t_s":150,"kind":"autoscaler","subject":"api","before":0,"after":1,
+            "reason":"KEDAScaleTargetActivated","steps":[["trigger-value",3,"service.api.queue-length"],
+            ["activation-threshold",0,"service.api.queue-length"],["current",0],["active",1],["error",0],
+            ["last-active-ago",0],["replicas",1]]}"#,
+        );
+        assert_eq!(
+            explained(&line),
+            "api at 0:02:30: goes from 0 to 1 replica (KEDAScaleTargetActivated: a trigger became active)\n\
+             strategy keda, replication 1\n\n\
+             service.api.queue-length: 3 against an activation threshold of 0: active.\n\
+             A trigger was last seen active now.\n"
         );
     }
 

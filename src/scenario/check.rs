@@ -18,16 +18,16 @@ use super::error::{Diagnostic, Place, enumerated, shortened};
 use super::files::Files;
 use super::loops;
 use super::model::{
-    Arrivals, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Instance, Limits, Link, MetricsPipeline,
-    Mode, Network, NodePool, Order, Pool, Registry, Scenario, Service, Signal, SlowDown, Thing, Version,
-    WarmUp,
+    Activator, Arrivals, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Instance, Limits, Link,
+    MetricsPipeline, Mode, Network, NodePool, Order, Pool, Registry, Scenario, Service, Signal, SlowDown,
+    Thing, Version, WarmUp,
 };
 use super::schema::{
-    CacheTable, Count, CpuWord, EdgeTable, FullWord, InstanceTable, LawText, LimitsTable, MetricsTable,
-    ModeWord, NetworkTable, OrderWord, PoolOrPools, PoolTable, ScenarioFile, ScopeWord, ServiceTable,
-    SlowDownChoice, SourceTable,
+    ActivatorTable, CacheTable, Count, CpuWord, EdgeTable, FullWord, InstanceTable, LawText, LimitsTable,
+    MetricsTable, ModeWord, NetworkTable, OrderWord, PoolOrPools, PoolTable, ScenarioFile, ScopeWord,
+    ServiceTable, SlowDownChoice, SourceTable,
 };
-use crate::policies::autoscaler::{Autoscaler as _, Query};
+use crate::policies::autoscaler::{Autoscaler as _, AutoscalerSettings, Query};
 use crate::random::law::{Dimension, Law};
 use crate::time::{Duration, Time};
 use crate::units::{Price, UnitError};
@@ -437,6 +437,8 @@ impl<'a> Check<'a> {
             endpoints,
             edges,
             limiter: calls::set(&table.limiter),
+            activator: self.activator(table),
+            disruption_budget: table.disruption_budget,
             signals: self.signals(table),
             autoscaler: calls::set(&table.autoscaler),
             metrics: self.metrics(&table.metrics),
@@ -449,6 +451,27 @@ impl<'a> Check<'a> {
         };
         self.fits(table, &service, node_pools);
         service
+    }
+
+    /// Who holds attempts back: what is written, or what comes with Knative's autoscaler.
+    fn activator(&mut self, table: &ServiceTable) -> Option<Activator> {
+        const CAPACITY: u32 = 10_000;
+        const TIMEOUT: Duration = Duration::from_secs(300);
+        let of_kpa = match &table.autoscaler {
+            Policy::Set(AutoscalerSettings::Kpa(settings)) => Some(settings.container_concurrency),
+            _ => None,
+        };
+        let none = ActivatorTable::default();
+        let written = table.activator.as_ref().or_else(|| of_kpa.map(|_| &none))?;
+        let unlimited = |count: &u32| *count < u32::MAX;
+        Some(Activator {
+            capacity: self.count(written.capacity.as_ref(), "capacity", 1).unwrap_or(CAPACITY),
+            timeout: written.timeout.as_ref().map_or(TIMEOUT, |timeout| self.some_time(timeout, "timeout")),
+            per_instance: match &written.per_instance {
+                Some(most) => self.count(Some(most), "per-instance", 1).filter(unlimited),
+                None => of_kpa.filter(|most| *most > 0),
+            },
+        })
     }
 
     /// What answers the queries of the service's autoscaler.

@@ -120,15 +120,7 @@ pub(super) fn enumerated(names: &[&str]) -> String {
     text
 }
 
-/// A name as it can stand in a message: one line, not endless.
-pub(super) fn shortened(text: &str) -> String {
-    const LONGEST: usize = 80;
-    let mut short: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
-    if text.chars().nth(LONGEST).is_some() {
-        short.push_str("...");
-    }
-    short.replace("\\'", "'").replace("\\\"", "\"")
-}
+pub(super) use crate::units::shortened;
 
 /// A file that was read, for pointing into it.
 #[derive(Clone, Debug)]

@@ -6,7 +6,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::manifest::{self, Deployment, Document, Hpa, ManifestError, Object, Quantity, Source};
+use super::manifest::{self, Document, ManifestError, Object, PodTemplate, Source};
+use super::production::{Found, Names, scaler_of};
 
 /// The scenario for the manifests of a file or folder.
 pub fn skeleton(path: &Path) -> Result<String, ManifestError> {
@@ -17,14 +18,13 @@ pub fn skeleton(path: &Path) -> Result<String, ManifestError> {
     let mut text = header(&name, path, &documents);
     let mut services = 0;
     for document in &documents {
-        if let Object::Deployment(deployment) = &document.object {
-            let scaler = documents.iter().find_map(|other| match &other.object {
-                Object::Autoscaler(hpa) if hpa.target.name == document.metadata.name => Some((other, hpa)),
-                _ => None,
-            });
-            service(&mut text, document, deployment, scaler);
-            services += 1;
-        }
+        let template = match &document.object {
+            Object::Deployment(deployment) => &deployment.template,
+            Object::Knative(knative) => &knative.template,
+            _ => continue,
+        };
+        service(&mut text, path, &documents, document, template);
+        services += 1;
     }
     if services == 0 {
         text.push_str(
@@ -43,20 +43,11 @@ fn header(name: &str, path: &Path, documents: &[Document]) -> String {
         path.display()
     );
     for document in documents {
-        let what = match &document.object {
-            Object::Deployment(_) | Object::Autoscaler(_) => continue,
-            Object::Ignored { kind, .. } => format!("{kind} `{}` has no effect here", document.metadata.name),
-            Object::Disruption(_) => {
-                format!("PodDisruptionBudget `{}` is not taken over yet", document.metadata.name)
-            }
-            Object::ScaledObject(_) => {
-                format!("ScaledObject `{}` is not taken over yet", document.metadata.name)
-            }
-            Object::Knative(_) => {
-                format!("Knative Service `{}` is not taken over yet", document.metadata.name)
-            }
-        };
-        let _ = writeln!(text, "# {}:{}: {what}", document.file, document.line);
+        if let Object::Ignored { kind, .. } = &document.object {
+            let name = &document.metadata.name;
+            let _ =
+                writeln!(text, "# {}:{}: {kind} `{name}` has no effect here", document.file, document.line);
+        }
     }
     let _ = write!(
         text,
@@ -65,96 +56,111 @@ fn header(name: &str, path: &Path, documents: &[Document]) -> String {
     text
 }
 
-/// One Deployment with whoever scales it.
+/// One workload.
 fn service(
     text: &mut String,
+    path: &Path,
+    documents: &[Document],
     document: &Document,
-    deployment: &Deployment,
-    scaler: Option<(&Document, &Hpa)>,
+    template: &PodTemplate,
 ) {
     let name = &document.metadata.name;
-    let template = &deployment.template;
-    let sum = |resource: &str, limits: bool| {
-        let of = |container: &manifest::Container| {
-            let resources = &container.resources;
-            let list = if limits { &resources.limits } else { &resources.requests };
-            list.get(resource).map(|quantity| quantity.milli())
-        };
-        let amounts: Option<Vec<i64>> = template.containers.iter().map(of).collect();
-        amounts.map(|amounts| amounts.into_iter().sum::<i64>())
-    };
-    let (request, limit) = (sum("cpu", false), sum("cpu", true));
-    let cores = limit.or(request).map_or(1, |milli| (milli + 999) / 1000).max(1);
-    let fewest = scaler.map_or(1, |(_, hpa)| hpa.min_replicas);
-    let replicas = deployment.replicas.unwrap_or(fewest).max(fewest);
     let _ = writeln!(text, "\n# {}:{}", document.file, document.line);
     if template.containers.len() > 1 {
         let names: Vec<&str> = template.containers.iter().map(|container| container.name.as_str()).collect();
         let _ = writeln!(text, "# One instance stands for all its containers: {}.", names.join(", "));
     }
-    let _ = writeln!(text, "[[service]]\nname = \"{name}\"\nreplicas = {replicas}");
-    let mut instance = format!("cores = {cores}, workers = 32, start = \"20s\"");
-    if let Some(request) = request {
-        let _ = write!(instance, ", cpu-request = {}", request as f64 / 1e3);
+    let _ = writeln!(
+        text,
+        "[[service]]\nname = \"{name}\"\nmanifest = {:?}   # replicas, requests, limits, grace period, autoscaler, budget",
+        path.display().to_string()
+    );
+    let concurrency = match &document.object {
+        Object::Knative(knative) => knative.container_concurrency.filter(|most| *most > 0),
+        _ => None,
+    };
+    let probes = template.containers.iter().flat_map(|container| [&container.startup, &container.readiness]);
+    let is_delayed = probes.flatten().any(|probe| probe.initial_delay > 0);
+    let guesses: Vec<(&str, &str)> = [("workers", "32"), ("start", "\"20s\"")]
+        .into_iter()
+        .filter(|(key, _)| !(*key == "workers" && concurrency.is_some() || *key == "start" && is_delayed))
+        .collect();
+    if !guesses.is_empty() {
+        let list: Vec<String> = guesses.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        let keys: Vec<&str> = guesses.iter().map(|(key, _)| *key).collect();
+        let _ = writeln!(text, "instance = {{ {} }}   # guess: {}", list.join(", "), keys.join(", "));
     }
-    if let Some(limit) = limit.filter(|limit| *limit > 0) {
-        let _ = write!(instance, ", cpu-limit = {}", limit as f64 / 1e3);
-    }
-    if let Some(memory) = sum("memory", false) {
-        let mebibytes = Quantity::from_milli(memory).rounded_up() / (1 << 20);
-        let _ = write!(instance, ", memory = \"{}MiB\"", mebibytes.max(1));
-    }
-    let _ = write!(instance, ", grace = \"{}s\"", template.termination_grace_period);
-    let _ = writeln!(text, "instance = {{ {instance} }}   # guess: workers, start");
-    if let Some((other, hpa)) = scaler {
-        autoscaler(text, name, other, hpa);
-    }
+    autoscaler(text, documents, document);
     let _ = write!(
         text,
         "[[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu lognormal(20ms, cv=1)\"]   # guess: what a request costs, and whom it calls (\"call other.get timeout=1s\")\n\
          \n[[source]]\nname = \"{name}-users\"\nto = \"{name}.get\"\ndeadline = \"2s\"                      # guess: how long they wait\n\
-         arrivals.poisson = {{ rate = \"{}/s\" }}   # guess: how many come; a file: {{ profile = \"file(load.csv:per-minute)\" }}\n",
-        20 * replicas.max(1)
+         arrivals.poisson = {{ rate = \"20/s\" }}   # guess: how many come; a file: {{ profile = \"file(load.csv:per-minute)\" }}\n"
     );
 }
 
-/// `autoscaler.hpa`, with a guess for every metric that has another name here.
-fn autoscaler(text: &mut String, service: &str, document: &Document, hpa: &Hpa) {
-    let mut names = Vec::new();
-    let mut missing = None;
-    for metric in &hpa.metrics {
-        match &metric.source {
-            Source::Resource { name } if name == "cpu" => {}
-            Source::Resource { name } => missing = Some(name.clone()),
-            Source::ContainerResource { container, .. } => missing = Some(format!("container {container}")),
-            Source::Pods(series) => names.push(format!("{} = \"concurrency\"", key(&series.name))),
-            Source::Object { series, .. } | Source::External(series) => {
-                let here = format!("source.{service}-users.requests-per-second");
-                names.push(format!("{} = \"{here}\"", key(&series.name)));
+/// A guess for every metric that has another name here; `autoscaler = "none"` where the manifest's cannot run.
+fn autoscaler(text: &mut String, documents: &[Document], workload: &Document) {
+    let found = match scaler_of(documents, workload) {
+        Ok(None) => return,
+        Ok(Some(found)) => found,
+        Err(error) => {
+            let _ = writeln!(text, "autoscaler = \"none\"   # {}", error.message);
+            return;
+        }
+    };
+    let (document, scaler) = found;
+    let (names, missing) = guesses(scaler, &workload.metadata.name);
+    let problem = missing.map(|what| format!("it follows {what}, which is not simulated"));
+    let problem = problem.or_else(|| scaler.refusal(document, &names));
+    if let Some(problem) = problem {
+        let _ = writeln!(
+            text,
+            "autoscaler = \"none\"   # not that of {}:{}: {problem}",
+            document.file, document.line
+        );
+    } else if !names.is_empty() {
+        let names: Vec<String> =
+            names.iter().map(|(name, here)| format!("{} = \"{here}\"", key(name))).collect();
+        let _ = writeln!(text, "metric-names = {{ {} }}   # guess", names.join(", "));
+    }
+}
+
+/// Names for the metrics of an autoscaler, and one that there is nothing for.
+fn guesses(scaler: Found<'_>, service: &str) -> (Names, Option<String>) {
+    let (mut names, mut missing) = (Names::new(), None);
+    let users = format!("source.{service}-users.requests-per-second");
+    match scaler {
+        Found::Hpa(hpa) => {
+            for metric in &hpa.metrics {
+                match &metric.source {
+                    Source::Resource { name } if name == "cpu" => {}
+                    Source::Resource { name } => missing = Some(name.clone()),
+                    Source::ContainerResource { container, .. } => {
+                        missing = Some(format!("container {container}"));
+                    }
+                    Source::Pods(series) => {
+                        names.insert(series.name.clone(), "concurrency".to_owned());
+                    }
+                    Source::Object { series, .. } | Source::External(series) => {
+                        names.insert(series.name.clone(), users.clone());
+                    }
+                }
             }
         }
-    }
-    names.sort();
-    names.dedup();
-    let mut line = format!(
-        "autoscaler.hpa = {{ manifest = \"{}\", name = \"{}\"",
-        document.file, document.metadata.name
-    );
-    if !names.is_empty() {
-        let _ = write!(line, ", metric-names = {{ {} }}", names.join(", "));
-    }
-    line.push_str(" }");
-    match missing {
-        Some(what) => {
-            let _ = writeln!(text, "# {line}   # it follows {what}, which is not simulated");
+        Found::Keda(object) => {
+            for trigger in object.triggers.iter().filter(|trigger| !trigger.is_resource()) {
+                let name = trigger.name.as_ref().or_else(|| trigger.metadata.get("metricName"));
+                names
+                    .insert(name.unwrap_or(&trigger.kind).clone(), format!("service.{service}.queue-length"));
+            }
+            if object.triggers.iter().any(|trigger| trigger.kind == "memory") {
+                missing = Some("memory".to_owned());
+            }
         }
-        None if names.is_empty() => {
-            let _ = writeln!(text, "{line}");
-        }
-        None => {
-            let _ = writeln!(text, "{line}   # guess: metric-names");
-        }
+        Found::Kpa(_) => {}
     }
+    (names, missing)
 }
 
 /// A name as a key of TOML.

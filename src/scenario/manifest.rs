@@ -3,7 +3,6 @@
 //! ```text
 //! yaml      text -> tree of nodes that know their places; duplicate keys, bombs and tags are refused
 //! fields    tree -> values, asked for by name; what nobody asked for is an error with the known names
-//! quantity  250m, 1.5Gi, 1e3 -> exact thousandths
 //! hpa, deployment (pod, selector), disruption, keda, knative: one reader per kind
 //! ```
 //!
@@ -23,10 +22,10 @@ mod hpa;
 mod keda;
 mod knative;
 mod pod;
-mod quantity;
 mod selector;
 mod yaml;
 
+pub use crate::units::quantity::Quantity;
 pub use deployment::{Deployment, Strategy};
 pub use disruption::{Budget, Disruption};
 pub use fields::CountOrPercent;
@@ -39,7 +38,6 @@ pub use pod::{
     Action, Affinity, Container, Effect, Hook, Neighbours, NodeTerm, PodTemplate, PodTerm, Port, Probe, Pull,
     Resources, Toleration, TopologySpread,
 };
-pub use quantity::{Quantity, QuantityError};
 pub use selector::{Operator, Requirement, Selector};
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,6 +7,7 @@ use crate::policies::alert::Rule;
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
+use crate::policies::disruption::DisruptionBudget;
 use crate::policies::limiter::LimiterSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
@@ -274,6 +275,10 @@ pub struct Service {
     pub limiter: Option<LimiterSettings>,
     /// Control loop over the number of replicas.
     pub autoscaler: Option<AutoscalerSettings>,
+    /// Holds attempts back while their callers know no instance; `autoscaler.kpa` implies one.
+    pub activator: Option<Activator>,
+    /// Instances that stay when others are taken away on purpose.
+    pub disruption_budget: Option<DisruptionBudget>,
     /// What answers its queries, in their order.
     pub signals: Vec<Signal>,
     /// How the autoscaler's metrics reach it.
@@ -290,6 +295,17 @@ pub struct Service {
     pub versions: Vec<Version>,
     /// Price of one instance for one hour, if given.
     pub price: Option<f64>,
+}
+
+/// `activator = { capacity = 10_000, timeout = "5min" }`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Activator {
+    /// Attempts that it can hold at one moment; the next one is refused. Default 10,000, Knative's queue per revision.
+    pub capacity: u32,
+    /// Longest wait; then the attempt fails. Default 5 min, Knative's `revision-timeout-seconds`.
+    pub timeout: Duration,
+    /// Held attempts go out while there are fewer than so many inside for each ready instance; `None` = at once.
+    pub per_instance: Option<u32>,
 }
 
 /// What answers one query of an autoscaler.

@@ -1,4 +1,4 @@
-//! Production files as policy settings: `autoscaler.hpa = { manifest = "k8s/hpa.yaml" }`.
+//! Production files as parts of a scenario: `autoscaler.hpa = { manifest = "k8s/hpa.yaml" }`, `[[service]] manifest = "k8s/"`.
 //!
 //! The table that names a manifest is filled with what the manifest says, on the tree and before typing, so that
 //! everything after it is as if somebody had typed it off. What stands beside `manifest` wins over it; that is how the
@@ -7,78 +7,241 @@
 //! A manifest names metrics as the cluster does. `metric-names = { http_requests = "source.public.requests-per-second" }`
 //! says what they are here.
 
-use std::collections::BTreeMap;
+mod scalers;
+mod workload;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::{JsonSchema, SchemaGenerator};
 
 use super::error::{Diagnostic, Place, shortened};
 use super::files::Files;
-use super::manifest::{
-    self, Behavior, Document, Goal, Hpa, Metric, Object, RatePolicy, RateUnit, Rules, SelectPolicy, Source,
-};
+use super::manifest::{self, Document, Hpa, Knative, Object, ScaledObject};
 use super::tree::{Entry, Key, Node, Table, Value};
+use crate::policies::autoscaler::hpa::HpaSettings;
+use crate::policies::autoscaler::keda::KedaSettings;
+use crate::policies::autoscaler::kpa::KpaSettings;
+use scalers::Settings;
+
+pub(super) use workload::scaler_of;
+
+/// What may stand beside the settings of an autoscaler that can be read from a manifest.
+pub(super) const BESIDE: &[&str] = &["manifest", "name", "metric-names"];
+
+/// The autoscalers that can be read from a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scaler {
+    Hpa,
+    Keda,
+    Kpa,
+}
+
+impl Scaler {
+    const ALL: [Self; 3] = [Self::Hpa, Self::Keda, Self::Kpa];
+
+    /// Its name in a scenario.
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Hpa => "hpa",
+            Self::Keda => "keda",
+            Self::Kpa => "kpa",
+        }
+    }
+
+    /// The kind of its manifest.
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::Hpa => "HorizontalPodAutoscaler",
+            Self::Keda => "ScaledObject",
+            Self::Kpa => "Service of Knative",
+        }
+    }
+
+    /// Every key that its table may have.
+    fn keys(self) -> Vec<String> {
+        let mut keys = match self {
+            Self::Hpa => keys_of::<HpaSettings>(),
+            Self::Keda => keys_of::<KedaSettings>(),
+            Self::Kpa => keys_of::<KpaSettings>(),
+        };
+        if self == Self::Kpa {
+            keys.push("stable-window".to_owned());
+        }
+        keys.extend(BESIDE.iter().map(|&key| key.to_owned()));
+        keys
+    }
+}
+
+fn keys_of<T: JsonSchema>() -> Vec<String> {
+    let schema = SchemaGenerator::default().into_root_schema_for::<T>().to_value();
+    let names = schema["properties"].as_object().map(|properties| properties.keys().cloned().collect());
+    names.unwrap_or_default()
+}
+
+/// What one document says about scaling, and of which workload.
+#[derive(Clone, Copy)]
+pub(super) enum Found<'a> {
+    /// The HPA of Kubernetes.
+    Hpa(&'a Hpa),
+    /// KEDA.
+    Keda(&'a ScaledObject),
+    /// Knative.
+    Kpa(&'a Knative),
+}
+
+impl<'a> Found<'a> {
+    fn of(document: &'a Document) -> Option<Self> {
+        match &document.object {
+            Object::Autoscaler(hpa) => Some(Self::Hpa(hpa)),
+            Object::ScaledObject(scaled) => Some(Self::Keda(scaled)),
+            Object::Knative(knative) => Some(Self::Kpa(knative)),
+            _ => None,
+        }
+    }
+
+    const fn scaler(self) -> Scaler {
+        match self {
+            Self::Hpa(_) => Scaler::Hpa,
+            Self::Keda(_) => Scaler::Keda,
+            Self::Kpa(_) => Scaler::Kpa,
+        }
+    }
+
+    /// What it scales, and where that is written.
+    fn target(self, document: &'a Document) -> (&'a str, Place) {
+        match self {
+            Self::Hpa(hpa) => (&hpa.target.name, hpa.target.place),
+            Self::Keda(scaled) => (&scaled.target.name, scaled.target.place),
+            Self::Kpa(_) => (&document.metadata.name, document.place),
+        }
+    }
+
+    /// Why it cannot run here with these names, if it cannot.
+    pub(super) fn refusal(self, document: &Document, names: &Names) -> Option<String> {
+        self.settings(document.place, names, &Table::default()).err().map(|error| error.message)
+    }
+
+    fn settings(self, place: Place, names: &Names, own: &Table) -> Result<Settings, Diagnostic> {
+        match self {
+            Self::Hpa(hpa) => scalers::hpa(hpa, place, names),
+            Self::Keda(scaled) => scalers::keda(scaled, place, names, own.get("triggers").is_some()),
+            Self::Kpa(knative) => scalers::kpa(knative, place),
+        }
+    }
+}
+
+/// What the metrics of the cluster are here.
+pub(super) type Names = BTreeMap<String, String>;
+
+/// What has no effect, by file.
+#[derive(Default)]
+struct Notes(BTreeMap<String, BTreeSet<(usize, String)>>);
+
+impl Notes {
+    fn add(&mut self, document: &Document) {
+        let fields = document.no_effect.iter().map(|field| (field.line, field.path.clone()));
+        self.0.entry(document.file.clone()).or_default().extend(fields);
+    }
+
+    /// One line for each file.
+    fn lines(self) -> Vec<String> {
+        let line = |(file, fields): (String, BTreeSet<(usize, String)>)| {
+            let fields: Vec<String> =
+                fields.into_iter().map(|(line, path)| format!("{path} (line {line})")).collect();
+            (!fields.is_empty()).then(|| format!("{file}: without effect here: {}", fields.join(", ")))
+        };
+        self.0.into_iter().filter_map(line).collect()
+    }
+}
 
 /// Fills every table that names a manifest. The answer lists what has no effect, once per file.
 pub(super) fn adopt(tree: &mut Node, files: &mut Files) -> Result<Vec<String>, Vec<Diagnostic>> {
-    let mut without_effect = Vec::new();
-    let Value::Table(root) = &mut tree.value else { return Ok(without_effect) };
-    let Some(services) = root.get_mut("service") else { return Ok(without_effect) };
-    let Value::Array(services) = &mut services.value else { return Ok(without_effect) };
+    let mut notes = Notes::default();
+    let Value::Table(root) = &mut tree.value else { return Ok(Vec::new()) };
+    let Some(services) = root.get_mut("service") else { return Ok(Vec::new()) };
+    let Value::Array(services) = &mut services.value else { return Ok(Vec::new()) };
     for service in services {
         let Value::Table(service) = &mut service.value else { continue };
         let name = service.get("name").and_then(Node::text).unwrap_or_default().to_owned();
-        let Some(autoscaler) = service.get_mut("autoscaler") else { continue };
-        let Value::Table(autoscaler) = &mut autoscaler.value else { continue };
-        let Some(hpa) = autoscaler.get_mut("hpa") else { continue };
-        if let Value::Table(table) = &mut hpa.value
-            && table.get("manifest").is_some()
-        {
-            fill(table, &name, files, &mut without_effect)?;
+        if let Some(Value::Table(autoscaler)) = service.get_mut("autoscaler").map(|node| &mut node.value) {
+            for scaler in Scaler::ALL {
+                let Some(node) = autoscaler.get_mut(scaler.key()) else { continue };
+                let Value::Table(table) = &mut node.value else { continue };
+                only_known(table, scaler).map_err(|error| vec![error])?;
+                if table.get("manifest").is_some() {
+                    fill(table, scaler, &name, files, &mut notes)?;
+                }
+            }
+        }
+        if service.get("manifest").is_some() {
+            workload::fill(service, &name, files, &mut notes)?;
         }
     }
-    Ok(without_effect)
+    Ok(notes.lines())
 }
 
-/// Replaces `manifest` by what it says.
-fn fill(
-    table: &mut Table,
-    service: &str,
-    files: &mut Files,
-    notes: &mut Vec<String>,
-) -> Result<(), Vec<Diagnostic>> {
-    let one = |error| vec![error];
-    let text_of = |entry: Option<Entry>, what: &str| {
-        let Some(Entry { node, .. }) = entry else { return Ok(None) };
-        let wrong = || Diagnostic::new(format!("`{what}` is a text, not {}", node.kind())).at(node.place);
-        node.text().map(|text| Some((text.to_owned(), node.place))).ok_or_else(wrong)
-    };
-    let path = text_of(table.remove("manifest"), "manifest").map_err(one)?;
-    let name = text_of(table.remove("name"), "name").map_err(one)?;
-    let names = metric_names(table.remove("metric-names")).map_err(one)?;
-    let Some((path, place)) = path else { return Ok(()) };
-    let path = files.resolve(place.file, &path);
-    let documents = manifest::load(&path, files).map_err(|mut errors| {
+/// A key that is neither a setting nor goes with a manifest.
+fn only_known(table: &Table, scaler: Scaler) -> Result<(), Diagnostic> {
+    let keys = scaler.keys();
+    let stranger = table.entries.iter().find(|entry| !keys.contains(&entry.key.name));
+    stranger.map_or(Ok(()), |stranger| {
+        let known = keys.iter().map(String::as_str);
+        Err(Diagnostic::unknown("key", &stranger.key.name, known).at(stranger.key.place))
+    })
+}
+
+/// A text that stands under `what`, and its place.
+fn text_of(entry: Option<Entry>, what: &str) -> Result<Option<(String, Place)>, Diagnostic> {
+    let Some(Entry { node, .. }) = entry else { return Ok(None) };
+    let wrong = || Diagnostic::new(format!("`{what}` is a text, not {}", node.kind())).at(node.place);
+    node.text().map(|text| Some((text.to_owned(), node.place))).ok_or_else(wrong)
+}
+
+/// The documents of the file or folder that is named at `place`.
+fn documents(path: &str, place: Place, files: &mut Files) -> Result<Vec<Document>, Vec<Diagnostic>> {
+    let path = files.resolve(place.file, path);
+    manifest::load(&path, files).map_err(|mut errors| {
         // A file that is not there has no place of its own.
         for error in errors.iter_mut().filter(|error| error.place.is_none()) {
             error.place = Some(place);
         }
         errors
-    })?;
-    let (document, hpa) = chosen(&documents, name, service, place).map_err(one)?;
-    if !document.no_effect.is_empty() {
-        let fields: Vec<String> =
-            document.no_effect.iter().map(|field| format!("{} (line {})", field.path, field.line)).collect();
-        notes.push(format!("{}: without effect here: {}", document.file, fields.join(", ")));
-    }
-    for (key, node) in settings(hpa, document.place, &names).map_err(one)? {
-        if table.get(key).is_none() {
-            table.put(Key { name: key.to_owned(), place: document.place }, node);
-        }
-    }
+    })
+}
+
+/// Replaces `manifest` in the table of an autoscaler by what it says.
+fn fill(
+    table: &mut Table,
+    scaler: Scaler,
+    service: &str,
+    files: &mut Files,
+    notes: &mut Notes,
+) -> Result<(), Vec<Diagnostic>> {
+    let one = |error| vec![error];
+    let path = text_of(table.remove("manifest"), "manifest").map_err(one)?;
+    let name = text_of(table.remove("name"), "name").map_err(one)?;
+    let names = metric_names(table.remove("metric-names")).map_err(one)?;
+    let Some((path, place)) = path else { return Ok(()) };
+    let documents = documents(&path, place, files)?;
+    let (document, found) = chosen(&documents, scaler, name, service, place).map_err(one)?;
+    notes.add(document);
+    let settings = found.settings(document.place, &names, table).map_err(one)?;
+    lay_under(table, settings, document.place);
     Ok(())
 }
 
+/// Adds what the table does not say itself.
+fn lay_under(table: &mut Table, settings: Settings, place: Place) {
+    for (key, node) in settings {
+        if table.get(key).is_none() {
+            table.put(Key { name: key.to_owned(), place }, node);
+        }
+    }
+}
+
 /// What the metrics of the cluster are here.
-fn metric_names(entry: Option<Entry>) -> Result<BTreeMap<String, String>, Diagnostic> {
-    let Some(Entry { node, .. }) = entry else { return Ok(BTreeMap::new()) };
+fn metric_names(entry: Option<Entry>) -> Result<Names, Diagnostic> {
+    let Some(Entry { node, .. }) = entry else { return Ok(Names::new()) };
     let wrong = |node: &Node| {
         let message = format!("`metric-names` is a table of texts, not {}", node.kind());
         Diagnostic::new(message).at(node.place)
@@ -94,61 +257,40 @@ fn metric_names(entry: Option<Entry>) -> Result<BTreeMap<String, String>, Diagno
 /// The autoscaler that is meant: the one of that name, or the one that scales this service.
 fn chosen<'a>(
     documents: &'a [Document],
+    scaler: Scaler,
     name: Option<(String, Place)>,
     service: &str,
     place: Place,
-) -> Result<(&'a Document, &'a Hpa), Diagnostic> {
-    let all: Vec<(&Document, &Hpa)> = documents
+) -> Result<(&'a Document, Found<'a>), Diagnostic> {
+    let all: Vec<(&Document, Found<'_>)> = documents
         .iter()
-        .filter_map(|document| match &document.object {
-            Object::Autoscaler(hpa) => Some((document, hpa)),
-            _ => None,
-        })
+        .filter_map(|document| Some((document, Found::of(document)?)))
+        .filter(|(_, found)| found.scaler() == scaler)
         .collect();
-    if all.is_empty() {
-        return Err(Diagnostic::new("there is no HorizontalPodAutoscaler in this manifest").at(place));
-    }
+    let kind = scaler.kind();
+    let Some((document, first)) = all.first().copied() else {
+        return Err(Diagnostic::new(format!("there is no {kind} in this manifest")).at(place));
+    };
     if let Some((name, place)) = name {
         let found = all.iter().find(|(document, _)| document.metadata.name == name).copied();
         let known = all.iter().map(|(document, _)| document.metadata.name.as_str());
-        return found.ok_or_else(|| Diagnostic::unknown("HorizontalPodAutoscaler", &name, known).at(place));
+        return found.ok_or_else(|| Diagnostic::unknown(kind, &name, known).at(place));
     }
-    if let Some(found) = all.iter().find(|(_, hpa)| hpa.target.name == service) {
+    if let Some(found) = all.iter().find(|(document, found)| found.target(document).0 == service) {
         return Ok(*found);
     }
-    let (document, hpa) = all[0];
+    let (target, at) = first.target(document);
     let message = format!(
         "this manifest scales `{}`, and the service here is called `{}`",
-        shortened(&hpa.target.name),
+        shortened(target),
         shortened(service)
     );
     let hint = format!("if that is meant, write name = \"{}\" beside `manifest`", document.metadata.name);
-    Err(Diagnostic::new(message).at(hpa.target.place).hint(hint))
+    Err(Diagnostic::new(message).at(at).hint(hint))
 }
 
-/// The settings that a manifest holds, as a scenario would have them.
-fn settings(
-    hpa: &Hpa,
-    place: Place,
-    names: &BTreeMap<String, String>,
-) -> Result<Vec<(&'static str, Node)>, Diagnostic> {
-    let number = |value: u32| Node { value: Value::Integer(value.into()), place };
-    let mut list = Vec::new();
-    if hpa.min_replicas == 0 {
-        let error =
-            Diagnostic::new("`minReplicas: 0` needs the gate HPAScaleToZero, which is off by default");
-        return Err(error.at(place).hint("KEDA or Knative scale to zero"));
-    }
-    list.push(("min-replicas", number(hpa.min_replicas)));
-    list.push(("max-replicas", number(hpa.max_replicas)));
-    let metrics = hpa.metrics.iter().map(|found| metric(found, place, names)).collect::<Result<_, _>>()?;
-    list.push(("metrics", Node { value: Value::Array(metrics), place }));
-    if let Some(Behavior { scale_up, scale_down }) = &hpa.behavior {
-        let both = [("scale-up", scale_up), ("scale-down", scale_down)];
-        let written = both.into_iter().filter_map(|(key, found)| Some((key, rules(found.as_ref()?, place))));
-        list.push(("behavior", table(place, written)));
-    }
-    Ok(list)
+fn number(value: u32, place: Place) -> Node {
+    Node { value: Value::Integer(value.into()), place }
 }
 
 fn table(place: Place, entries: impl IntoIterator<Item = (&'static str, Node)>) -> Node {
@@ -158,72 +300,4 @@ fn table(place: Place, entries: impl IntoIterator<Item = (&'static str, Node)>) 
 
 fn text(text: impl Into<String>, place: Place) -> Node {
     Node { value: Value::Text(text.into()), place }
-}
-
-/// One metric as `{ resource = { name = "cpu", utilization = 60 } }`.
-fn metric(found: &Metric, place: Place, names: &BTreeMap<String, String>) -> Result<Node, Diagnostic> {
-    let place = if found.place == Place::default() { place } else { found.place };
-    let goal = match found.goal {
-        Goal::Utilization(percent) => ("utilization", Node { value: Value::Integer(percent.into()), place }),
-        Goal::AverageValue(quantity) => ("average-value", text(format!("{}m", quantity.milli()), place)),
-        Goal::Value(quantity) => ("value", text(format!("{}m", quantity.milli()), place)),
-    };
-    let here = |name: &str| names.get(name).map_or(name, String::as_str).to_owned();
-    let (kind, entries) = match &found.source {
-        Source::Resource { name } => ("resource", vec![("name", text(name, place)), goal]),
-        Source::ContainerResource { name, container } => {
-            let container = ("container", text(container, place));
-            ("container-resource", vec![container, ("name", text(name, place)), goal])
-        }
-        Source::Pods(series) => ("pods", vec![("metric", text(here(&series.name), place)), goal]),
-        Source::External(series) => ("external", vec![("metric", text(here(&series.name), place)), goal]),
-        Source::Object { object, series } => {
-            let (of, metric) = match names.get(&series.name).map(|here| here.rsplit_once('.')) {
-                Some(Some((of, metric))) => (of.to_owned(), metric.to_owned()),
-                Some(None) => {
-                    let message =
-                        format!("`{}` is called something without a point", shortened(&series.name));
-                    let hint = "write source.NAME.METRIC or service.NAME.METRIC under `metric-names`";
-                    return Err(Diagnostic::new(message).at(place).hint(hint));
-                }
-                None => (format!("service.{}", object.name), series.name.clone()),
-            };
-            ("object", vec![("of", text(of, place)), ("metric", text(metric, place)), goal])
-        }
-    };
-    Ok(table(place, [(kind, table(place, entries))]))
-}
-
-/// Rates and windows of one direction.
-fn rules(found: &Rules, place: Place) -> Node {
-    let seconds = |seconds: u32| text(format!("{seconds}s"), place);
-    let mut entries = Vec::new();
-    if let Some(window) = found.stabilization_window {
-        entries.push(("stabilization-window", seconds(window)));
-    }
-    if let Some(select) = found.select_policy {
-        let word = match select {
-            SelectPolicy::Max => "max",
-            SelectPolicy::Min => "min",
-            SelectPolicy::Disabled => "disabled",
-        };
-        entries.push(("select-policy", text(word, place)));
-    }
-    if let Some(policies) = &found.policies {
-        let policy = |RatePolicy { unit, value, period }: &RatePolicy| {
-            let unit = match unit {
-                RateUnit::Pods => "pods",
-                RateUnit::Percent => "percent",
-            };
-            let value = Node { value: Value::Integer((*value).into()), place };
-            table(place, [("type", text(unit, place)), ("value", value), ("period", seconds(*period))])
-        };
-        entries
-            .push(("policies", Node { value: Value::Array(policies.iter().map(policy).collect()), place }));
-    }
-    if let Some(tolerance) = found.tolerance {
-        let milli = tolerance.milli();
-        entries.push(("tolerance", text(format!("{}.{}%", milli / 10, milli % 10), place)));
-    }
-    table(place, entries)
 }

@@ -2,6 +2,7 @@
 //!
 //! The doc comments here become the descriptions in `simlab schema`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -11,6 +12,7 @@ use super::de::{Named, Policy, Spanned};
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
+use crate::policies::disruption::DisruptionBudget;
 use crate::policies::limiter::LimiterSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
@@ -229,6 +231,16 @@ pub(super) struct RegistryTable {
 pub(super) struct ServiceTable {
     /// Unique name.
     pub(super) name: Spanned<String>,
+    /// Deployment or Service of Knative that it is, in a file or folder of manifests: replicas, instance, autoscaler and
+    /// disruption budget. What is written beside it wins.
+    #[serde(rename = "manifest")]
+    pub(super) _manifest: Option<String>,
+    /// Name of that workload, if it is not the service's.
+    #[serde(rename = "workload")]
+    pub(super) _workload: Option<String>,
+    /// What the metrics that its manifest names are called here.
+    #[serde(rename = "metric-names")]
+    pub(super) _metric_names: Option<BTreeMap<String, String>>,
     /// Instances at the start (default 1).
     pub(super) replicas: Option<Spanned<u32>>,
     /// `pool = "general"`: the node pool it runs on. `[[service.pool]]`: connection pools.
@@ -256,6 +268,10 @@ pub(super) struct ServiceTable {
     /// Control loop over the number of replicas.
     #[serde(default)]
     pub(super) autoscaler: Policy<AutoscalerSettings>,
+    /// Holds requests back while their callers know no instance.
+    pub(super) activator: Option<ActivatorTable>,
+    /// Instances that stay when others are taken away on purpose.
+    pub(super) disruption_budget: Option<DisruptionBudget>,
     /// What it serves.
     #[serde(default)]
     pub(super) endpoint: Vec<EndpointTable>,
@@ -274,6 +290,19 @@ pub(super) struct ServiceTable {
     /// Edges from this service to others, by name.
     #[serde(default)]
     pub(super) call: Named<EdgeTable>,
+}
+
+/// `activator = { .. }`
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ActivatorTable {
+    /// Requests that it can hold at one moment (default 10000).
+    pub(super) capacity: Option<Spanned<Count>>,
+    /// Longest wait (default 5min).
+    pub(super) timeout: Option<Spanned<Duration>>,
+    /// Held requests go out while each ready instance has fewer than so many (default unlimited; with `autoscaler.kpa` its
+    /// `container-concurrency`).
+    pub(super) per_instance: Option<Spanned<Count>>,
 }
 
 /// `metrics = { .. }`
@@ -1170,8 +1199,30 @@ pub fn json_schema() -> serde_json::Value {
         .into_generator()
         .into_root_schema_for::<ScenarioFile>()
         .to_value();
+    allow_manifests(&mut schema);
     allow_variables(&mut schema);
     schema
+}
+
+/// Autoscalers can be read from a manifest; then nothing else is required.
+fn allow_manifests(schema: &mut serde_json::Value) {
+    for name in ["HpaSettings", "KedaSettings", "KpaSettings"] {
+        let Some(settings) = schema.pointer_mut(&format!("/$defs/{name}")) else { continue };
+        settings["properties"]["manifest"] = serde_json::json!({
+            "type": "string", "description": "A manifest, or a folder of them, that holds the settings.",
+        });
+        settings["properties"]["name"] = serde_json::json!({
+            "type": "string", "description": "Name of the object there, if it is not for this service.",
+        });
+        settings["properties"]["metric-names"] = serde_json::json!({
+            "type": "object",
+            "additionalProperties": { "type": "string" },
+            "description": "What the metrics that the manifest names are called here.",
+        });
+        if let Some(required) = settings.as_object_mut().and_then(|settings| settings.remove("required")) {
+            settings["anyOf"] = serde_json::json!([{ "required": required }, { "required": ["manifest"] }]);
+        }
+    }
 }
 
 /// A number or a boolean may be a `"$variable"` instead.

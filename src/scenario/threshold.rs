@@ -59,6 +59,8 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
     ("cpu_of_request", Unit::Share),
     ("wait_mean_ms", Unit::Milliseconds),
     ("waited_ratio", Unit::Share),
+    ("held_ratio", Unit::Share),
+    ("held_mean_ms", Unit::Milliseconds),
     ("sojourn_mean_ms", Unit::Milliseconds),
     ("sojourn_p99_ms", Unit::Milliseconds),
     ("in_system_mean", Unit::Number),

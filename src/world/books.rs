@@ -8,7 +8,7 @@ use crate::time::Time;
 
 use super::World;
 use super::cluster::{Phase, allocatable};
-use super::frame::{AWAITED, ENDED, INSIDE, LINKED, NIL, ON_CPU, PERMIT, QUEUED, STARTED};
+use super::frame::{AWAITED, ENDED, HELD, INSIDE, LINKED, NIL, ON_CPU, PERMIT, QUEUED, STARTED};
 use super::instance::State;
 use super::spec::CpuMode;
 
@@ -30,6 +30,7 @@ impl World<'_> {
         self.check_requests(now);
         self.check_frames();
         self.check_clients();
+        self.check_activators(now);
         self.check_instances();
         self.check_lists();
         self.check_nodes();
@@ -46,11 +47,9 @@ impl World<'_> {
                 inside[service].0 += 1;
                 inside[service].1 += u128::from((now - frame.arrived).0);
             }
-            let is_root = frame.instance == NIL && frame.flags & (AWAITED | ENDED) == AWAITED;
-            let is_direct = frame.instance != NIL
-                && frame.parent == NIL
-                && frame.has(AWAITED)
-                && self.call_of(slot) == NIL;
+            let is_root = !frame.is_attempt() && frame.flags & (AWAITED | ENDED) == AWAITED;
+            let is_direct =
+                frame.is_attempt() && frame.parent == NIL && frame.has(AWAITED) && self.call_of(slot) == NIL;
             if is_root || is_direct {
                 let source =
                     if is_root { frame.next } else { self.outbounds[frame.outbound as usize].source };
@@ -111,8 +110,7 @@ impl World<'_> {
             }
             frames += 1;
             assert!(!frame.is_loose(), "INV-28: a frame that nothing refers to is free");
-            if frame.has(AWAITED) && frame.instance != NIL && frame.parent != NIL && self.call_of(slot) == NIL
-            {
+            if frame.has(AWAITED) && frame.is_attempt() && frame.parent != NIL && self.call_of(slot) == NIL {
                 pending[frame.parent as usize] += 1;
             }
             if self.has_sides && self.sides[slot as usize].request != NIL {
@@ -153,8 +151,10 @@ impl World<'_> {
         for slot in 0..self.frames.slots() {
             let frame = &self.frames[slot];
             let from = frame.outbound as usize;
-            if frame.has(AWAITED) && frame.instance != NIL && self.outbounds[from].alive {
-                active[from][self.instances[frame.instance as usize].ordinal as usize] += 1;
+            if frame.has(AWAITED) && frame.is_attempt() && self.outbounds[from].alive {
+                if !frame.has(HELD) {
+                    active[from][self.instances[frame.instance as usize].ordinal as usize] += 1;
+                }
                 permits[from] += u32::from(self.call_of(slot) != NIL);
             }
         }
@@ -172,6 +172,37 @@ impl World<'_> {
                 }
             }
         }
+    }
+
+    /// INV-29: whoever is held is listed at the activator of the service it was sent to, in the order of coming; what
+    /// came there is there, went out or was let down; and Little's law holds.
+    fn check_activators(&self, now: Time) {
+        let held = (0..self.frames.slots()).filter(|&slot| self.frames[slot].has(HELD)).count();
+        let mut listed = 0;
+        for (index, service) in self.services.iter().enumerate() {
+            let Some(activator) = &service.activator else { continue };
+            listed += activator.held.len();
+            let (mut staying, mut last) = (0, Time::ZERO);
+            for &slot in &activator.held {
+                let frame = &self.frames[slot];
+                assert!(frame.has(HELD | AWAITED), "INV-29: who is listed is held");
+                let to = self.outbounds[frame.outbound as usize].service as usize;
+                assert!(to == index && frame.started >= last, "INV-29: the oldest comes first");
+                staying += u128::from((now - frame.started).0);
+                last = frame.started;
+            }
+            assert_eq!(
+                activator.arrivals,
+                activator.left.count + activator.held.len() as u64,
+                "INV-29: every held attempt is accounted for"
+            );
+            assert_eq!(
+                activator.load.area(now),
+                activator.left.sum + staying,
+                "INV-7: Little's law, held attempts"
+            );
+        }
+        assert_eq!(listed, held, "INV-29: who is held is listed");
     }
 
     fn check_instances(&self) {

@@ -14,7 +14,7 @@ use crate::policies::view::{Admit, Class, Outcome, Permit, RequestHead, Slot};
 use crate::random::Key;
 use crate::time::{Duration, Time};
 
-use super::frame::{AWAITED, ENDED, EVENT, Frame, INSIDE, NIL, Side};
+use super::frame::{AWAITED, ENDED, EVENT, Frame, HELD, INSIDE, NIL, Side};
 use super::hang::Late;
 use super::outbound::ANYWHERE;
 use super::spec::NO_RING;
@@ -73,11 +73,18 @@ pub(super) struct Origin {
 
 /// Who waits for the answer to a call.
 #[derive(Clone, Copy)]
-struct Caller {
+pub(super) struct Caller {
     parent: u32,
     parent_pc: u16,
     outbound: u32,
     request: u32,
+}
+
+impl Frame {
+    /// Who waits for this attempt, where attempts have no side.
+    pub(super) const fn caller(&self) -> Caller {
+        Caller { parent: self.parent, parent_pc: self.parent_pc, outbound: self.outbound, request: NIL }
+    }
 }
 
 impl Origin {
@@ -91,7 +98,7 @@ impl Origin {
     }
 }
 
-const PICK_SALT: u64 = 0x7069_636b_2d73_6c74;
+pub(super) const PICK_SALT: u64 = 0x7069_636b_2d73_6c74;
 const RETRY_SALT: u64 = 0x7265_7472_792d_736c;
 
 impl World<'_> {
@@ -108,8 +115,10 @@ impl World<'_> {
         if self.outbounds[origin.outbound as usize].stateful {
             return self.open_call(now, queue, call, key, origin);
         }
-        let sent = self.send(now, queue, call, key, 0, origin, NIL)?;
-        if sent { Ok(()) } else { self.settle(now, queue, origin.caller(), now, Class::Failure) }
+        match self.send(now, queue, call, key, 0, origin, NIL)? {
+            None => Ok(()),
+            Some(failure) => self.settle(now, queue, origin.caller(), now, failure),
+        }
     }
 
     #[inline(never)]
@@ -201,16 +210,17 @@ impl World<'_> {
             tag: attempt_tag(state.tag, state.attempt),
             priority: state.priority,
         };
-        if self.send(now, queue, state.call, state.key, state.attempt, &origin, slot)? {
-            Ok(())
-        } else {
-            let outcome = Outcome::new(Class::Failure, Duration::ZERO);
-            self.teach(now, slot, &outcome);
-            self.attempt_failed(now, queue, slot, outcome)
+        match self.send(now, queue, state.call, state.key, state.attempt, &origin, slot)? {
+            None => Ok(()),
+            Some(failure) => {
+                let outcome = Outcome::new(failure, Duration::ZERO);
+                self.teach(now, slot, &outcome);
+                self.attempt_failed(now, queue, slot, outcome)
+            }
         }
     }
 
-    /// Picks an endpoint and sends one attempt; false if the client knows no endpoint.
+    /// Picks an endpoint and sends one attempt; how it fails if the client knows no endpoint and nobody holds it back.
     #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "the hot path hands registers on, not a struct")]
     fn send(
@@ -222,7 +232,7 @@ impl World<'_> {
         attempt: u32,
         origin: &Origin,
         state: u32,
-    ) -> Result<bool, Full> {
+    ) -> Result<Option<Class>, Full> {
         let spec = self.spec;
         let target = &spec.calls[call as usize];
         let outbound = &mut self.outbounds[origin.outbound as usize];
@@ -230,7 +240,7 @@ impl World<'_> {
         // Without recorded draws there is nothing to drop.
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(origin.tag)).rng());
         let Some(slot) = outbound.balancer.pick(now, &head, &outbound.view, &mut rng) else {
-            return Ok(false);
+            return self.hold(now, queue, call, key, origin, state);
         };
         outbound.view.active[slot.0 as usize] += 1;
         outbound.attempts += 1;
@@ -261,11 +271,11 @@ impl World<'_> {
             self.rings[target.ring as usize].arm(now, frame, queue);
         }
         self.transmit(now, queue, frame)?;
-        Ok(true)
+        Ok(None)
     }
 
     #[inline(never)]
-    fn note_side(&mut self, frame: u32, origin: &Origin, state: u32) {
+    pub(super) fn note_side(&mut self, frame: u32, origin: &Origin, state: u32) {
         if self.frames[frame].zone == ANYWHERE {
             let caller = self.frames[origin.parent].instance;
             self.frames[frame].zone = self.instances[caller as usize].more.zone as u16;
@@ -318,7 +328,7 @@ impl World<'_> {
 
     /// The rest of hearing where attempts have a side.
     #[inline(never)]
-    fn hear_beside(&mut self, now: Time, queue: &mut Queue, slot: u32, outcome: Outcome) -> Flow {
+    pub(super) fn hear_beside(&mut self, now: Time, queue: &mut Queue, slot: u32, outcome: Outcome) -> Flow {
         let Frame { parent, parent_pc, outbound, started, .. } = self.frames[slot];
         let Side { call, request, cpu, .. } = self.sides[slot as usize];
         let class = outcome.class;
@@ -431,7 +441,7 @@ impl World<'_> {
     }
 
     /// Whether the caller still waits for the answer to the call it made at `parent_pc`.
-    fn caller_waits(&self, parent: u32, parent_pc: u16) -> bool {
+    pub(super) fn caller_waits(&self, parent: u32, parent_pc: u16) -> bool {
         parent == NIL || {
             let frame = &self.frames[parent];
             frame.flags & ENDED == 0 && frame.pc == parent_pc
@@ -440,7 +450,14 @@ impl World<'_> {
 
     /// A call has come back to its caller with `class`: the parent goes on, or the request is over.
     #[inline(always)]
-    fn settle(&mut self, now: Time, queue: &mut Queue, caller: Caller, started: Time, class: Class) -> Flow {
+    pub(super) fn settle(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        caller: Caller,
+        started: Time,
+        class: Class,
+    ) -> Flow {
         let Caller { parent, parent_pc, outbound, request } = caller;
         if parent == NIL {
             let source = self.outbounds[outbound as usize].source;
@@ -493,7 +510,11 @@ impl World<'_> {
                 return Ok(());
             };
             if self.frames[slot].instance == NIL {
-                self.finish(now, queue, slot, Class::Timeout)?;
+                if self.frames[slot].has(HELD) {
+                    self.let_down(now, queue, slot, Class::Timeout)?;
+                } else {
+                    self.finish(now, queue, slot, Class::Timeout)?;
+                }
                 continue;
             }
             let cancel = self.outbounds[self.frames[slot].outbound as usize].cancel;
@@ -531,6 +552,10 @@ impl World<'_> {
             let child = self.sides[slot as usize].child;
             if child == NIL {
                 return Ok(());
+            }
+            if self.frames[child].has(HELD) {
+                self.let_down(now, queue, child, Class::Abandoned)?;
+                continue;
             }
             self.cancel(now, queue, child)?;
             // Hearing takes it off the list.

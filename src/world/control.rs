@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use crate::kernel::queue::{Payload, Queue};
-use crate::policies::autoscaler::{Autoscaler as _, Explain, Fleet, Pod};
+use crate::policies::autoscaler::{Autoscaler, Explain, Fleet, Pod};
 use crate::policies::view::Slot;
 use crate::random::Key;
 use crate::time::{Duration, Time};
 
 use super::program::PoolTicket;
+use super::provisioning::Drain;
 use super::report::{Decision, Step};
 use super::spec::Operation;
 use super::{CONTROL, Flow, World};
@@ -28,8 +29,18 @@ pub(super) enum Control {
     Forget(u32, Slot),
     /// Instances of a lost node are given up.
     Evict(u32),
+    /// What a disruption budget refused is tried again.
+    Drain(Drain),
     /// A service's control loop ticks.
     Autoscale(u32),
+    /// A service's control loop is woken before its time.
+    Poke(u32),
+    /// A service's control loop samples for itself.
+    Sample(u32),
+    /// Attempts that wait at an activator may go out ...
+    Release(u32),
+    /// ... or have waited for too long.
+    Overdue(u32),
     /// The provisioner looks at the cluster.
     Provision,
     /// The provisioning service is done with a node ...
@@ -105,7 +116,7 @@ impl World<'_> {
             Control::Kill(instance) => self.kill(now, queue, instance, false),
             Control::OutOfMemory(instance) => self.on_out_of_memory(now, queue, instance),
             Control::Learn(outbound, slot) => {
-                self.learn(now, outbound, slot);
+                self.learn(now, queue, outbound, slot);
                 Ok(())
             }
             Control::Forget(outbound, slot) => {
@@ -113,7 +124,15 @@ impl World<'_> {
                 Ok(())
             }
             Control::Evict(instance) => self.evict(now, queue, instance),
+            Control::Drain(drain) => self.drain_again(now, queue, drain),
             Control::Autoscale(service) => self.on_autoscale(now, queue, service),
+            Control::Poke(service) => self.on_poke(now, queue, service),
+            Control::Sample(service) => {
+                self.on_sample(now, queue, service);
+                Ok(())
+            }
+            Control::Release(service) => self.on_release(now, queue, service),
+            Control::Overdue(service) => self.on_overdue(now, queue, service),
             Control::Provision => self.on_provision(now, queue),
             Control::Provisioned(node) => {
                 self.on_provisioned(now, queue, node);
@@ -190,16 +209,40 @@ impl World<'_> {
                 let first = Time::ZERO + Duration::from_ns_f64(interval.0 as f64 * phase);
                 self.schedule(queue, first, Control::Autoscale(index as u32));
                 self.schedule(queue, Time::ZERO, Control::Scrape(index as u32));
+                self.begin_sampling(queue, index as u32);
             }
         }
     }
 
+    /// A control loop ticks.
     fn on_autoscale(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        let Some(replicas) = self.evaluate(now, index) else { return Ok(()) };
+        let interval = self.services[index as usize].autoscaler.as_ref().map(Autoscaler::interval);
+        if let Some(next) = interval.map(|interval| now + interval).filter(|next| *next < self.spec.end) {
+            self.schedule(queue, next, Control::Autoscale(index));
+        }
+        self.follow(now, queue, index, replicas)
+    }
+
+    /// A control loop is asked before its time.
+    fn on_poke(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        let Some(replicas) = self.evaluate(now, index) else { return Ok(()) };
+        self.follow(now, queue, index, replicas)
+    }
+
+    /// What a control loop decided is done.
+    fn follow(&mut self, now: Time, queue: &mut Queue, index: u32, replicas: u32) -> Flow {
+        let current = self.services[index as usize].wanted;
+        if replicas == current { Ok(()) } else { self.scale(now, queue, index, replicas) }
+    }
+
+    /// A control loop looks at its service and decides on its replicas.
+    fn evaluate(&mut self, now: Time, index: u32) -> Option<u32> {
         let spec = &self.spec.services[index as usize];
         let pods: Vec<Pod> =
             self.services[index as usize].living.iter().map(|&instance| self.pod(now, instance)).collect();
         let current = self.services[index as usize].wanted;
-        let Some(mut scaler) = self.services[index as usize].autoscaler.take() else { return Ok(()) };
+        let mut scaler = self.services[index as usize].autoscaler.take()?;
         let readings = self.readings(now, index);
         let fleet = Fleet {
             current,
@@ -211,9 +254,8 @@ impl World<'_> {
         };
         let mut steps = Steps::default();
         let desired = scaler.evaluate(now, &fleet, &mut steps);
-        let interval = scaler.interval();
         self.services[index as usize].autoscaler = Some(scaler);
-        self.telemetry.decide(Decision {
+        let decision = Decision {
             at: now,
             kind: "autoscaler",
             subject: spec.name.clone(),
@@ -221,11 +263,15 @@ impl World<'_> {
             before: f64::from(current),
             after: f64::from(desired.replicas),
             reason: desired.reason,
-        });
-        if now + interval < self.spec.end {
-            self.schedule(queue, now + interval, Control::Autoscale(index));
+        };
+        // A service that stays at zero would say the same all night.
+        let last = self.services[index as usize].last_decision.map(|at| &self.telemetry.decisions[at]);
+        if decision.after > 0.0 || last.is_none_or(|last| !last.repeats(&decision)) {
+            let at = self.telemetry.decisions.len();
+            self.telemetry.decide(decision);
+            self.services[index as usize].last_decision = (at < self.telemetry.decisions.len()).then_some(at);
         }
-        if desired.replicas == current { Ok(()) } else { self.scale(now, queue, index, desired.replicas) }
+        Some(desired.replicas)
     }
 
     /// An operator acts.

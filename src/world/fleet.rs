@@ -285,11 +285,13 @@ impl World<'_> {
     }
 
     /// A client learns of an endpoint, if both are still there.
-    pub(super) fn learn(&mut self, now: Time, outbound: u32, slot: Slot) {
+    pub(super) fn learn(&mut self, now: Time, queue: &mut Queue, outbound: u32, slot: Slot) {
         let outbound = &mut self.outbounds[outbound as usize];
         let instance = self.services[outbound.service as usize].slots[slot.0 as usize];
         if outbound.alive && self.instances[instance as usize].state == State::Ready {
             outbound.learn(now, slot);
+            let service = outbound.service;
+            self.look_at_held(now, queue, service);
         }
     }
 
@@ -322,6 +324,9 @@ impl World<'_> {
             }
         }
         self.services[service as usize].callers = callers;
+        if instant && came {
+            self.look_at_held(now, queue, service);
+        }
     }
 
     /// SIGTERM: clients are told, what is inside may finish within the grace period.
@@ -384,6 +389,7 @@ impl World<'_> {
         }
         self.log_instance(now, index, if was == State::Draining { "stopped" } else { "died" });
         self.lose_work(now, queue, index, silent)?;
+        self.look_at_held(now, queue, service);
         self.instances[index as usize].set_running(now, 0);
         let first = self.instances[index as usize].outbounds as usize;
         for outbound in &mut self.outbounds[first..first + self.spec.services[service as usize].edges.len()] {

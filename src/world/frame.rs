@@ -108,12 +108,20 @@ pub(super) const OWED: u16 = 1 << 10;
 pub(super) const LEFTOVER: u16 = 1 << 11;
 /// Where the class of its answer is kept while the answer travels (3 bits).
 pub(super) const CLASS_SHIFT: u16 = 12;
+/// It waits at the activator of the service that it was sent to, and has no instance yet.
+pub(super) const HELD: u16 = 1 << 15;
 
 impl Frame {
     /// Whether all of `flags` are set.
     #[inline]
     pub(super) const fn has(&self, flags: u16) -> bool {
         self.flags & flags == flags
+    }
+
+    /// Whether it is an attempt, not a request at its client.
+    #[inline]
+    pub(super) const fn is_attempt(&self) -> bool {
+        self.instance != NIL || self.has(HELD)
     }
 
     /// Whether nothing refers to the frame any more.

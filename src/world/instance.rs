@@ -523,6 +523,7 @@ impl World<'_> {
                 self.give_core_back(now, queue, slot);
             }
             if self.services[service as usize].lends {
+                self.look_at_held(now, queue, service);
                 self.abandon_fetches(now, queue, slot)?;
                 self.give_connection_back(now, queue, slot)?;
             }

@@ -138,8 +138,11 @@ impl World<'_> {
                 };
                 match gauge {
                     Gauge::Rate => (u128::from(service.arrivals), u128::from(now.0)),
-                    Gauge::Concurrency => (u128::from(service.load.level()), 0),
-                    Gauge::QueueLength => (each(&|instance| u64::from(instance.queued), &service.living), 0),
+                    Gauge::Concurrency => (u128::from(service.load.level() + service.held()), 0),
+                    Gauge::QueueLength => {
+                        let queued = each(&|instance| u64::from(instance.queued), &service.living);
+                        (queued + u128::from(service.held()), 0)
+                    }
                     Gauge::Utilization => {
                         let used = each(&|instance| instance.cpu_used(now), &service.slots);
                         (used, service.ready.area(now) * u128::from(service.cores))

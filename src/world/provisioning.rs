@@ -21,6 +21,22 @@ use super::report::{Decision, Step};
 use super::spec::Spec;
 use super::{Flow, World};
 
+/// Orders to empty a node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Drain {
+    node: u32,
+    /// The longest that an instance may take to end.
+    grace: Duration,
+    /// Until when evictions are tried again.
+    until: Time,
+}
+
+/// Pause after an eviction that was refused (cluster autoscaler, `core/scaledown/actuation/drain.go`, `EvictionRetryTime`).
+const EVICTION_RETRY: Duration = Duration::from_secs(10);
+
+/// After so long a drain has failed (the default of `max-pod-eviction-time`).
+const DRAIN_GIVES_UP: Duration = Duration::from_secs(120);
+
 /// Nodes of one pool in one zone, which are ordered together.
 #[derive(Clone, Copy, Debug)]
 struct NodeGroup {
@@ -157,6 +173,7 @@ impl World<'_> {
             }
             let kinds = spec.node_pools.iter().fold(0, |kinds, pool| kinds | 1 << pool);
             let request = request(spec);
+            let movable = self.disruptions_allowed(now, owner as u32) > 0;
             pods.extend(service.living.iter().map(|&index| {
                 let instance = &self.instances[index as usize];
                 Pod {
@@ -166,7 +183,7 @@ impl World<'_> {
                     node: position.get(instance.more.node as usize).copied(),
                     created: instance.more.launched,
                     anti_affinity: spec.anti_affinity,
-                    movable: true,
+                    movable,
                     // What is on its way out, or was lost with its node, keeps its room and needs no other.
                     daemon: instance.more.leaving || instance.state == State::Dead,
                 }
@@ -255,9 +272,7 @@ impl World<'_> {
                 (state.phase, state.since) = (Phase::Deleting(drain), now);
                 self.cluster.look_again();
                 self.log_node(now, node, "draining");
-                self.drain(now, queue, node, grace)?;
-                self.delete_if_empty(now, queue, node);
-                Ok(())
+                self.drain(now, queue, Drain { node, grace, until: now + DRAIN_GIVES_UP })
             }
             Order::GiveUp { node } => {
                 let state = &mut self.cluster.nodes[node as usize];
@@ -366,10 +381,13 @@ impl World<'_> {
 
     // ---- a node goes
 
-    /// Evicts the instances of a node; they are started elsewhere.
-    pub(super) fn drain(&mut self, now: Time, queue: &mut Queue, node: u32, grace: Duration) -> Flow {
+    /// Evicts the instances of a node as far as the budgets of their services allow; they are started elsewhere. The rest is
+    /// tried again.
+    pub(super) fn drain(&mut self, now: Time, queue: &mut Queue, drain: Drain) -> Flow {
+        let Drain { node, grace, until } = drain;
         let mut guests = self.cluster.nodes[node as usize].guests.clone();
         guests.sort_unstable();
+        let mut refused = false;
         for index in guests {
             let instance = &self.instances[index as usize];
             let service = instance.service;
@@ -377,6 +395,7 @@ impl World<'_> {
                 // Lost with its node, which nobody waits for any longer.
                 State::Dead => self.evict(now, queue, index)?,
                 State::Draining => {}
+                State::Ready if self.disruptions_allowed(now, service) == 0 => refused = true,
                 State::Pending | State::Starting | State::Ready => {
                     self.shut_down_within(now, queue, index, grace)?;
                     self.reconcile(now, queue, service)?;
@@ -384,7 +403,43 @@ impl World<'_> {
                 }
             }
         }
+        if refused && now < until {
+            self.schedule(queue, now + EVICTION_RETRY, Control::Drain(drain));
+        } else if refused {
+            self.keep_node(now, queue, node);
+        }
+        self.delete_if_empty(now, queue, node);
         Ok(())
+    }
+
+    /// Another try at what a budget refused, if the node still is to go.
+    pub(super) fn drain_again(&mut self, now: Time, queue: &mut Queue, drain: Drain) -> Flow {
+        let node = &self.cluster.nodes[drain.node as usize];
+        let goes = matches!(node.phase, Phase::Deleting(_)) || node.reclaimed > 0 && !node.taken;
+        if goes && node.alive { self.drain(now, queue, drain) } else { Ok(()) }
+    }
+
+    /// A node could not be drained in time: it takes instances again, and the provisioner hears of it.
+    fn keep_node(&mut self, now: Time, queue: &mut Queue, node: u32) {
+        let state = &mut self.cluster.nodes[node as usize];
+        if !matches!(state.phase, Phase::Deleting(_)) {
+            return;
+        }
+        (state.phase, state.since) = (Phase::Ready, now);
+        self.cluster.look_again();
+        self.log_node(now, node, "kept: a disruption budget refused to let it go");
+        if let Some(provisioner) = &mut self.provisioning.provisioner {
+            provisioner.on_failure(now, Failure::Remove { node });
+        }
+        self.retry_pending(now, queue);
+    }
+
+    /// How many ready instances of a service may be taken away on purpose.
+    pub(super) fn disruptions_allowed(&self, now: Time, service: u32) -> u32 {
+        let Some(budget) = self.spec.services[service as usize].disruption_budget else { return u32::MAX };
+        let state = &self.services[service as usize];
+        let ready = state.living.iter().filter(|&&index| self.ready_since(now, index).is_some()).count();
+        budget.allowed(state.wanted, ready as u32)
     }
 
     /// A node that is to go goes when the last instance has left.
@@ -421,7 +476,7 @@ impl World<'_> {
         if on {
             self.log_node(now, node, "reclaimed");
             self.schedule(queue, now + notice, Control::TakeBack(node));
-            return self.drain(now, queue, node, notice);
+            return self.drain(now, queue, Drain { node, grace: notice, until: now + notice });
         }
         let state = &mut self.cluster.nodes[node as usize];
         if state.reclaimed == 0 && std::mem::take(&mut state.taken) {

@@ -103,6 +103,15 @@ pub struct Decision {
     pub reason: &'static str,
 }
 
+impl Decision {
+    /// Whether nothing but the time differs.
+    pub(super) fn repeats(&self, other: &Self) -> bool {
+        (self.kind, self.before, self.after, self.reason)
+            == (other.kind, other.before, other.after, other.reason)
+            && self.inputs == other.inputs
+    }
+}
+
 impl World<'_> {
     /// Checks the books and writes the report.
     pub(super) fn report(mut self, end: Time, journal: &Journal) -> RunReport {
@@ -250,6 +259,17 @@ impl World<'_> {
             if let Some(mean) = service.wait.mean_ms() {
                 put("wait_mean_ms", mean);
                 put("waited_ratio", service.waited as f64 / service.wait.count as f64);
+            }
+            if let Some(activator) = &service.activator {
+                let held = new.held - old.held;
+                // All attempts that wanted to go there: what went out of the activator was counted when it came in.
+                let wanted = held + attempts - (new.let_out - old.let_out).min(attempts);
+                if wanted > 0 {
+                    put("held_ratio", held as f64 / wanted as f64);
+                }
+                if let Some(mean) = activator.waits.mean_ms() {
+                    put("held_mean_ms", mean);
+                }
             }
             if let Some(mean) = service.sojourn().mean_ms() {
                 put("sojourn_mean_ms", mean);

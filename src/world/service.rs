@@ -5,6 +5,7 @@ use crate::random::variate::Zipf;
 use crate::stats::histogram::Totals;
 use crate::time::Time;
 
+use super::activator::{Activator, Sampled};
 use super::cache::CacheState;
 use super::governor::CpuCounts;
 use super::metrics::History;
@@ -20,7 +21,8 @@ pub(super) struct Service {
     pub(super) cores: u32,
     pub(super) cpu: CpuMode,
     pub(super) drop_when_full: bool,
-    /// Attempts may hold a connection or fetch something that others wait for.
+    /// Attempts may hold a connection, fetch something that others wait for, or take room that others wait for at the
+    /// activator.
     pub(super) lends: bool,
     /// None of the above, and the queue is simple: an attempt ends without further questions.
     pub(super) ordinary: bool,
@@ -47,6 +49,12 @@ pub(super) struct Service {
     /// Wanted instances by version; more than one while a rollout is in progress, the new one last.
     pub(super) sets: Vec<Set>,
     pub(super) autoscaler: Option<AnyAutoscaler>,
+    /// Who holds attempts back while there is no instance.
+    pub(super) activator: Option<Box<Activator>>,
+    /// What its autoscaler saw last, if it samples for itself.
+    pub(super) sampled: Sampled,
+    /// Where the last decision of its autoscaler stands.
+    pub(super) last_decision: Option<usize>,
     /// What its metrics pipeline remembers beyond the instances, by query.
     pub(super) histories: Vec<History>,
     /// Popularity of the keys of each cache.
@@ -84,7 +92,9 @@ pub(super) struct Service {
 
 impl Service {
     pub(super) fn new(spec: &ServiceSpec, warm_up: Time, guarded: bool, fallible: bool) -> Self {
-        let lends = !spec.pools.is_empty() || spec.caches.iter().any(|cache| cache.single_flight);
+        let lends = !spec.pools.is_empty()
+            || spec.caches.iter().any(|cache| cache.single_flight)
+            || spec.activator.as_ref().is_some_and(Activator::is_metered);
         let simple_queue = spec.order == Order::Fifo && spec.queue_timeout.is_none();
         Self {
             workers: spec.workers,
@@ -106,6 +116,9 @@ impl Service {
             version: 0,
             sets: vec![Set { version: 0, spec: spec.replicas }],
             autoscaler: None,
+            activator: spec.activator.map(|spec| Box::new(Activator::new(spec, warm_up))),
+            sampled: Sampled::default(),
+            last_decision: None,
             histories: Vec::new(),
             popularity: spec.caches.iter().map(|cache| Zipf::new(cache.keys, cache.zipf)).collect(),
             caches: spec.caches.iter().map(|_| CacheState::default()).collect(),
@@ -127,6 +140,11 @@ impl Service {
             cpu_counts: CpuCounts::default(),
             oom_kills: 0,
         }
+    }
+
+    /// Attempts that wait at the activator.
+    pub(super) fn held(&self) -> u64 {
+        self.activator.as_ref().map_or(0, |activator| activator.load.level())
     }
 
     /// Where the shared outbounds are.

@@ -6,6 +6,7 @@ use crate::policies::alert::Rule;
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
+use crate::policies::disruption::DisruptionBudget;
 use crate::policies::limiter::LimiterSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
@@ -244,6 +245,10 @@ pub struct ServiceSpec {
     pub limiter: Option<LimiterSettings>,
     /// Control loop.
     pub autoscaler: Option<AutoscalerSettings>,
+    /// Who holds attempts back while their callers know no instance.
+    pub activator: Option<ActivatorSpec>,
+    /// Instances that stay when others are taken away on purpose.
+    pub disruption_budget: Option<DisruptionBudget>,
     /// What answers its queries, in their order.
     pub signals: Vec<Signal>,
     /// Scrape period, window and delay of its metrics.
@@ -329,6 +334,17 @@ pub struct GcSpec {
     pub pause: Law,
     /// ... and what each GiB alive adds.
     pub per_gib: Duration,
+}
+
+/// A proxy that holds attempts back while their callers know no instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActivatorSpec {
+    /// Attempts that it can hold at one moment; the next one is refused.
+    pub capacity: u32,
+    /// Longest wait; then the attempt fails.
+    pub timeout: Duration,
+    /// Held attempts go out while there are fewer than so many inside for each ready instance.
+    pub per_instance: Option<u32>,
 }
 
 /// How runnable `cpu` steps get their core.

@@ -129,6 +129,9 @@ pub(super) struct ServiceMark {
     pub(super) cpu: u128,
     pub(super) refused: u64,
     pub(super) attempts: u64,
+    /// Attempts that came to the activator, and those it sent on.
+    pub(super) held: u64,
+    pub(super) let_out: u64,
     pub(super) calls: u64,
     pub(super) cache_hits: u64,
     pub(super) cache_misses: u64,
@@ -241,12 +244,15 @@ impl World<'_> {
                 for &index in &service.living {
                     cpu_counts.add(&self.instances[index as usize].cpu_counts(now));
                 }
+                let activator = service.activator.as_deref();
                 ServiceMark {
                     load: service.load.area(now),
                     ready: service.ready.area(now),
                     cpu: instances.map(|instance| u128::from(instance.cpu_used(now))).sum(),
                     refused: service.refused + service.dropped,
                     attempts: 0,
+                    held: activator.map_or(0, |activator| activator.arrivals + activator.refused),
+                    let_out: activator.map_or(0, |activator| activator.sent),
                     calls: 0,
                     cache_hits: service.cache_hits,
                     cache_misses: service.cache_misses,
@@ -325,7 +331,7 @@ impl World<'_> {
             push("replicas_ready", service.ready.level() as f64);
             let queued =
                 service.living.iter().map(|&at| u64::from(self.instances[at as usize].queued)).sum::<u64>();
-            push("queue_length", queued as f64);
+            push("queue_length", (queued + service.held()) as f64);
             if service.broken_off {
                 let open = self.outbounds.iter().filter(|outbound| {
                     outbound.service as usize == index

@@ -14,7 +14,7 @@ use simlab::scenario::Overrides;
 use simlab::scenario::model::Study;
 
 /// What a random scenario may have. A failing mixture shrinks to the few that matter.
-const FEATURES: [&str; 95] = [
+const FEATURES: [&str; 102] = [
     "long",
     "nodes",
     "tight nodes",
@@ -99,6 +99,13 @@ const FEATURES: [&str; 95] = [
     "outage",
     "drawn",
     "operators",
+    "mid activator",
+    "leaf activator",
+    "mid metered",
+    "leaf starts at zero",
+    "leaf kpa",
+    "leaf keda",
+    "mid hpa from zero",
     "kube",
     "apart",
     "even zones",
@@ -573,7 +580,12 @@ impl Writer<'_> {
         for (name, steps, edge) in
             [("front", &front, "front"), ("mid", &mid, "mid"), ("leaf", &leaf, "front")]
         {
-            let replicas = self.number(&format!("{name} replicas"), 1, 3);
+            let has = |what: &str| {
+                let feature = format!("{name} {what}");
+                FEATURES.contains(&feature.as_str()) && self.has(&feature)
+            };
+            let number = |what: &str, from, to| self.number(&format!("{name} {what}"), from, to);
+            let replicas = if has("starts at zero") { 0 } else { number("replicas", 1, 3) };
             writeln!(text, "[[service]]\nname = \"{name}\"\nreplicas = {replicas}\nprice = \"0.1/h\"")
                 .unwrap();
             if self.has("apart") && name == "mid" {
@@ -588,6 +600,33 @@ impl Writer<'_> {
             }
             if self.has("discovery") {
                 text.push_str("discovery = \"uniform(0s, 3s)\"\n");
+            }
+            if has("activator") || has("metered") {
+                let metered = if has("metered") { ", per-instance = 2" } else { "" };
+                writeln!(
+                    text,
+                    "activator = {{ capacity = {}, timeout = \"{}ms\"{metered} }}",
+                    number("capacity", 1, 40),
+                    number("patience", 50, 9000)
+                )
+                .unwrap();
+            }
+            if has("kpa") {
+                writeln!(
+                    text,
+                    "autoscaler.kpa = {{ max-scale = 4, window = \"6s\", scale-to-zero-grace-period = \"1s\", container-concurrency = {} }}",
+                    number("concurrency", 0, 3)
+                )
+                .unwrap();
+            } else if has("keda") {
+                text.push_str(
+                    "autoscaler.keda = { max-replica-count = 4, polling-interval = \"2s\", cooldown-period = \"3s\", triggers = [{ metric = \"service.leaf.concurrency\", threshold = 2 }] }\n",
+                );
+            }
+            if has("hpa from zero") && !self.has("hpa") && !self.has("formula") {
+                text.push_str(
+                    "autoscaler.hpa = { min-replicas = 0, max-replicas = 4, sync-period = \"2s\", downscale-stabilization = \"3s\", metrics = [{ object = { of = \"service.mid\", metric = \"concurrency\", average-value = 2 } }] }\n",
+                );
             }
             if name == "mid" && self.has("hpa") {
                 text.push_str(

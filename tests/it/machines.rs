@@ -369,3 +369,30 @@ mod losses {
         assert_eq!(told.times("metal-0", "back"), [130.0]);
     }
 }
+
+mod budgets {
+    use super::*;
+
+    /// Four instances on three machines with room for two; the first machine has two of them when its owner wants it back.
+    fn reclaimed(budget: &str) -> Vec<f64> {
+        let fault =
+            "[[fault]]\nat = \"10s\"\nspot-reclaim = { pool = \"metal\", count = 1, notice = \"2min\" }\n";
+        let text = format!(
+            "{}{}{fault}",
+            pool(3, "spot = true"),
+            api(&format!("replicas = 4\n{budget}"), "start = \"5s\"")
+        );
+        let told = tell("60s", &text);
+        [told.times("api-0", "draining"), told.times("api-3", "draining")].concat()
+    }
+
+    #[test]
+    fn an_eviction_waits_until_the_budget_allows_it() {
+        assert_eq!(reclaimed(""), [10.0, 10.0]);
+        assert_eq!(reclaimed("disruption-budget = { max-unavailable = 2 }"), [10.0, 10.0]);
+        // The one that replaces the first is ready at 15 s; refused evictions are tried again every ten seconds.
+        assert_eq!(reclaimed("disruption-budget = { max-unavailable = 1 }"), [10.0, 20.0]);
+        assert_eq!(reclaimed("disruption-budget = { min-available = \"75%\" }"), [10.0, 20.0]);
+        assert_eq!(reclaimed("disruption-budget = { min-available = 4 }"), [0.0; 0]);
+    }
+}

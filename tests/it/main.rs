@@ -1,5 +1,6 @@
 //! The one integration binary; each module tells one kind of story.
 
+mod activator;
 mod alerts;
 mod calibrate;
 mod cli;
@@ -16,3 +17,4 @@ mod queueing;
 mod scenarios;
 mod snapshots;
 mod story;
+mod workloads;

@@ -376,14 +376,12 @@ fn a_scenario_takes_over_a_manifest() {
 fn what_cannot_be_taken_over_is_said() {
     let other = FRONT.replace("kind: Deployment, name: api", "kind: Deployment, name: web");
     let none = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: c }\n";
-    let zero = FRONT.replace("minReplicas: 2", "minReplicas: 0");
     let memory = FRONT.replace("name: cpu", "name: memory");
     let cases = [
         scaled_by(FRONT, ""),
         scaled_by(&other, NAMES),
         scaled_by(&other, &format!("{NAMES}, name = \"api-scalar\"")),
         scaled_by(none, NAMES),
-        scaled_by(&zero, NAMES),
         scaled_by(&memory, NAMES),
         scaled_by(&FRONT.replace("maxReplicas", "maxReplicaz"), NAMES),
         scaled_by(FRONT, ", metric-names = { hits = 3 }"),

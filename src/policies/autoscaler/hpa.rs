@@ -19,7 +19,7 @@
 //! * Without `behavior`, one sync at most doubles the replicas (or reaches 4); scaling in waits five minutes.
 //!
 //! # Settings
-//! * `min-replicas` (1), `max-replicas` (required).
+//! * `min-replicas` (1; 0 as with the gate `HPAScaleToZero`, with an `object` or `external` metric), `max-replicas` (required).
 //! * `target-cpu-utilization` (80): percent of the pods' CPU requests; or `target-cpu-average-value`: CPU per pod, such as
 //!   `"500m"`. Not both; short for one entry of `metrics`.
 //! * `metrics`: a list of `{ resource = { name = "cpu" | "memory", utilization | average-value } }`,
@@ -43,9 +43,11 @@
 //! and the tolerances per direction from 1.33.
 //!
 //! # Deliberate differences
-//! * `min-replicas` is at least 1: the gate `HPAScaleToZero` is off, as it is by default.
-//! * A fleet at zero replicas stays there (`ScalingDisabled`), as upstream. So an answer outside of the bounds is possible,
-//!   and only there.
+//! * `min-replicas = 0` takes the gate `HPAScaleToZero` for on, which by default it is not. The rules are those of the present
+//!   main branch, whatever `k8s-version` says: at zero the metrics are read only if this HPA scaled to zero itself, which a
+//!   run that begins at zero takes for granted. They were read there and not recorded.
+//! * A fleet that somebody else set to zero replicas stays there (`ScalingDisabled`), as upstream. So an answer outside of the
+//!   bounds is possible, and only there.
 //! * The log of recommendations lives as long as the run; upstream loses it when the controller restarts.
 //! * Pods that ended in success count as missing, as in every release up to 1.36; upstream has since changed that.
 
@@ -68,21 +70,21 @@ use crate::time::{Duration, Time};
 use crate::units::Share;
 use behavior::{Behavior, Limited, Recommendation, Rules, ScaleEvents};
 use calculator::{ReplicaCalculator, ToleranceForm, Tolerances};
-use metric::{Metric, MetricSettings, Quantity};
+use metric::{Amount, Metric, MetricSettings};
 
 /// Settings of [`Hpa`], with the names of the API fields and of the controller's flags.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, remote = "Self")]
 pub struct HpaSettings {
-    /// Fewest replicas, at least 1.
+    /// Fewest replicas; 0 only with an `object` or `external` metric.
     #[serde(default = "one")]
-    pub min_replicas: NonZeroU32,
+    pub min_replicas: u32,
     /// Most replicas, at least `min-replicas`.
     pub max_replicas: NonZeroU32,
     /// CPU of the pods in percent of their requests; 80 if no target is written.
     pub target_cpu_utilization: Option<NonZeroU32>,
     /// CPU per pod, such as `"500m"` or `"0.5"`.
-    pub target_cpu_average_value: Option<Quantity>,
+    pub target_cpu_average_value: Option<Amount>,
     /// Everything it follows; the largest proposal counts.
     pub metrics: Option<Vec<MetricSettings>>,
     /// Time between two syncs, not zero.
@@ -108,8 +110,8 @@ pub struct HpaSettings {
 }
 
 /// `minReplicas` where nothing is written.
-fn one() -> NonZeroU32 {
-    NonZeroU32::MIN
+fn one() -> u32 {
+    1
 }
 
 /// `--horizontal-pod-autoscaler-sync-period`.
@@ -172,7 +174,7 @@ impl HpaSettings {
     /// What the API server's validation and the controller's flags refuse.
     fn check(&self) -> Result<(), String> {
         let (min, max) = (self.min_replicas, self.max_replicas);
-        if min > max {
+        if min > max.get() {
             return Err(format!("`min-replicas` ({min}) is greater than `max-replicas` ({max})"));
         }
         if max.get() > i32::MAX as u32 {
@@ -191,6 +193,9 @@ impl HpaSettings {
         }
         if self.metrics.as_ref().is_some_and(Vec::is_empty) {
             return Err("`metrics` needs at least one entry".to_owned());
+        }
+        if min == 0 && !self.followed().iter().any(MetricSettings::is_seen_from_zero) {
+            return Err("`min-replicas = 0` needs an `object` or `external` metric: instances that are not there report nothing".to_owned());
         }
         if self
             .followed()
@@ -330,6 +335,10 @@ pub struct Hpa {
 struct State {
     min_replicas: u32,
     max_replicas: u32,
+    /// The condition `ScaledToZero`: it was this HPA that brought the replicas to zero.
+    scaled_to_zero: bool,
+    /// Some metric has a value while there is no pod.
+    sees_from_zero: bool,
     /// Parallel to `queries`.
     metrics: Vec<Metric>,
     queries: Vec<Query>,
@@ -373,7 +382,10 @@ impl Algorithm for Hpa {
             down_events: ScaleEvents::default(),
         });
         let state = State {
-            min_replicas: settings.min_replicas.get(),
+            min_replicas: settings.min_replicas,
+            // An HPA that is older than the run has brought its service to zero itself.
+            scaled_to_zero: settings.min_replicas == 0,
+            sees_from_zero: settings.followed().iter().any(MetricSettings::is_seen_from_zero),
             max_replicas: settings.max_replicas.get(),
             queries: metrics.iter().map(|metric| metric.query.clone()).collect(),
             metrics,
@@ -416,27 +428,30 @@ impl State {
             self.recommendations.push(Recommendation { at: now, replicas: current });
         }
 
-        let desired = if current == 0 {
-            self.conditions.scaling_active = Some(Condition::fails("ScalingDisabled"));
-            return Desired { replicas: 0, reason: "ScalingDisabled" };
-        } else if current > self.max_replicas {
-            explain.step("max-replicas", f64::from(self.max_replicas));
-            Desired { replicas: self.max_replicas, reason: "CurrentAboveMaxReplicas" }
-        } else if current < self.min_replicas {
-            explain.step("min-replicas", f64::from(self.min_replicas));
-            Desired { replicas: self.min_replicas, reason: "CurrentBelowMinReplicas" }
-        } else {
-            let proposal = match self.compute_replicas(now, fleet, explain) {
-                Ok(proposal) => proposal,
-                Err(reason) => {
-                    self.conditions.scaling_active = Some(Condition::fails(reason));
-                    return Desired { replicas: current, reason };
-                }
+        self.scaled_to_zero &= current == 0;
+        let desired =
+            if current == 0 && !(self.scaled_to_zero && (self.sees_from_zero || self.min_replicas > 0)) {
+                self.conditions.scaling_active = Some(Condition::fails("ScalingDisabled"));
+                return Desired { replicas: 0, reason: "ScalingDisabled" };
+            } else if current > self.max_replicas {
+                explain.step("max-replicas", f64::from(self.max_replicas));
+                Desired { replicas: self.max_replicas, reason: "CurrentAboveMaxReplicas" }
+            } else if current < self.min_replicas {
+                explain.step("min-replicas", f64::from(self.min_replicas));
+                Desired { replicas: self.min_replicas, reason: "CurrentBelowMinReplicas" }
+            } else {
+                let proposal = match self.compute_replicas(now, fleet, explain) {
+                    Ok(proposal) => proposal,
+                    Err(reason) => {
+                        self.conditions.scaling_active = Some(Condition::fails(reason));
+                        return Desired { replicas: current, reason };
+                    }
+                };
+                self.conditions.scaling_active = Some(Condition::holds("ValidMetricFound"));
+                self.normalize(now, current, proposal, explain)
             };
-            self.conditions.scaling_active = Some(Condition::holds("ValidMetricFound"));
-            self.normalize(now, current, proposal, explain)
-        };
 
+        self.scaled_to_zero |= desired.replicas == 0;
         if desired.replicas != current {
             self.conditions.able_to_scale = Some(Condition::holds("SucceededRescale"));
             if let Some(Rates { up, down, up_events, down_events }) = &mut self.rates {
@@ -619,8 +634,8 @@ mod tests {
             tolerance = "20%"
         "#;
         let AutoscalerSettings::Hpa(settings) = toml::from_str(text).unwrap() else { panic!("not an hpa") };
-        assert_eq!((settings.min_replicas.get(), settings.max_replicas.get()), (2, 20));
-        assert_eq!(settings.target_cpu_average_value, Some(Quantity { milli: 500 }));
+        assert_eq!((settings.min_replicas, settings.max_replicas.get()), (2, 20));
+        assert_eq!(settings.target_cpu_average_value, Some(Amount { milli: 500 }));
         assert_eq!(settings.k8s_version, K8sVersion { major: 1, minor: 34 });
         let hpa = Hpa::new(&settings, Time::ZERO);
         let tolerances = hpa.state.calculator.tolerances;
@@ -637,7 +652,7 @@ mod tests {
         for (text, part) in [
             ("min-replicas = 1", "max-replicas"),
             ("max-replicas = 2\nmin-replicas = 3", "greater than"),
-            ("max-replicas = 2\nmin-replicas = 0", "nonzero"),
+            ("max-replicas = 2\nmin-replicas = 0", "needs an `object` or `external` metric"),
             ("max-replicas = 2\ntarget-cpu-utilization = 5\ntarget-cpu-average-value = 1", "exclude"),
             ("max-replicas = 2\nsync-period = '0s'", "longer than zero"),
             ("max-replicas = 2\nk8s-version = '1.3'", "older than"),
@@ -657,7 +672,7 @@ mod tests {
             ),
             ("max-replicas = 2\nbehavior.scale-down.stabilization-window = '2h'", "longer than 1h"),
             ("max-replicas = 2\nbehaviour = {}", "behavior"),
-            ("max-replicas = 2\ntarget-cpu-average-value = '500x'", "not an amount"),
+            ("max-replicas = 2\ntarget-cpu-average-value = '500x'", "is not a quantity"),
             ("max-replicas = 2\nmetrics = []", "at least one"),
             ("max-replicas = 2\nmetrics = [{ resource = { name = 'cpu' } }]", "exactly one of"),
             ("max-replicas = 2\nmetrics = [{ pods = { metric = 'm', value = 3 } }]", "average-value"),
@@ -786,7 +801,7 @@ mod tests {
             (rules.clone(), rules).prop_map(|(scale_up, scale_down)| Behavior { scale_up, scale_down }),
         );
         (1_u32..10, 0_u32..40, 1_u32..150, behavior).prop_map(|(min, extra, target, behavior)| HpaSettings {
-            min_replicas: NonZeroU32::new(min).unwrap(),
+            min_replicas: min,
             target_cpu_utilization: NonZeroU32::new(target),
             behavior,
             ..HpaSettings::with_max_replicas(NonZeroU32::new(min + extra).unwrap())
@@ -816,7 +831,7 @@ mod tests {
             };
             let answers = play();
             for (desired, _) in &answers {
-                let bounds = settings.min_replicas.get()..=settings.max_replicas.get();
+                let bounds = settings.min_replicas..=settings.max_replicas.get();
                 let kept = if start == 0 { desired.replicas == 0 } else { bounds.contains(&desired.replicas) };
                 prop_assert!(kept);
             }

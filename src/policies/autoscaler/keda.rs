@@ -1,11 +1,11 @@
-//! The executor of KEDA: event sources switch a service on and off; in between an HPA scales it.
+//! KEDA: event sources switch a service on and off, and in between the HPA that KEDA creates scales it.
 //!
 //! # What it does
 //! Every `polling-interval` it asks the triggers whether they are active: whether their value is above their activation
 //! threshold. With an active trigger, a service at zero (or idle) gets `min-replica-count` replicas, at least one. Without,
 //! and after `cooldown-period` since a trigger was last active, it goes to `idle-replica-count`, or to zero if
-//! `min-replica-count` is zero. Between one and `max-replica-count` it changes nothing: that is left to an HPA which follows
-//! the same triggers. A trigger that fails keeps the service from being switched off; after some failures the HPA is given
+//! `min-replica-count` is zero. Between one and `max-replica-count` it changes nothing: that is left to an HPA (the one of
+//! `simlab explain hpa`, every 15 s) which follows the same triggers and leaves a service at zero alone. A trigger that fails keeps the service from being switched off; after some failures the HPA is given
 //! `fallback` instead of the trigger's value.
 //!
 //! # When it helps
@@ -23,6 +23,11 @@
 //! * With `idle-replica-count` above 0, the HPA raises the idle replicas to its own minimum; upstream says to use 0 only.
 //!
 //! # Settings
+//! * `triggers` (at least one): `{ metric = "source.jobs.concurrency", threshold = 5, activation-threshold = 0 }`. `metric` is
+//!   `source.NAME.METRIC` or `service.NAME.METRIC`; `threshold` is meant per replica, or with `metric-type = "value"` in all; at zero
+//!   the trigger is active above `activation-threshold` (0). `metric = "cpu"` goes to the HPA alone, with `metric-type =
+//!   "utilization"` (its default) or `"average-value"`, and needs `min-replica-count` of 1 or another trigger.
+//! * `behavior`: rates and windows of the HPA, as in `autoscaler.hpa`.
 //! * `polling-interval` (`"30s"`), `cooldown-period` (`"5min"`), `initial-cooldown-period` (`"0s"`): where no trigger was ever
 //!   active, the first switching off waits for this time after the start.
 //! * `min-replica-count` (0), `max-replica-count` (100), `idle-replica-count` (none; below `min-replica-count`).
@@ -33,26 +38,41 @@
 //! # Origin
 //! kedacore/keda 8b4f083c (2026-08-20), `pkg/scaling/executor/scale_scaledobjects.go` (`RequestScale`, `scaleToZeroOrIdle`,
 //! `scaleFromZeroOrIdle`), `pkg/fallback/fallback.go`, `apis/keda/v1alpha1/scaledobject_types.go`. The decisions agree with a
-//! table that was derived by reading the source; it was not executed.
+//! table that was derived by reading the source; it was not executed. The HPA is the one in this folder.
 //!
 //! # Deliberate differences
 //! * Pausing and forced activation, which upstream reads from annotations, are not there.
 //! * `ScaledObject`s are as old as the run; upstream cuts their creation to whole seconds, so that its first poll already
 //!   lies strictly after it. Here the poll in that very instant leaves a service without any activity as it is.
 //! * Scaling modifiers (formulas over triggers) are not there.
+//! * The HPA is created with the `ScaledObject`, syncs for the first time one sync period later, and sees in a common instant
+//!   what the poll has just done. Upstream's clocks run apart.
+//! * Triggers are read through the metrics pipeline of the service (`metrics = { .. }`), late like any other metric;
+//!   upstream asks event sources directly, and a trigger can only fail here while the pipeline has nothing yet.
+
+pub mod trigger;
+
+use std::num::NonZeroU32;
 
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use crate::policies::Algorithm;
-use crate::policies::autoscaler::Explain;
+use crate::policies::autoscaler::hpa::behavior::Behavior;
+use crate::policies::autoscaler::hpa::{Hpa, HpaSettings};
+use crate::policies::autoscaler::{Autoscaler, Desired, Explain, Fleet, Query, Reading};
 use crate::time::{Duration, Time};
+use trigger::{Activity, MetricType, Trigger};
 
 /// Settings of [`Keda`], with the names of the fields of a `ScaledObject`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default, remote = "Self")]
 pub struct KedaSettings {
+    /// What switches the service on and scales it; at least one.
+    pub triggers: Vec<Trigger>,
+    /// Rates and windows of the HPA.
+    pub behavior: Option<Behavior>,
     /// Time between two polls of the triggers, not zero.
     pub polling_interval: Duration,
     /// Time after the last activity before the service is switched off.
@@ -100,6 +120,8 @@ pub enum FallbackBehavior {
 impl Default for KedaSettings {
     fn default() -> Self {
         Self {
+            triggers: Vec::new(),
+            behavior: None,
             polling_interval: Duration::from_secs(30),
             cooldown_period: Duration::from_secs(300),
             initial_cooldown_period: Duration::ZERO,
@@ -114,6 +136,26 @@ impl Default for KedaSettings {
 impl KedaSettings {
     /// What the admission webhook refuses.
     fn check(&self) -> Result<(), String> {
+        if self.triggers.is_empty() {
+            return Err("`triggers` needs at least one entry".to_owned());
+        }
+        self.triggers.iter().try_for_each(Trigger::check)?;
+        if self.min_replica_count == 0 && self.triggers.iter().all(|trigger| trigger.resource().is_some()) {
+            return Err("with only cpu and memory triggers `min-replica-count` must be at least 1".to_owned());
+        }
+        if let Some(behavior) = &self.behavior {
+            behavior.check()?;
+        }
+        let average = |trigger: &Trigger| {
+            trigger.resource().is_none()
+                && trigger.metric_type.is_none_or(|kind| kind == MetricType::AverageValue)
+        };
+        if self.fallback.is_some() && !self.triggers.iter().any(average) {
+            return Err(
+                "`fallback` needs a trigger of the metric type average-value that is neither cpu nor memory"
+                    .to_owned(),
+            );
+        }
         if self.polling_interval == Duration::ZERO {
             return Err("`polling-interval` must be longer than zero".to_owned());
         }
@@ -150,28 +192,6 @@ impl<'de> Deserialize<'de> for KedaSettings {
         let settings = Self::deserialize(deserializer)?;
         settings.check().map_err(D::Error::custom)?;
         Ok(settings)
-    }
-}
-
-/// What a trigger says at a poll.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activity {
-    /// There is something to do.
-    Active,
-    /// There is nothing to do.
-    Inactive,
-    /// It could not be asked.
-    Failed,
-}
-
-impl Activity {
-    /// Of a trigger that reads `value`, or cannot be read.
-    pub fn of(value: Option<f64>, activation_threshold: f64) -> Self {
-        match value {
-            None => Self::Failed,
-            Some(value) if value > activation_threshold => Self::Active,
-            Some(_) => Self::Inactive,
-        }
     }
 }
 
@@ -226,14 +246,23 @@ pub struct Poll {
 
 /// See the module documentation.
 ///
-/// Asked every [`Self::polling_interval`], beginning at once ([`Self::poll`]). The HPA is evaluated on its own clock, within
+/// Polls every [`Self::polling_interval`], beginning at once ([`Self::poll`]). The HPA is evaluated on its own clock, within
 /// [`KedaSettings::hpa_bounds`]; it leaves a service at zero alone.
 #[derive(Clone, Debug)]
 pub struct Keda {
-    settings: KedaSettings,
+    settings: Box<KedaSettings>,
     created: Time,
     /// When a trigger was last seen active.
     last_active: Option<Time>,
+    hpa: Hpa,
+    /// By trigger.
+    health: Vec<Health>,
+    /// When it polls next ...
+    next_poll: Time,
+    /// ... and when the HPA syncs next; `None` until the first poll creates it.
+    next_sync: Option<Time>,
+    /// From the last evaluation to the next one.
+    pause: Duration,
 }
 
 impl Keda {
@@ -329,7 +358,102 @@ impl Algorithm for Keda {
     type Settings = KedaSettings;
 
     fn new(settings: &KedaSettings, now: Time) -> Self {
-        Self { settings: settings.clone(), created: now, last_active: None }
+        let (min, max) = settings.hpa_bounds();
+        let most = NonZeroU32::new(max).unwrap_or(NonZeroU32::MIN);
+        let hpa = HpaSettings {
+            min_replicas: min,
+            metrics: Some(settings.triggers.iter().map(Trigger::followed).collect()),
+            behavior: settings.behavior.clone(),
+            ..HpaSettings::with_max_replicas(most)
+        };
+        Self {
+            created: now,
+            last_active: None,
+            hpa: Hpa::new(&hpa, now),
+            health: vec![Health::default(); settings.triggers.len()],
+            next_poll: now,
+            next_sync: None,
+            pause: settings.polling_interval,
+            settings: Box::new(settings.clone()),
+        }
+    }
+}
+
+impl Autoscaler for Keda {
+    fn interval(&self) -> Duration {
+        self.pause
+    }
+
+    fn queries(&self) -> &[Query] {
+        self.hpa.queries()
+    }
+
+    fn evaluate(&mut self, now: Time, fleet: &Fleet<'_>, explain: &mut dyn Explain) -> Desired {
+        let mut desired = Desired { replicas: fleet.current, reason: "" };
+        if now >= self.next_poll {
+            self.next_poll = now + self.settings.polling_interval;
+            let activities = self.activities(fleet.readings, explain);
+            let Poll { replicas, outcome } = self.poll(now, fleet.current, &activities, explain);
+            desired = Desired { replicas, reason: outcome.reason() };
+        }
+        let next_sync = *self.next_sync.get_or_insert_with(|| now + self.hpa.interval());
+        if now >= next_sync {
+            self.next_sync = Some(now + self.hpa.interval());
+            // At zero there is nothing for it to say.
+            if desired.replicas > 0 || desired.reason.is_empty() {
+                let readings = self.readings(desired.replicas, fleet.readings, explain);
+                let fleet = Fleet { current: desired.replicas, readings: &readings, ..*fleet };
+                let answer = self.hpa.evaluate(now, &fleet, explain);
+                if answer.replicas != fleet.current || desired.replicas == fleet.current {
+                    desired = answer;
+                }
+            }
+        }
+        let next = self.next_sync.map_or(self.next_poll, |sync| sync.min(self.next_poll));
+        self.pause = next - now;
+        desired
+    }
+}
+
+impl Keda {
+    /// What each polled trigger says; `cpu` and `memory` are not polled.
+    fn activities(&self, readings: &[Reading], explain: &mut dyn Explain) -> Vec<Activity> {
+        let polled = self.settings.triggers.iter().zip(readings);
+        let polled = polled.filter(|(trigger, _)| trigger.resource().is_none());
+        let activities = polled.map(|(trigger, reading)| {
+            let value = reading.series().map(|series| series.iter().sum::<i64>() as f64 / 1e3);
+            explain.about(&trigger.metric);
+            if let Some(value) = value {
+                explain.step("trigger-value", value);
+            }
+            explain.step("activation-threshold", trigger.activation_threshold);
+            Activity::of(value, trigger.activation_threshold)
+        });
+        let activities = activities.collect();
+        explain.about("");
+        activities
+    }
+
+    /// What the HPA gets to see: the fallback in place of triggers that failed for too long.
+    fn readings(&mut self, current: u32, found: &[Reading], explain: &mut dyn Explain) -> Vec<Reading> {
+        let mut readings = found.to_vec();
+        for ((trigger, health), reading) in
+            self.settings.triggers.iter().zip(&mut self.health).zip(&mut readings)
+        {
+            if trigger.resource().is_some() {
+                continue;
+            }
+            health.on_read(reading.series().is_none());
+            let is_average = trigger.metric_type != Some(MetricType::Value);
+            let fallback = health.fallback(self.settings.fallback.as_ref(), current).filter(|_| is_average);
+            if let (None, Some(replicas)) = (reading.series(), fallback) {
+                explain.about(&trigger.metric);
+                explain.step("fallback-replicas", f64::from(replicas));
+                *reading = Reading::Series(Some(vec![trigger.threshold.milli * i64::from(replicas)]));
+            }
+        }
+        explain.about("");
+        readings
     }
 }
 
@@ -365,7 +489,13 @@ mod tests {
 
     use super::*;
 
+    const TRIGGER: &str = "triggers = [{ metric = 'service.worker.queue-length', threshold = 5 }]\n";
+
     fn read(text: &str) -> Result<KedaSettings, String> {
+        read_as_it_is(&format!("{TRIGGER}{text}"))
+    }
+
+    fn read_as_it_is(text: &str) -> Result<KedaSettings, String> {
         toml::from_str(text).map_err(|error| error.message().to_owned())
     }
 
@@ -394,7 +524,8 @@ mod tests {
         let behavior = FallbackBehavior::CurrentReplicasIfHigher;
         assert_eq!(settings.fallback, Some(Fallback { failure_threshold: 3, replicas: 6, behavior }));
         assert_eq!(settings.hpa_bounds(), (2, 100));
-        assert_eq!(read("").unwrap(), KedaSettings::default());
+        let KedaSettings { triggers, .. } = read("").unwrap();
+        assert_eq!(read("").unwrap(), KedaSettings { triggers, ..KedaSettings::default() });
         assert_eq!(KedaSettings::default().hpa_bounds(), (1, 100));
         assert!(read("idle-replica-count = 0").is_ok(), "less than the one replica of the HPA");
     }
@@ -511,7 +642,7 @@ mod tests {
             polls in prop::collection::vec((any::<bool>(), any::<bool>(), 0_u64..400), 1..30),
         ) {
             let settings = KedaSettings { min_replica_count: min, idle_replica_count: idle, ..KedaSettings::default() };
-            prop_assume!(settings.check().is_ok());
+            prop_assume!(KedaSettings { triggers: read("").unwrap().triggers, ..settings.clone() }.check().is_ok());
             let mut keda = Keda::new(&settings, Time::ZERO);
             let (mut now, mut current) = (Time::ZERO, current);
             for (is_active, is_error, pause) in polls {

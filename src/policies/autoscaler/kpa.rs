@@ -51,6 +51,14 @@
 //!   the time a change goes unnoticed, at most one `tick-interval`.
 //! * Routes lead to the activator, or away from it, in the instant in which that is decided; upstream the change takes
 //!   until the network is programmed, and a probe makes sure. So the grace period is all there is to cover it.
+//! * All pods are counted, exactly and over the whole second; upstream scrapes a sample of them where there are more than
+//!   three ([`window::sample_size`]) and takes its mean for all. What waits at the activator counts as well, and the first
+//!   request after silence is told at once, as upstream.
+//! * Only a service without a ready pod has its requests pass the activator, which then hands each pod at most
+//!   `container-concurrency` of those it held. Upstream leads all requests through it while the excess burst capacity is
+//!   negative; that is computed, explained, and counts for the way to zero, but changes no request.
+//! * A run finds a service that has been there for long: with ready pods as after a restart of the autoscaler (more than
+//!   one: in panic), with none as one that is scaled to zero.
 //! * The tick interval and the progress deadline can be set; upstream the former is a constant, the latter belongs to the
 //!   deployment.
 //! * Status times keep nanoseconds; upstream's are cut to seconds when they are stored.
@@ -67,7 +75,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use crate::policies::Algorithm;
-use crate::policies::autoscaler::Explain;
+use crate::policies::autoscaler::{Autoscaler, Desired, Explain, Fleet, Load, Pod};
 use crate::time::{Duration, Time};
 use decider::{Decider, DeciderSpec};
 use scaler::{Activity, Scaler, ScalerSpec};
@@ -174,6 +182,8 @@ const WINDOW_MAX: Duration = Duration::from_secs(3600);
 const MAX_CONTAINER_CONCURRENCY: u32 = 1000;
 /// A revision is given up so long after its progress deadline, so that the deployment can say first what is wrong.
 const ACTIVATION_TIMEOUT_BUFFER: Duration = Duration::from_secs(30);
+/// Time between two scrapes of the pods, and the width of a bucket.
+const SCRAPE_PERIOD: Duration = Duration::from_secs(1);
 /// Activators that stand behind a revision at least.
 const MIN_ACTIVATORS: u32 = 2;
 
@@ -334,6 +344,8 @@ pub struct Decision {
 #[derive(Clone, Debug)]
 pub struct Kpa {
     state: Box<State>,
+    /// What [`Autoscaler::evaluate`] has not looked at yet: how to begin with what it finds there.
+    unseen: Option<Box<KpaSettings>>,
 }
 
 #[derive(Clone, Debug)]
@@ -403,7 +415,18 @@ impl Kpa {
                 (target.total - burst) as i32
             },
         };
-        Self { state: Box::new(state) }
+        Self { state: Box::new(state), unseen: None }
+    }
+
+    /// Takes over a service that runs since long before `now`, with what was recorded so far.
+    fn take_over(&mut self, settings: &KpaSettings, now: Time, current: u32, ready: u32) {
+        let Self { state: fresh, .. } = Self::with_ready(settings, now, ready);
+        let state = &mut *self.state;
+        (state.decider, state.scaler) = (fresh.decider, fresh.scaler);
+        if current == 0 {
+            state.scaler.set_inactive(now);
+            state.desired = Some(0);
+        }
     }
 
     /// What is to be recorded.
@@ -496,7 +519,35 @@ impl Algorithm for Kpa {
 
     /// An autoscaler for a revision that is being created, so without pods.
     fn new(settings: &KpaSettings, now: Time) -> Self {
-        Self::with_ready(settings, now, 0)
+        Self { unseen: Some(Box::new(settings.clone())), ..Self::with_ready(settings, now, 0) }
+    }
+}
+
+impl Autoscaler for Kpa {
+    fn interval(&self) -> Duration {
+        self.state.tick_interval
+    }
+
+    fn sampling(&self) -> Option<Duration> {
+        Some(SCRAPE_PERIOD)
+    }
+
+    fn on_sample(&mut self, now: Time, load: &Load) -> bool {
+        let value = match self.state.metric {
+            ScalingMetric::Concurrency => load.concurrency,
+            ScalingMetric::Rps => load.requests_per_second,
+        };
+        self.record(now, value)
+    }
+
+    fn evaluate(&mut self, now: Time, fleet: &Fleet<'_>, explain: &mut dyn Explain) -> Desired {
+        let is_ready = |pod: &&Pod| !pod.deleting && pod.ready.is_some_and(|(ready, _)| ready);
+        let ready = fleet.pods.iter().filter(is_ready).count() as u32;
+        if let Some(settings) = self.unseen.take() {
+            self.take_over(&settings, now, fleet.current, ready);
+        }
+        let Decision { replicas, reason, .. } = self.decide(now, fleet.current, ready, explain);
+        Desired { replicas, reason }
     }
 }
 

@@ -51,7 +51,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{Recommendation, Recommender, Usage};
 use crate::policies::Algorithm;
-use crate::policies::autoscaler::hpa::metric::Quantity;
+use crate::policies::autoscaler::hpa::metric::Amount;
 use crate::policies::view::Resources;
 use crate::time::{Duration, Time};
 use crate::units::{Bytes, Share};
@@ -111,7 +111,7 @@ pub struct VpaSettings {
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Allowed {
     /// CPU, such as `"250m"`.
-    pub cpu: Option<Quantity>,
+    pub cpu: Option<Amount>,
     /// Memory, such as `"256MiB"`.
     pub memory: Option<Bytes>,
 }

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::quantity::Quantity;
 use super::yaml::{Entry, Node, Value, boolean, is_number};
 use crate::scenario::error::{Diagnostic, Place, shortened};
+use crate::units::quantity::Quantity;
 
 /// What was noticed in one document.
 #[derive(Debug, Default)]

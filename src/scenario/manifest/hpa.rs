@@ -5,9 +5,9 @@
 //! here); such a `type` is listed as having no effect.
 
 use super::fields::{Fields, INT32};
-use super::quantity::Quantity;
 use super::selector::Selector;
 use crate::scenario::error::{Diagnostic, Place};
+use crate::units::quantity::Quantity;
 
 /// A horizontal pod autoscaler.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use super::fields::Fields;
 use super::hpa::{Behavior, Target};
-use super::quantity::Quantity;
 use crate::scenario::error::{Diagnostic, Place, shortened};
+use crate::units::quantity::Quantity;
 
 /// A scaled object.
 #[derive(Clone, Debug, PartialEq)]

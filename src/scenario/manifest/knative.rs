@@ -5,8 +5,8 @@
 
 use super::fields::{Fields, Pair};
 use super::pod::PodTemplate;
-use super::quantity::Quantity;
 use crate::scenario::error::{Diagnostic, Place, shortened};
+use crate::units::quantity::Quantity;
 
 /// A Knative service. `None` means that the setting of the cluster (`config-autoscaler`) applies.
 #[derive(Clone, Debug, PartialEq)]

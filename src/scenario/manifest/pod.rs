@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use super::fields::{Fields, INT32};
-use super::quantity::Quantity;
 use super::selector::{NODES, Requirement, Selector};
 use crate::scenario::error::{Diagnostic, Place, shortened};
+use crate::units::quantity::Quantity;
 
 /// `spec.template`.
 #[derive(Clone, Debug, PartialEq)]

@@ -81,7 +81,7 @@ const MAX_WINDOW: Duration = Duration::from_secs(3600);
 
 impl Behavior {
     /// What the API server's validation refuses.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(in crate::policies::autoscaler) fn check(&self) -> Result<(), String> {
         for (name, rules) in [("scale-up", &self.scale_up), ("scale-down", &self.scale_down)] {
             let Some(rules) = rules else { continue };
             if rules.stabilization_window.is_some_and(|window| window > MAX_WINDOW) {

@@ -277,7 +277,8 @@ impl ReplicaCalculator {
         let ratio = usage as f64 / (target_milli as f64 * f64::from(existing));
         let tolerated = self.tolerances.is_within(ratio);
         let replicas = if tolerated { existing } else { ceil(usage as f64 / target_milli as f64) };
-        let usage = (usage as f64 / f64::from(existing)).ceil() as i64;
+        // Upstream divides by zero replicas, too; what its status then shows helps nobody.
+        let usage = (usage as f64 / f64::from(existing.max(1))).ceil() as i64;
         Calculation {
             replicas,
             utilization: None,

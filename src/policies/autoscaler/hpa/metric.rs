@@ -11,102 +11,53 @@ use serde::{Deserialize, Deserializer};
 use super::calculator::{Calculation, Measured, MetricError, ReplicaCalculator};
 use crate::policies::autoscaler::{Explain, Fleet, Query, Reading, Resource};
 use crate::time::Time;
+use crate::units::quantity::Quantity;
 
 /// An amount as Kubernetes writes it: `"500m"`, `"0.5"`, `"2k"`, `"512Mi"`, `"1e3"`, or a bare number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Quantity {
+pub struct Amount {
     /// Thousandths, at least 1.
     pub milli: i64,
 }
 
-impl Quantity {
-    /// Fractions of a thousandth are rounded up, as upstream does.
-    fn from_milli(milli: f64) -> Result<Self, String> {
-        if !(milli > 0.0 && milli <= 9e18) {
-            return Err("an amount must be greater than zero, and at most 9P".to_owned());
-        }
-        // Without the small allowance 0.29 would be 291m, because 0.29 * 1000 is a little more than 290.
-        let slack = if milli < 1e9 { 1e-6 } else { 0.0 };
-        Ok(Self { milli: (milli - slack).ceil().max(1.0) as i64 })
-    }
-}
-
-/// Suffixes, longest first.
-const SUFFIXES: [(&str, f64); 15] = [
-    ("Ki", 1024.0),
-    ("Mi", 1_048_576.0),
-    ("Gi", 1_073_741_824.0),
-    ("Ti", 1_099_511_627_776.0),
-    ("Pi", 1_125_899_906_842_624.0),
-    ("Ei", 1_152_921_504_606_846_976.0),
-    ("n", 1e-9),
-    ("u", 1e-6),
-    ("m", 1e-3),
-    ("k", 1e3),
-    ("M", 1e6),
-    ("G", 1e9),
-    ("T", 1e12),
-    ("P", 1e15),
-    ("E", 1e18),
-];
-
-impl FromStr for Quantity {
+impl FromStr for Amount {
+    /// The message, and the hint on a line of its own.
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let suffix = SUFFIXES.iter().find_map(|&(suffix, scale)| Some((text.strip_suffix(suffix)?, scale)));
-        let (digits, scale) = suffix.unwrap_or((text, 1.0));
-        let is_plain = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let (mantissa, exponent) = match digits.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) if scale == 1.0 => (mantissa, Some(exponent)),
-            _ => (digits, None),
-        };
-        let number = if is_plain(mantissa) && mantissa.bytes().any(|byte| byte.is_ascii_digit()) {
-            match exponent {
-                None => mantissa.parse::<f64>().ok(),
-                Some(exponent) => exponent
-                    .parse::<i32>()
-                    .ok()
-                    .filter(|exponent| exponent.abs() <= 18)
-                    .and_then(|exponent| format!("{mantissa}e{exponent}").parse().ok()),
-            }
-        } else {
-            None
-        };
-        let number = number.ok_or_else(|| {
-            format!("`{text}` is not an amount such as \"500m\", \"0.5\", \"2k\" or \"512Mi\"")
-        })?;
-        // Scaled once, so that a thousandth of a thousand is one.
-        let milli = if scale == 1e-3 { number } else { number * (scale * 1e3) };
-        Self::from_milli(milli)
+        match Quantity::parse(text).map_err(|error| error.to_string())?.milli() {
+            milli @ 1.. => Ok(Self { milli }),
+            _ => Err("an amount must be greater than zero".to_owned()),
+        }
     }
 }
 
-impl<'de> Deserialize<'de> for Quantity {
+impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Reader;
 
         impl Visitor<'_> for Reader {
-            type Value = Quantity;
+            type Value = Amount;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an amount, such as \"500m\", 0.5, \"2k\" or \"512Mi\"")
             }
 
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Quantity, E> {
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Amount, E> {
                 text.parse().map_err(E::custom)
             }
 
-            fn visit_f64<E: serde::de::Error>(self, amount: f64) -> Result<Quantity, E> {
-                Quantity::from_milli(amount * 1000.0).map_err(E::custom)
+            // The shortest text that means a number is what was written.
+            fn visit_f64<E: serde::de::Error>(self, amount: f64) -> Result<Amount, E> {
+                self.visit_str(&amount.to_string())
             }
 
-            fn visit_u64<E: serde::de::Error>(self, amount: u64) -> Result<Quantity, E> {
-                self.visit_f64(amount as f64)
+            fn visit_u64<E: serde::de::Error>(self, amount: u64) -> Result<Amount, E> {
+                self.visit_str(&amount.to_string())
             }
 
-            fn visit_i64<E: serde::de::Error>(self, amount: i64) -> Result<Quantity, E> {
-                self.visit_f64(amount as f64)
+            fn visit_i64<E: serde::de::Error>(self, amount: i64) -> Result<Amount, E> {
+                self.visit_str(&amount.to_string())
             }
         }
 
@@ -114,7 +65,7 @@ impl<'de> Deserialize<'de> for Quantity {
     }
 }
 
-impl JsonSchema for Quantity {
+impl JsonSchema for Amount {
     fn schema_name() -> Cow<'static, str> {
         "Quantity".into()
     }
@@ -155,7 +106,7 @@ pub struct ResourceTarget {
     /// Percent of the requests.
     pub utilization: Option<NonZeroU32>,
     /// For each pod.
-    pub average_value: Option<Quantity>,
+    pub average_value: Option<Amount>,
 }
 
 /// The same for one container.
@@ -169,7 +120,7 @@ pub struct ContainerTarget {
     /// Percent of the container's requests.
     pub utilization: Option<NonZeroU32>,
     /// For each pod's container.
-    pub average_value: Option<Quantity>,
+    pub average_value: Option<Amount>,
 }
 
 /// A mean over pods.
@@ -179,7 +130,7 @@ pub struct PodsTarget {
     /// Name of the metric.
     pub metric: String,
     /// For each pod.
-    pub average_value: Quantity,
+    pub average_value: Amount,
 }
 
 /// A whole, or a share of it for each replica.
@@ -191,9 +142,9 @@ pub struct ObjectTarget {
     /// Name of the metric.
     pub metric: String,
     /// Of the whole.
-    pub value: Option<Quantity>,
+    pub value: Option<Amount>,
     /// For each replica.
-    pub average_value: Option<Quantity>,
+    pub average_value: Option<Amount>,
 }
 
 /// The same for something outside.
@@ -203,9 +154,9 @@ pub struct ExternalTarget {
     /// Name of the metric.
     pub metric: String,
     /// Of the whole.
-    pub value: Option<Quantity>,
+    pub value: Option<Amount>,
     /// For each replica.
-    pub average_value: Option<Quantity>,
+    pub average_value: Option<Amount>,
 }
 
 /// Reads a target that has one of two forms.
@@ -264,18 +215,18 @@ impl MetricSettings {
     }
 
     /// CPU for each pod.
-    pub const fn cpu_average_value(value: Quantity) -> Self {
+    pub const fn cpu_average_value(value: Amount) -> Self {
         Self::Resource(ResourceTarget { name: Resource::Cpu, utilization: None, average_value: Some(value) })
     }
 
     /// As it is followed.
     pub fn metric(&self) -> Metric {
-        let average = |value: &Option<Quantity>| Target::AverageValue(value.map_or(1, |value| value.milli));
+        let average = |value: &Option<Amount>| Target::AverageValue(value.map_or(1, |value| value.milli));
         let by_request = |utilization: &Option<NonZeroU32>, value| match utilization {
             Some(percent) => Target::Utilization(percent.get()),
             None => average(value),
         };
-        let of_whole = |whole: &Option<Quantity>, value| match whole {
+        let of_whole = |whole: &Option<Amount>, value| match whole {
             Some(whole) => Target::Value(whole.milli),
             None => average(value),
         };
@@ -308,6 +259,11 @@ impl MetricSettings {
                 target: of_whole(value, average_value),
             },
         }
+    }
+
+    /// Whether it has a value while there is no pod.
+    pub(super) const fn is_seen_from_zero(&self) -> bool {
+        matches!(self, Self::Object(_) | Self::External(_))
     }
 
     /// Whether it counts requests of some kind against percent, more than `i32::MAX` of which upstream cannot hold.
@@ -400,10 +356,18 @@ mod tests {
             ("1P", 1_000_000_000_000_000_000),
             ("100u", 1),
         ] {
-            assert_eq!(text.parse::<Quantity>().map(|quantity| quantity.milli), Ok(milli), "{text}");
+            assert_eq!(text.parse::<Amount>().map(|quantity| quantity.milli), Ok(milli), "{text}");
         }
-        for text in ["0", "m", "-1", "1 core", "100x", "1e", "1e400", "", "1_000", "1E", "1e3k"] {
-            assert!(text.parse::<Quantity>().is_err(), "{text}");
+        for text in ["0", "m", "-1", "1 core", "100x", "1e", "1e400", "", "1_000", "1e3k"] {
+            assert!(text.parse::<Amount>().is_err(), "{text}");
+        }
+        let read =
+            |text: &str| toml::from_str::<ObjectTarget>(&format!("of = 'x'\nmetric = 'y'\nvalue = {text}"));
+        for (text, milli) in [("0.29", 290), ("1e-3", 1), ("7", 7000), ("'7'", 7000)] {
+            assert_eq!(read(text).unwrap().value, Some(Amount { milli }), "{text}");
+        }
+        for text in ["0", "-0.5", "nan", "inf"] {
+            assert!(read(text).is_err(), "{text}");
         }
     }
 }

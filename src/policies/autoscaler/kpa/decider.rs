@@ -107,8 +107,9 @@ impl Decider {
         let desired_panic_pods = activated(panic_demand, within_rates(panic_demand));
         let is_over_panic_threshold = panic_demand / ready_pods >= spec.panic_threshold;
         for (what, value) in [
-            ("stable-value", observed_stable_value),
-            ("panic-value", observed_panic_value),
+            // An average may be minus zero.
+            ("stable-value", observed_stable_value + 0.0),
+            ("panic-value", observed_panic_value + 0.0),
             ("target", spec.target.target),
             ("ready-pods", f64::from(ready)),
             ("stable-proposal", stable_demand),

@@ -91,6 +91,12 @@ impl Scaler {
         Self { spec, activity: Activity::Activating, since: now, initialized: false, proxied_since: None }
     }
 
+    /// Finds the revision scaled to zero at `now`.
+    pub fn set_inactive(&mut self, now: Time) {
+        (self.activity, self.since, self.initialized) = (Activity::Inactive, now, true);
+        self.proxied_since = Some(now);
+    }
+
     /// The condition `Active`.
     pub fn activity(&self) -> Activity {
         self.activity

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::scenario::error::shortened;
+use super::{UnitError, shortened};
 
 /// A quantity in thousandths: of a core, a byte, a request per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,15 +48,15 @@ impl Quantity {
     }
 
     /// Reads a quantity; the error is a message and a hint.
-    pub fn parse(text: &str) -> Result<Self, QuantityError> {
+    pub fn parse(text: &str) -> Result<Self, UnitError> {
         let (mantissa, suffix) = split(text);
         let shown = shortened(text);
-        let wrong =
-            |hint: Option<String>| QuantityError { message: format!("`{shown}` is not a quantity"), hint };
+        let wrong = |hint: Option<&str>| UnitError {
+            hint: hint.map(str::to_owned),
+            ..UnitError::new(format!("`{shown}` is not a quantity"))
+        };
         if !mantissa.contains(|c: char| c.is_ascii_digit()) || mantissa.matches('.').count() > 1 {
-            let hint = mantissa
-                .is_empty()
-                .then(|| "a quantity starts with a number: \"500m\", \"1.5Gi\"".to_owned());
+            let hint = mantissa.is_empty().then_some("a quantity starts with a number: \"500m\", \"1.5Gi\"");
             return Err(wrong(hint));
         }
         let exponent = suffix.strip_prefix(['e', 'E']).filter(|digits| !digits.is_empty());
@@ -64,11 +64,11 @@ impl Quantity {
         {
             (*tens, *twos)
         } else if let Some(digits) = exponent {
-            (digits.parse().map_err(|_| wrong(advice(suffix)))?, 0)
+            (digits.parse().map_err(|_| wrong(Some(advice(suffix))))?, 0)
         } else {
-            return Err(wrong(advice(suffix)));
+            return Err(wrong(Some(advice(suffix))));
         };
-        let too_large = QuantityError { message: format!("the quantity `{shown}` is too large"), hint: None };
+        let too_large = UnitError::new(format!("the quantity `{shown}` is too large"));
         scaled(mantissa, tens, twos).map(Self).ok_or(too_large)
     }
 }
@@ -81,9 +81,9 @@ fn split(text: &str) -> (&str, &str) {
 }
 
 /// What was probably meant by an unknown suffix.
-fn advice(suffix: &str) -> Option<String> {
+fn advice(suffix: &str) -> &'static str {
     let bare = suffix.strip_suffix(['b', 'B']).unwrap_or(suffix);
-    let meant = match bare.to_ascii_lowercase().as_str() {
+    match bare.to_ascii_lowercase().as_str() {
         "k" => "`k` is 1000, `Ki` is 1024",
         "g" => "`G` is 10^9, `Gi` is 2^30",
         "t" => "`T` is 10^12, `Ti` is 2^40",
@@ -93,8 +93,7 @@ fn advice(suffix: &str) -> Option<String> {
         "gi" => "write `Gi`",
         "ti" => "write `Ti`",
         _ => "suffixes: n u m k M G T P E, Ki Mi Gi Ti Pi Ei, or an exponent such as e3",
-    };
-    Some(meant.to_owned())
+    }
 }
 
 /// `number * 10^tens * 2^twos` in thousandths, rounded away from zero; `None` beyond the range of `i64`.
@@ -128,15 +127,6 @@ impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 % 1_000 == 0 { write!(f, "{}", self.0 / 1_000) } else { write!(f, "{}m", self.0) }
     }
-}
-
-/// Why something is no quantity.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QuantityError {
-    /// What is wrong.
-    pub message: String,
-    /// What to write instead.
-    pub hint: Option<String>,
 }
 
 #[cfg(test)]

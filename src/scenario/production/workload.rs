@@ -1,0 +1,234 @@
+//! `[[service]] manifest = "k8s/"`: a Deployment or a Service of Knative with all that is about it.
+
+use super::scalers::Settings;
+use super::{Found, Notes, documents, lay_under, metric_names, number, table, text, text_of};
+use crate::scenario::error::{Diagnostic, Place, enumerated, shortened};
+use crate::scenario::files::Files;
+use crate::scenario::manifest::{
+    Budget, Container, CountOrPercent, Deployment, Document, Knative, Object, PodTemplate,
+};
+use crate::scenario::tree::{Key, Node, Table, Value};
+use crate::units::quantity::Quantity;
+
+/// What runs.
+#[derive(Clone, Copy)]
+enum Workload<'a> {
+    Deployment(&'a Deployment),
+    Knative(&'a Knative),
+}
+
+impl<'a> Workload<'a> {
+    fn of(document: &'a Document) -> Option<Self> {
+        match &document.object {
+            Object::Deployment(deployment) => Some(Self::Deployment(deployment)),
+            Object::Knative(knative) => Some(Self::Knative(knative)),
+            _ => None,
+        }
+    }
+
+    const fn template(self) -> &'a PodTemplate {
+        match self {
+            Self::Deployment(deployment) => &deployment.template,
+            Self::Knative(knative) => &knative.template,
+        }
+    }
+}
+
+/// Replaces `manifest` in the table of a service by what it says.
+pub(super) fn fill(
+    service: &mut Table,
+    name: &str,
+    files: &mut Files,
+    notes: &mut Notes,
+) -> Result<(), Vec<Diagnostic>> {
+    let one = |error| vec![error];
+    let path = text_of(service.remove("manifest"), "manifest").map_err(one)?;
+    let wanted = text_of(service.remove("workload"), "workload").map_err(one)?;
+    let names = metric_names(service.remove("metric-names")).map_err(one)?;
+    let Some((path, place)) = path else { return Ok(()) };
+    let documents = documents(&path, place, files)?;
+    let (document, workload) = chosen(&documents, wanted, name, place).map_err(one)?;
+    notes.add(document);
+    let at = document.place;
+    let scaler = scaler_of(&documents, document).map_err(one)?;
+
+    lay_under(
+        service,
+        vec![("replicas", number(replicas(workload, scaler.map(|(_, found)| found)), at))],
+        at,
+    );
+    let instance = instance(workload, at);
+    lay_under_table(service, "instance", instance, at);
+    if let Some((document, bound)) = disruption_budget(&documents, workload) {
+        notes.add(document);
+        lay_under(service, vec![("disruption-budget", bound)], document.place);
+    }
+    if let Some((document, found)) = scaler {
+        let key = found.scaler().key();
+        // What the scenario says wins: another autoscaler, none, or settings of the same one.
+        let own = match service.get("autoscaler").map(|node| &node.value) {
+            None => Some(Table::default()),
+            Some(Value::Table(table)) => {
+                table.get(key).and_then(Node::table).cloned().filter(|_| table.entries.len() == 1)
+            }
+            Some(_) => None,
+        };
+        if let Some(mut own) = own {
+            notes.add(document);
+            let at = document.place;
+            let settings = found.settings(at, &names, &own).map_err(one)?;
+            lay_under(&mut own, settings, at);
+            service.remove("autoscaler");
+            let own = Node { value: Value::Table(own), place: at };
+            service.put(Key { name: "autoscaler".to_owned(), place: at }, table(at, [(key, own)]));
+        }
+    }
+    Ok(())
+}
+
+/// Adds what a table inside of the table does not say itself.
+fn lay_under_table(service: &mut Table, key: &str, settings: Settings, place: Place) {
+    if service.get(key).is_none() {
+        let empty = Node { value: Value::Table(Table::default()), place };
+        service.put(Key { name: key.to_owned(), place }, empty);
+    }
+    if let Some(Value::Table(inner)) = service.get_mut(key).map(|node| &mut node.value) {
+        lay_under(inner, settings, place);
+    }
+}
+
+/// The workload that is meant: the one of that name, or of the service's own.
+fn chosen<'a>(
+    documents: &'a [Document],
+    wanted: Option<(String, Place)>,
+    service: &str,
+    place: Place,
+) -> Result<(&'a Document, Workload<'a>), Diagnostic> {
+    let all: Vec<(&Document, Workload<'_>)> =
+        documents.iter().filter_map(|document| Some((document, Workload::of(document)?))).collect();
+    if all.is_empty() {
+        let message = "there is no Deployment and no Service of Knative in this manifest";
+        return Err(Diagnostic::new(message).at(place));
+    }
+    let known: Vec<&str> = all.iter().map(|(document, _)| document.metadata.name.as_str()).collect();
+    let named = |name: &str| all.iter().find(|(document, _)| document.metadata.name == name).copied();
+    if let Some((wanted, place)) = wanted {
+        let unknown = || Diagnostic::unknown("workload", &wanted, known.iter().copied()).at(place);
+        return named(&wanted).ok_or_else(unknown);
+    }
+    named(service).ok_or_else(|| {
+        let message = format!("no workload in this manifest is called `{}`", shortened(service));
+        let hint = format!(
+            "if another one is meant, write workload = \"{}\" beside `manifest`",
+            shortened(known[0])
+        );
+        Diagnostic::new(message).at(place).note(enumerated(&known)).hint(hint)
+    })
+}
+
+/// Who scales the workload; two would fight over it.
+pub(in crate::scenario) fn scaler_of<'a>(
+    documents: &'a [Document],
+    workload: &'a Document,
+) -> Result<Option<(&'a Document, Found<'a>)>, Diagnostic> {
+    let mut all = documents.iter().filter_map(|document| Some((document, Found::of(document)?))).filter(
+        |(document, found)| {
+            let is_itself = std::ptr::eq(*document, workload);
+            match found {
+                Found::Kpa(_) => is_itself,
+                _ => found.target(document).0 == workload.metadata.name,
+            }
+        },
+    );
+    let first = all.next();
+    match all.next() {
+        None => Ok(first),
+        Some((second, _)) => {
+            let message = format!("two autoscalers scale `{}`", shortened(&workload.metadata.name));
+            Err(Diagnostic::new(message).at(second.place).hint("leave one of them out"))
+        }
+    }
+}
+
+/// Instances at the start: what is written, or the fewest that the autoscaler keeps.
+fn replicas(workload: Workload<'_>, scaler: Option<Found<'_>>) -> u32 {
+    let fewest = match scaler {
+        Some(Found::Hpa(hpa)) => hpa.min_replicas.max(1),
+        Some(Found::Keda(object)) => object.min_replicas.max(1),
+        Some(Found::Kpa(knative)) => {
+            let found = &knative.autoscaling;
+            found.min_scale.unwrap_or(0).max(found.initial_scale.unwrap_or(1))
+        }
+        None => 1,
+    };
+    match workload {
+        Workload::Deployment(deployment) => deployment.replicas.unwrap_or(fewest),
+        Workload::Knative(_) => fewest,
+    }
+}
+
+/// One pod.
+fn instance(workload: Workload<'_>, place: Place) -> Settings {
+    let template = workload.template();
+    let mut list = Vec::new();
+    let (request, limit) = (sum(template, "cpu", false), sum(template, "cpu", true));
+    if let Some(whole) = limit.or(request) {
+        let cores = u32::try_from(whole.rounded_up()).unwrap_or(u32::MAX).max(1);
+        list.push(("cores", number(cores, place)));
+    }
+    if let Some(request) = request.filter(|request| request.milli() > 0) {
+        let value = Value::Float(request.milli() as f64 / 1e3);
+        list.push(("cpu-request", Node { value, place }));
+    }
+    if let Some(memory) = sum(template, "memory", false) {
+        list.push(("memory", text(format!("{}B", memory.rounded_up()), place)));
+    }
+    list.push(("grace", text(format!("{}s", template.termination_grace_period), place)));
+    if let Workload::Knative(knative) = workload
+        && let Some(most) = knative.container_concurrency.filter(|most| *most > 0)
+    {
+        list.push(("workers", number(most, place)));
+    }
+    let delays = template.containers.iter().flat_map(|container| [&container.startup, &container.readiness]);
+    let delay = delays.flatten().map(|probe| probe.initial_delay).max().unwrap_or(0);
+    if delay > 0 {
+        list.push(("start", text(format!("{delay}s"), place)));
+    }
+    list
+}
+
+/// Requests or limits of the whole pod; `None` if a container has none.
+pub(in crate::scenario) fn sum(template: &PodTemplate, resource: &str, limits: bool) -> Option<Quantity> {
+    let of = |resources: &crate::scenario::manifest::Resources| {
+        let list = if limits { &resources.limits } else { &resources.requests };
+        list.get(resource).copied()
+    };
+    if let Some(pod) = of(&template.resources) {
+        return Some(pod);
+    }
+    let sidecars = template.init_containers.iter().filter(|container| container.sidecar);
+    let containers = template.containers.iter().chain(sidecars);
+    let amounts: Option<Vec<i64>> =
+        containers.map(|container: &Container| of(&container.resources).map(Quantity::milli)).collect();
+    amounts.map(|amounts| Quantity::from_milli(amounts.into_iter().fold(0, i64::saturating_add)))
+}
+
+/// The budget that protects the workload's pods.
+fn disruption_budget<'a>(documents: &'a [Document], workload: Workload<'_>) -> Option<(&'a Document, Node)> {
+    documents.iter().find_map(|document| {
+        let Object::Disruption(found) = &document.object else { return None };
+        if !found.selector.as_ref()?.matches(&workload.template().labels) {
+            return None;
+        }
+        let place = document.place;
+        let amount = |amount: CountOrPercent| match amount {
+            CountOrPercent::Count(count) => number(count, place),
+            CountOrPercent::Percent(percent) => text(format!("{percent}%"), place),
+        };
+        let bound = match found.budget? {
+            Budget::MinAvailable(least) => ("min-available", amount(least)),
+            Budget::MaxUnavailable(most) => ("max-unavailable", amount(most)),
+        };
+        Some((document, table(place, [bound])))
+    })
+}
