@@ -5,7 +5,7 @@
 use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
-    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, CacheSpec, CallSpec, ConnectionPoolSpec,
+    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, CacheSpec, CallSpec, ConnectionPoolSpec,
     CpuMode, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec, NO_RING, ObjectiveSpec, Op, Operation,
     Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec, RolloutSpec, ServiceSpec, SidecarSpec, Signal,
     SourceSpec, Spec, Target, Thing, Trouble, VersionSpec, When,
@@ -146,14 +146,18 @@ impl<'a> Assembly<'a> {
             anti_affinity: service.anti_affinity,
             zone_max_skew: service.zone_max_skew,
             cores: instance.cores,
-            cpu_request: instance.cpu_request
-                + service.sidecars.iter().map(|sidecar| sidecar.cpu_request).sum::<f64>(),
-            own_request: instance.cpu_request,
-            cpu_limit: instance.cpu_limit,
+            ask: Ask {
+                cpu_request: instance.cpu_request,
+                cpu_limit: instance.cpu_limit,
+                memory_request: instance.memory,
+                memory_limit: instance.memory_limit.unwrap_or(u64::MAX),
+            },
+            has_quota: instance.cpu_limit.is_some()
+                || service.sidecars.iter().any(|sidecar| sidecar.cpu_limit.is_some()),
+            resizes: false,
             governed,
             start_cpu: instance.start_cpu.clone(),
             sidecars: service.sidecars.iter().map(sidecar).collect(),
-            memory: instance.memory + service.sidecars.iter().map(|sidecar| sidecar.memory).sum::<u64>(),
             memory_use: memory(instance),
             workers,
             cpu,
@@ -372,6 +376,7 @@ fn sidecar(sidecar: &written::Sidecar) -> SidecarSpec {
         cores: sidecar.cores,
         cpu_request: sidecar.cpu_request,
         cpu_limit: sidecar.cpu_limit,
+        memory: sidecar.memory,
     }
 }
 
@@ -387,8 +392,6 @@ fn memory(instance: &written::Instance) -> Option<MemorySpec> {
         per_gib: gc.per_gib,
     });
     Some(MemorySpec {
-        request: instance.memory,
-        limit: instance.memory_limit.unwrap_or(u64::MAX),
         base: used.base,
         per_attempt: used.per_attempt,
         leak_per_request: used.leak_per_request,

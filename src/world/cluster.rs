@@ -12,7 +12,7 @@ use crate::time::{Duration, Time};
 use super::frame::NIL;
 use super::image::Store;
 use super::instance::State;
-use super::spec::{PoolSpec, ServiceSpec, Spec};
+use super::spec::{PoolSpec, Spec};
 use super::{Flow, World};
 
 /// A lost node is noticed after this long: kube-controller-manager's `node-monitor-grace-period`, default 40 s.
@@ -235,15 +235,6 @@ pub(super) fn allocatable(pool: &PoolSpec) -> Resources {
     }
 }
 
-/// What an instance of a service asks for.
-pub(super) fn request(service: &ServiceSpec) -> Resources {
-    Resources {
-        // Rounded up as Kubernetes does, but not for the sake of a rounding error.
-        cpu_milli: (service.cpu_request * 1000.0 - 1e-6).ceil() as i64,
-        memory: i64::try_from(service.memory).unwrap_or(i64::MAX),
-    }
-}
-
 /// What counts when nodes are scored.
 const fn or_default(room: Resources) -> Resources {
     Resources {
@@ -259,6 +250,7 @@ impl World<'_> {
         let instance = &self.instances[index as usize];
         let (service, version) = (instance.service, instance.version);
         let spec = &self.spec.services[service as usize];
+        let request = spec.request(&instance.more.ask);
         if spec.node_pools.is_empty() {
             self.bind_to(index, NIL, 0, now);
             return Some(false);
@@ -266,7 +258,7 @@ impl World<'_> {
         self.look_for(service, version);
         let image = spec.versions[version as usize].image;
         let pod = PodRequest {
-            request: request(spec),
+            request,
             containers: 1 + spec.sidecars.len() as u32,
             image: i64::try_from(image).unwrap_or(i64::MAX),
             anti_affinity: spec.anti_affinity,
@@ -366,8 +358,9 @@ impl World<'_> {
         let mut from = (0, 0);
         while let Some(&(service, index)) = self.cluster.pending.range(from..).next() {
             self.place_instance(now, queue, index);
-            // All of one service ask for the same: where one found no room, the next finds none either.
-            let hopeless = self.instances[index as usize].state == State::Pending;
+            // All of one service ask for the same, as a rule: where one found no room, the next finds none either.
+            let alike = !self.spec.services[service as usize].resizes;
+            let hopeless = alike && self.instances[index as usize].state == State::Pending;
             from = if hopeless { (service + 1, 0) } else { (service, index + 1) };
         }
     }

@@ -249,7 +249,7 @@ impl World<'_> {
             pods: &pods,
             readings: &readings,
             instance_cores: f64::from(spec.cores.min(1 << 20)),
-            instance_memory: spec.memory,
+            instance_memory: spec.memory_request(&self.services[index as usize].ask),
             memory_available: self.memory_available(&spec.node_pools),
         };
         let mut steps = Steps::default();

@@ -99,7 +99,7 @@ impl World<'_> {
         let ordinal = state.slots.len() as u32;
         state.slots.push(index);
         state.living.push(index);
-        let mut instance = Instance::new(service, ordinal, version, NIL, now);
+        let mut instance = Instance::new(service, ordinal, version, NIL, state.ask, now);
         instance.dedicated = spec.cpu == CpuMode::Dedicated;
         instance.more.memory = spec.memory_use.as_ref().map(|memory| Box::new(Memory::new(memory, now)));
         self.instances.push(instance);
@@ -115,8 +115,13 @@ impl World<'_> {
         let mut phase =
             Key::new(self.seed).named("quota").named(&spec.name).with(u64::from(instance.ordinal)).draws();
         let mut govern = |limit| Some(Box::new(Governor::new(limit, phase.unit(), now)));
-        instance.more.shared = (spec.cpu == CpuMode::Shared)
-            .then(|| Shared::new(spec.cores, if spec.governed { govern(spec.cpu_limit) } else { None }, now));
+        instance.more.shared = (spec.cpu == CpuMode::Shared).then(|| {
+            Shared::new(
+                spec.cores,
+                if spec.governed { govern(instance.more.ask.cpu_limit) } else { None },
+                now,
+            )
+        });
         let sidecars = spec.sidecars.iter();
         instance.more.sidecars =
             sidecars.map(|sidecar| Shared::new(sidecar.cores, govern(sidecar.cpu_limit), now)).collect();

@@ -14,7 +14,7 @@ use super::hang::{Hang, Late};
 use super::memory::Memory;
 use super::network::MAX_TRIES;
 use super::program::PoolState;
-use super::spec::{Op, Order};
+use super::spec::{Ask, Op, Order};
 use super::{Flow, PATIENCE as PATIENCE_EVENT, STEP, TRANSMIT, World};
 
 /// Where an instance is in its life.
@@ -69,6 +69,8 @@ pub(super) struct Instance {
 /// What is rarely looked at.
 pub(super) struct More {
     pub(super) node: u32,
+    /// What its own container asks for and may have.
+    pub(super) ask: Ask,
     /// What it takes there, until it is gone.
     pub(super) room: Option<Resources>,
     /// Pulls of its image that failed.
@@ -125,7 +127,7 @@ impl Lane {
 
 impl Instance {
     /// An instance that does not run yet.
-    pub(super) fn new(service: u32, ordinal: u32, version: u8, outbounds: u32, now: Time) -> Self {
+    pub(super) fn new(service: u32, ordinal: u32, version: u8, outbounds: u32, ask: Ask, now: Time) -> Self {
         Self {
             lane: Lane::EMPTY,
             queued: 0,
@@ -145,6 +147,7 @@ impl Instance {
             dispatching: false,
             more: Box::new(More {
                 node: NIL,
+                ask,
                 room: None,
                 failed_pulls: 0,
                 zone: 0,

@@ -73,11 +73,11 @@ impl Memory {
     }
 
     /// When base and leaks alone pass the limit.
-    fn too_much_at(&self, spec: &MemorySpec, now: Time) -> Option<Time> {
-        if self.per_hour == 0 || spec.limit == u64::MAX {
+    fn too_much_at(&self, spec: &MemorySpec, limit: u64, now: Time) -> Option<Time> {
+        if self.per_hour == 0 || limit == u64::MAX {
             return None;
         }
-        let room = spec.limit.saturating_sub(self.resident(spec, now));
+        let room = limit.saturating_sub(self.resident(spec, now));
         let ns = (u128::from(room) + 1) * HOUR / u128::from(self.per_hour) + 1;
         u64::try_from(ns).ok().map(|ns| now.max(self.since) + Duration(ns))
     }
@@ -100,9 +100,10 @@ impl World<'_> {
         let instance = &mut self.instances[index as usize];
         let Some(spec) = &self.spec.services[instance.service as usize].memory_use else { return };
         let inside = instance.inside + instance.queued;
+        let limit = instance.more.ask.memory_limit;
         let Some(memory) = &mut instance.more.memory else { return };
         memory.taken_in += 1;
-        if memory.in_use(spec, inside, now) > spec.limit {
+        if memory.in_use(spec, inside, now) > limit {
             // Not here and now: whoever sent the attempt is still at work.
             self.schedule(queue, now, Control::OutOfMemory(index));
             return;
@@ -147,7 +148,7 @@ impl World<'_> {
         if memory.timer == Some(now) {
             memory.timer = None;
         }
-        if memory.in_use(spec, inside, now) <= spec.limit {
+        if memory.in_use(spec, inside, now) <= instance.more.ask.memory_limit {
             self.watch_memory(now, queue, index);
             return Ok(());
         }
@@ -172,7 +173,7 @@ impl World<'_> {
         let instance = &mut self.instances[index as usize];
         let Some(spec) = &self.spec.services[instance.service as usize].memory_use else { return };
         let Some(memory) = &mut instance.more.memory else { return };
-        let Some(at) = memory.too_much_at(spec, now) else { return };
+        let Some(at) = memory.too_much_at(spec, instance.more.ask.memory_limit, now) else { return };
         if memory.timer.is_none_or(|timer| at < timer || timer <= now) && at < self.spec.horizon {
             memory.timer = Some(at);
             self.schedule(queue, at, Control::OutOfMemory(index));
@@ -219,20 +220,13 @@ mod tests {
 
     #[test]
     fn a_leak_meets_the_limit_when_it_should() {
-        let spec = MemorySpec {
-            request: 0,
-            limit: 1000,
-            base: 400,
-            per_attempt: 10,
-            leak_per_request: 0,
-            leak_per_hour: 3600,
-            gc: None,
-        };
+        let spec =
+            MemorySpec { base: 400, per_attempt: 10, leak_per_request: 0, leak_per_hour: 3600, gc: None };
         let memory = Memory::new(&spec, Time::ZERO);
         // One byte a second: 1000 is allowed, 1001 is not.
-        let at = memory.too_much_at(&spec, Time::ZERO).unwrap();
+        let at = memory.too_much_at(&spec, 1000, Time::ZERO).unwrap();
         assert_eq!(at, Time(601_000_000_001));
         assert_eq!(memory.in_use(&spec, 2, Time::from_secs(600)), 1020);
-        assert!(memory.in_use(&spec, 0, at) > spec.limit);
+        assert!(memory.in_use(&spec, 0, at) > 1000);
     }
 }

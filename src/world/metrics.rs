@@ -194,9 +194,9 @@ impl World<'_> {
                 _ => scrape.cpu_ns,
             };
             let request = match signal {
-                Signal::ContainerCpu(0) => spec.own_request,
+                Signal::ContainerCpu(0) => instance.more.ask.cpu_request,
                 Signal::ContainerCpu(sidecar) => spec.sidecars[usize::from(sidecar) - 1].cpu_request,
-                _ => spec.cpu_request,
+                _ => spec.cpu_request(&instance.more.ask),
             };
             let sample = found.and_then(|(last, first)| {
                 let first = first?;
@@ -214,7 +214,7 @@ impl World<'_> {
                 at: last.at,
                 window: Duration::ZERO,
             });
-            let request = spec.memory_use.as_ref().map(|memory| milli(memory.request));
+            let request = spec.memory_use.as_ref().map(|_| milli(instance.more.ask.memory_request));
             return PodReading { request_milli: request.filter(|request| *request > 0), sample };
         }
         let sample = found.map(|(last, _)| {

@@ -123,7 +123,7 @@ impl World<'_> {
         let mut claims = Vec::with_capacity(members.len());
         for &(index, container) in &members {
             let instance = &self.instances[index as usize];
-            let weight = self.spec.services[instance.service as usize].weight(container);
+            let weight = self.spec.services[instance.service as usize].weight(container, &instance.more.ask);
             claims.push(Claim { weight, wants: instance.wanted_cores(container) });
         }
         let wanted = claims.iter().map(|claim| claim.wants).sum();

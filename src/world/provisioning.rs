@@ -14,7 +14,7 @@ use crate::policies::provisioner::{
 use crate::random::{Key, Rng};
 use crate::time::{Duration, Time};
 
-use super::cluster::{NODE_GRACE, Phase, allocatable, request};
+use super::cluster::{NODE_GRACE, Phase, allocatable};
 use super::control::Control;
 use super::instance::State;
 use super::report::{Decision, Step};
@@ -172,13 +172,12 @@ impl World<'_> {
                 continue;
             }
             let kinds = spec.node_pools.iter().fold(0, |kinds, pool| kinds | 1 << pool);
-            let request = request(spec);
             let movable = self.disruptions_allowed(now, owner as u32) > 0;
             pods.extend(service.living.iter().map(|&index| {
                 let instance = &self.instances[index as usize];
                 Pod {
                     owner: owner as u32,
-                    request,
+                    request: spec.request(&instance.more.ask),
                     kinds,
                     node: position.get(instance.more.node as usize).copied(),
                     created: instance.more.launched,

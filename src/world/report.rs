@@ -222,10 +222,10 @@ impl World<'_> {
             let ready = (new.ready - old.ready) as f64;
             if ready > 0.0 && spec.cores < u32::MAX {
                 put("utilization", (new.cpu - old.cpu) as f64 / (ready * f64::from(spec.cores)));
-                put("cpu_of_request", (new.cpu - old.cpu) as f64 / (ready * spec.cpu_request));
+                put("cpu_of_request", (new.cpu - old.cpu) as f64 / (ready * spec.cpu_request(&spec.ask)));
             }
             let shares = CpuShares::between(&old.cpu_counts, &new.cpu_counts);
-            if spec.has_quota()
+            if spec.has_quota
                 && let Some(throttled) = shares.throttled
             {
                 put("throttled_ratio", throttled);
@@ -240,7 +240,7 @@ impl World<'_> {
                 put("steal_ratio", stolen);
             }
             if let Some(memory) = &spec.memory_use {
-                if memory.limit < u64::MAX {
+                if spec.ask.memory_limit < u64::MAX {
                     put("oom_kills", service.oom_kills as f64);
                 }
                 if memory.gc.is_some() && ready > 0.0 {

@@ -10,7 +10,7 @@ use super::cache::CacheState;
 use super::governor::CpuCounts;
 use super::metrics::History;
 use super::rollout::Set;
-use super::spec::{CpuMode, Order, ServiceSpec};
+use super::spec::{Ask, CpuMode, Order, ServiceSpec};
 use super::telemetry::{Integral, Moments};
 
 /// A service while the world runs.
@@ -42,6 +42,8 @@ pub(super) struct Service {
     pub(super) callers: Vec<u32>,
     /// Outbounds that all instances share, by edge (`NIL` where each has its own).
     shared: Vec<u32>,
+    /// What new instances ask for, unless a recommender knows better.
+    pub(super) ask: Ask,
     /// Wanted replicas.
     pub(super) wanted: u32,
     /// Version that new instances get.
@@ -112,6 +114,7 @@ impl Service {
             living: Vec::new(),
             callers: Vec::new(),
             shared: Vec::new(),
+            ask: spec.ask,
             wanted: spec.replicas,
             version: 0,
             sets: vec![Set { version: 0, spec: spec.replicas }],

@@ -12,6 +12,7 @@ use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
+use crate::policies::view::Resources;
 use crate::random::law::Law;
 use crate::time::{Duration, Time};
 
@@ -199,20 +200,18 @@ pub struct ServiceSpec {
     pub zone_max_skew: Option<u32>,
     /// Cores an instance may use; `u32::MAX` is no limit.
     pub cores: u32,
-    /// CPU request of all containers together, cores.
-    pub cpu_request: f64,
-    /// CPU request of the instance's own container, cores.
-    pub own_request: f64,
-    /// CFS quota of the instance's own container, cores.
-    pub cpu_limit: Option<f64>,
+    /// What the own container of an instance asks for at the start of the run.
+    pub ask: Ask,
+    /// Some container has a quota, now or later.
+    pub has_quota: bool,
+    /// What instances ask for may change while the run lasts.
+    pub resizes: bool,
     /// Something bounds the cores besides their number.
     pub governed: bool,
     /// Core time that the process needs before it is ready.
     pub start_cpu: Option<Law>,
     /// Other containers of each instance.
     pub sidecars: Vec<SidecarSpec>,
-    /// Memory request of all containers together, bytes.
-    pub memory: u64,
     /// How much memory an instance uses, if that is simulated.
     pub memory_use: Option<MemorySpec>,
     /// Attempts that may be inside and started: workers, or the maximum in flight of an async instance.
@@ -275,20 +274,47 @@ impl Spec {
 }
 
 impl ServiceSpec {
-    /// Whether some container has a quota.
-    pub fn has_quota(&self) -> bool {
-        self.cpu_limit.is_some() || self.sidecars.iter().any(|sidecar| sidecar.cpu_limit.is_some())
+    /// CPU request of all containers together, cores, where its own asks for `ask`.
+    pub fn cpu_request(&self, ask: &Ask) -> f64 {
+        ask.cpu_request + self.sidecars.iter().map(|sidecar| sidecar.cpu_request).sum::<f64>()
+    }
+
+    /// Memory request of all containers together, bytes.
+    pub fn memory_request(&self, ask: &Ask) -> u64 {
+        ask.memory_request + self.sidecars.iter().map(|sidecar| sidecar.memory).sum::<u64>()
+    }
+
+    /// What an instance asks its node for.
+    pub fn request(&self, ask: &Ask) -> Resources {
+        Resources {
+            // Rounded up as Kubernetes does, but not for the sake of a rounding error.
+            cpu_milli: (self.cpu_request(ask) * 1000.0 - 1e-6).ceil() as i64,
+            memory: i64::try_from(self.memory_request(ask)).unwrap_or(i64::MAX),
+        }
     }
 
     /// Weight of a container among its neighbours: `cpu.shares` as the kubelet sets them, 1024 for a core requested and at
     /// least 2.
-    pub fn weight(&self, container: u8) -> u64 {
+    pub fn weight(&self, container: u8, ask: &Ask) -> u64 {
         let request = match container {
-            0 => self.own_request,
+            0 => ask.cpu_request,
             sidecar => self.sidecars[usize::from(sidecar) - 1].cpu_request,
         };
         ((request * 1024.0) as u64).max(2)
     }
+}
+
+/// Requests and limits of the own container of an instance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ask {
+    /// CPU request, cores.
+    pub cpu_request: f64,
+    /// CFS quota, cores.
+    pub cpu_limit: Option<f64>,
+    /// Memory request, bytes.
+    pub memory_request: u64,
+    /// More than that in use, and the process is killed; `u64::MAX` is no limit.
+    pub memory_limit: u64,
 }
 
 /// Another container of each instance, through which every attempt passes.
@@ -302,15 +328,13 @@ pub struct SidecarSpec {
     pub cpu_request: f64,
     /// CFS quota, cores.
     pub cpu_limit: Option<f64>,
+    /// Memory request, bytes.
+    pub memory: u64,
 }
 
 /// Memory of an instance, bytes.
 #[derive(Clone, Debug)]
 pub struct MemorySpec {
-    /// Request of the container, that utilization refers to.
-    pub request: u64,
-    /// More than that, and the process is killed; `u64::MAX` is no limit.
-    pub limit: u64,
     /// What it uses when idle.
     pub base: u64,
     /// For each attempt inside.

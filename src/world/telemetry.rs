@@ -315,7 +315,7 @@ impl World<'_> {
             );
             let spec = &self.spec.services[index];
             let cpu = CpuShares::between(&old.cpu_counts, &new.cpu_counts);
-            if spec.has_quota() {
+            if spec.has_quota {
                 push("throttled_ratio", cpu.throttled.unwrap_or(f64::NAN));
             }
             if self.spec.shares_cpu(spec) {
