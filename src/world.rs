@@ -38,7 +38,9 @@ mod network;
 mod outbound;
 mod program;
 mod provisioning;
+mod recommend;
 mod report;
+mod resize;
 mod rollout;
 mod service;
 mod source;
@@ -338,6 +340,7 @@ impl<'a> World<'a> {
         self.begin_fleet(queue)?;
         self.begin_telemetry(queue);
         self.begin_controls(queue);
+        self.begin_recommenders(queue);
         self.begin_provisioning(queue);
         self.begin_faults(queue);
         self.begin_alerts(queue);

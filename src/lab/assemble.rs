@@ -2,13 +2,15 @@
 //!
 //! Nothing is refused here; the scenario's checks have said no to whatever cannot be built.
 
+use crate::policies::recommender::Recommender as _;
+use crate::policies::recommender::updater::UpdateMode;
 use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
     ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, CacheSpec, CallSpec, ConnectionPoolSpec,
     CpuMode, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec, NO_RING, ObjectiveSpec, Op, Operation,
-    Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec, RolloutSpec, ServiceSpec, SidecarSpec, Signal,
-    SourceSpec, Spec, Target, Thing, Trouble, VersionSpec, When,
+    Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec, Resize, RolloutSpec, ServiceSpec, SidecarSpec,
+    Signal, SourceSpec, Spec, Target, Thing, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -153,8 +155,9 @@ impl<'a> Assembly<'a> {
                 memory_limit: instance.memory_limit.unwrap_or(u64::MAX),
             },
             has_quota: instance.cpu_limit.is_some()
-                || service.sidecars.iter().any(|sidecar| sidecar.cpu_limit.is_some()),
-            resizes: false,
+                || service.sidecars.iter().any(|sidecar| sidecar.cpu_limit.is_some())
+                || gains_quota(self.scenario, service),
+            resizes: resizes(self.scenario, service),
             governed,
             start_cpu: instance.start_cpu.clone(),
             sidecars: service.sidecars.iter().map(sidecar).collect(),
@@ -178,6 +181,7 @@ impl<'a> Assembly<'a> {
             edges: service.edges.iter().map(edge).collect(),
             limiter: service.limiter.clone(),
             autoscaler: service.autoscaler.clone(),
+            recommender: service.recommender.clone(),
             activator: service.activator.map(activator),
             disruption_budget: service.disruption_budget,
             signals: service.signals.iter().map(signal).collect(),
@@ -346,7 +350,8 @@ fn shares_cpu(scenario: &written::Scenario, pool: usize) -> bool {
             f64::from(cores).min(limit.unwrap_or(f64::INFINITY)) > request
         };
         service.node_pools.contains(&pool)
-            && (uses_more(own.cores, own.cpu_limit, own.cpu_request)
+            && (resizes(scenario, service)
+                || uses_more(own.cores, own.cpu_limit, own.cpu_request)
                 || service
                     .sidecars
                     .iter()
@@ -360,10 +365,38 @@ fn shares_cpu(scenario: &written::Scenario, pool: usize) -> bool {
     scenario.node_pools[pool].share_cpu.unwrap_or_else(could)
 }
 
+/// What operators give the instances of a service.
+fn resized<'a>(
+    scenario: &'a written::Scenario,
+    service: &'a written::Service,
+) -> impl Iterator<Item = &'a written::Resize> {
+    scenario.actions.iter().filter_map(|action| match &action.what {
+        written::Operation::Resize { service: at, to } if scenario.services[*at].name == service.name => {
+            Some(to)
+        }
+        _ => None,
+    })
+}
+
+/// Whether what the instances of a service ask for may change while the run lasts.
+fn resizes(scenario: &written::Scenario, service: &written::Service) -> bool {
+    let advised = service.recommender.as_ref().is_some_and(|settings| {
+        let mode = settings.build(Time::ZERO).updater().mode;
+        mode != UpdateMode::Off
+    });
+    advised || resized(scenario, service).next().is_some()
+}
+
+/// Whether an operator gives the instances of a service a quota.
+fn gains_quota(scenario: &written::Scenario, service: &written::Service) -> bool {
+    resized(scenario, service).any(|to| to.cpu_limit.is_some())
+}
+
 /// Whether something bounds the cores of a service's instances besides their number.
 fn is_governed(scenario: &written::Scenario, service: &written::Service) -> bool {
     let instance = &service.instance;
     instance.cpu_limit.is_some()
+        || gains_quota(scenario, service)
         || instance.gc.is_some()
         || instance.start_cpu.is_some()
         || !service.sidecars.is_empty()
@@ -547,6 +580,10 @@ fn operation(action: &written::Action, entries: &[Vec<u16>]) -> Operation {
     match &action.what {
         written::Operation::Scale { service, replicas } => Operation::Scale(*service as u32, *replicas),
         written::Operation::Throttle { source, share } => Operation::Throttle(*source as u32, *share),
+        written::Operation::Resize { service, to } => {
+            let written::Resize { cpu_request, cpu_limit, memory, memory_limit } = *to;
+            Operation::Resize(*service as u32, Resize { cpu_request, cpu_limit, memory, memory_limit })
+        }
         written::Operation::KillSwitch { endpoint, on } => {
             Operation::KillSwitch(entries[endpoint.service][endpoint.endpoint], *on)
         }

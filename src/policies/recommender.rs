@@ -1,6 +1,9 @@
-//! Recommenders: how much CPU and memory an instance should ask for.
+//! Recommenders: how much CPU and memory an instance should ask for, and how it gets it.
 
+pub mod updater;
 pub mod vpa;
+
+use updater::Updater;
 
 use super::view::Resources;
 use crate::time::{Duration, Time};
@@ -41,6 +44,9 @@ pub trait Recommender {
     /// An instance is gone; what it used stays known.
     fn on_gone(&mut self, _now: Time, _instance: u32) {}
 
+    /// How instances get the size that is recommended.
+    fn updater(&self) -> Updater;
+
     /// What one container of an instance that has `containers` of them should ask for; `None` before the first sample.
     fn recommend(&mut self, now: Time, containers: u32) -> Option<Recommendation>;
 }
@@ -70,6 +76,10 @@ impl Recommender for AnyRecommender {
 
     fn on_gone(&mut self, now: Time, instance: u32) {
         dispatch!(self, policy => policy.on_gone(now, instance));
+    }
+
+    fn updater(&self) -> Updater {
+        dispatch!(self, policy => policy.updater())
     }
 
     fn recommend(&mut self, now: Time, containers: u32) -> Option<Recommendation> {

@@ -115,7 +115,7 @@ impl<'a> Check<'a> {
         };
         scenario.faults = fault.iter().filter_map(|fault| self.fault(fault, &scenario)).collect();
         scenario.alerts = alert.iter().filter_map(|alert| self.alert(alert)).collect();
-        scenario.actions = action.iter().filter_map(|action| self.action(action)).collect();
+        scenario.actions = action.iter().filter_map(|action| self.action(action, &scenario)).collect();
         scenario.rollouts =
             rollout.into_iter().filter_map(|rollout| self.rollout(rollout, &scenario)).collect();
         if scenario.sources.is_empty() {
@@ -441,6 +441,7 @@ impl<'a> Check<'a> {
             disruption_budget: table.disruption_budget,
             signals: self.signals(table),
             autoscaler: calls::set(&table.autoscaler),
+            recommender: calls::set(&table.recommender),
             metrics: self.metrics(&table.metrics),
             discovery: self.law_or_zero(table.discovery.as_ref()),
             caches,

@@ -19,6 +19,7 @@ pub(super) enum Additions {
 const POLICIES: &[&str] = &[
     "limiter",
     "autoscaler",
+    "recommender",
     "retry",
     "retry-budget",
     "breaker",

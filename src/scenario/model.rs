@@ -10,6 +10,7 @@ use crate::policies::breaker::BreakerSettings;
 use crate::policies::disruption::DisruptionBudget;
 use crate::policies::limiter::LimiterSettings;
 use crate::policies::provisioner::ProvisionerSettings;
+use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
@@ -275,6 +276,8 @@ pub struct Service {
     pub limiter: Option<LimiterSettings>,
     /// Control loop over the number of replicas.
     pub autoscaler: Option<AutoscalerSettings>,
+    /// Learns what an instance should ask for, and may give it that.
+    pub recommender: Option<RecommenderSettings>,
     /// Holds attempts back while their callers know no instance; `autoscaler.kpa` implies one.
     pub activator: Option<Activator>,
     /// Instances that stay when others are taken away on purpose.
@@ -864,6 +867,19 @@ pub struct Action {
     pub what: Operation,
 }
 
+/// `resize = { service = "api", cpu-request = 2, .. }`: what is not written stays.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Resize {
+    /// CPU request, cores.
+    pub cpu_request: Option<f64>,
+    /// CFS quota, cores.
+    pub cpu_limit: Option<f64>,
+    /// Memory request, bytes.
+    pub memory: Option<u64>,
+    /// Memory limit, bytes.
+    pub memory_limit: Option<u64>,
+}
+
 /// When an operator acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ActionTime {
@@ -909,6 +925,13 @@ pub enum Operation {
         source: usize,
         /// Share, 0..1.
         share: f64,
+    },
+    /// Give the instances of a service other requests and limits.
+    Resize {
+        /// Service.
+        service: usize,
+        /// Which.
+        to: Resize,
     },
     /// Refuse every attempt at one endpoint, or allow it again.
     KillSwitch {

@@ -15,6 +15,7 @@ use crate::policies::breaker::BreakerSettings;
 use crate::policies::disruption::DisruptionBudget;
 use crate::policies::limiter::LimiterSettings;
 use crate::policies::provisioner::ProvisionerSettings;
+use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::SchedulerSettings;
@@ -268,6 +269,9 @@ pub(super) struct ServiceTable {
     /// Control loop over the number of replicas.
     #[serde(default)]
     pub(super) autoscaler: Policy<AutoscalerSettings>,
+    /// Learns what an instance should ask for, and may give it that.
+    #[serde(default)]
+    pub(super) recommender: Policy<RecommenderSettings>,
     /// Holds requests back while their callers know no instance.
     pub(super) activator: Option<ActivatorTable>,
     /// Instances that stay when others are taken away on purpose.
@@ -1046,6 +1050,8 @@ pub(super) struct ActionTable {
 pub(super) enum ActionChoice {
     /// Sets the wanted replicas of a service.
     Scale(ScaleTable),
+    /// Gives the instances of a service other requests and limits, in place.
+    Resize(ResizeTable),
     /// Lets only a share of a source's requests in.
     Throttle(ThrottleTable),
     /// Refuses every attempt at an endpoint, or allows it again.
@@ -1060,6 +1066,22 @@ pub(super) struct ScaleTable {
     pub(super) service: Spanned<String>,
     /// Wanted replicas.
     pub(super) replicas: Spanned<u32>,
+}
+
+/// `resize = { service = "x", cpu-request = 2, cpu-limit = 4, memory = "2GiB" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ResizeTable {
+    /// Which service.
+    pub(super) service: Spanned<String>,
+    /// CPU request in cores (default: as it is).
+    pub(super) cpu_request: Option<Spanned<f64>>,
+    /// CFS quota in cores (default: as it is).
+    pub(super) cpu_limit: Option<Spanned<f64>>,
+    /// Memory request (default: as it is).
+    pub(super) memory: Option<Spanned<Bytes>>,
+    /// Memory limit (default: as it is).
+    pub(super) memory_limit: Option<Spanned<Bytes>>,
 }
 
 /// `throttle = { source = "public", share = "50%" }`

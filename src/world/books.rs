@@ -34,6 +34,7 @@ impl World<'_> {
         self.check_instances();
         self.check_lists();
         self.check_nodes();
+        self.check_sizes();
     }
 
     /// INV-5, INV-6 and INV-7: nothing is lost, and Little's law holds exactly, in integers.
@@ -315,6 +316,22 @@ impl World<'_> {
         for slot in 0..self.frames.slots() {
             let thinks = self.frames[slot].flags & (QUEUED | LINKED) != 0;
             assert_eq!(listed[slot as usize], u32::from(thinks), "INV-28: lists hold those who wait");
+        }
+    }
+
+    fn check_sizes(&self) {
+        for (service, spec) in self.services.iter().zip(&self.spec.services) {
+            let placed = service.slots.iter().map(|&index| &self.instances[index as usize]);
+            let mut asked = Resources::ZERO;
+            for instance in placed.filter(|one| !matches!(one.state, State::Pending | State::Dead)) {
+                let request = spec.request(&instance.more.ask);
+                asked += request;
+                let room = instance.more.room;
+                assert!(room.is_none_or(|room| room == request), "INV-6: an instance takes what it asks for");
+            }
+            let followed = (service.asked.cpu.level(), service.asked.memory.level());
+            let wanted = (asked.cpu_milli.unsigned_abs(), asked.memory.unsigned_abs());
+            assert!(!spec.is_sized() || followed == wanted, "INV-6: what instances ask for");
         }
     }
 

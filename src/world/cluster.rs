@@ -12,6 +12,7 @@ use crate::time::{Duration, Time};
 use super::frame::NIL;
 use super::image::Store;
 use super::instance::State;
+use super::resize::Fit;
 use super::spec::{PoolSpec, Spec};
 use super::{Flow, World};
 
@@ -219,6 +220,27 @@ impl Cluster {
         self.show_room(node);
     }
 
+    /// Takes other room than before, if there is as much.
+    pub(super) fn change_room(&mut self, spec: &Spec, node: u32, has: Resources, wants: Resources) -> Fit {
+        let state = &self.nodes[node as usize];
+        let most = allocatable(&spec.pools[state.pool as usize]);
+        let others = state.requested - has;
+        let parts = [
+            (has.cpu_milli, wants.cpu_milli, others.cpu_milli, most.cpu_milli),
+            (has.memory, wants.memory, others.memory, most.memory),
+        ];
+        let grows = || parts.iter().filter(|(has, wants, ..)| wants > has);
+        if grows().any(|(_, wants, _, most)| wants > most) {
+            return Fit::Never;
+        }
+        if grows().any(|(_, wants, others, most)| others + wants > *most) {
+            return Fit::NotNow;
+        }
+        self.give_room(node, has);
+        self.take_room(node, wants);
+        Fit::Done
+    }
+
     fn show_room(&mut self, node: u32) {
         let Node { requested, non_zero_requested, pods, .. } = self.nodes[node as usize];
         if let Some(view) = self.view(node) {
@@ -317,6 +339,11 @@ impl World<'_> {
         instance.more.zone = zone;
         instance.more.node = node;
         instance.more.launched = now;
+        let spec = &self.spec.services[instance.service as usize];
+        if spec.is_sized() {
+            let request = spec.request(&instance.more.ask);
+            self.services[instance.service as usize].asked.more(now, request);
+        }
         self.join_node(index, node);
         let instance = &self.instances[index as usize];
         let (first, edges) =

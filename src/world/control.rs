@@ -41,6 +41,12 @@ pub(super) enum Control {
     Release(u32),
     /// ... or have waited for too long.
     Overdue(u32),
+    /// A service's recommender ticks ...
+    Recommend(u32),
+    /// ... and its updater.
+    Update(u32),
+    /// Instances of a service that waited for room get their new size.
+    Fit(u32),
     /// The provisioner looks at the cluster.
     Provision,
     /// The provisioning service is done with a node ...
@@ -133,6 +139,15 @@ impl World<'_> {
             }
             Control::Release(service) => self.on_release(now, queue, service),
             Control::Overdue(service) => self.on_overdue(now, queue, service),
+            Control::Recommend(service) => {
+                self.on_recommend(now, queue, service);
+                Ok(())
+            }
+            Control::Update(service) => self.on_update(now, queue, service),
+            Control::Fit(service) => {
+                self.fit(now, queue, service);
+                Ok(())
+            }
             Control::Provision => self.on_provision(now, queue),
             Control::Provisioned(node) => {
                 self.on_provisioned(now, queue, node);
@@ -291,6 +306,12 @@ impl World<'_> {
                     name,
                     format!("lets {:.0} % of the requests in", share * 100.0),
                 );
+                Ok(())
+            }
+            Operation::Resize(service, to) => {
+                let name = self.spec.services[service as usize].name.clone();
+                self.telemetry.log(now, "action", name, "resized".to_owned());
+                self.resize_service(now, queue, service, to);
                 Ok(())
             }
             Operation::KillSwitch(entry, on) => {

@@ -10,6 +10,7 @@ use std::collections::BinaryHeap;
 use crate::kernel::queue::{Payload, Queue};
 use crate::time::{Duration, Time};
 
+use super::fleet::quota_phases;
 use super::frame::{ENDED, EVENT, LINKED, NIL, ON_CPU, OWED};
 use super::governor::{CORE, CpuCounts, Governor};
 use super::instance::{Instance, Lane};
@@ -354,6 +355,19 @@ impl World<'_> {
             }
             self.arm_shared(queue, index, container);
         }
+    }
+
+    /// The own container of `index` has another quota from now on.
+    pub(super) fn set_quota(&mut self, now: Time, queue: &mut Queue, index: u32, limit: Option<f64>) {
+        let instance = &mut self.instances[index as usize];
+        let name = &self.spec.services[instance.service as usize].name;
+        let phase = quota_phases(self.seed, name, instance.ordinal).draws().unit();
+        let Some(shared) = &mut instance.more.shared else { return };
+        shared.catch_up(now);
+        if let Some(governor) = &mut shared.governor {
+            governor.set_limit(limit, phase, now);
+        }
+        self.settle_shared(now, queue, index, 0);
     }
 
     /// The process of `index` is gone; what was counted about its cores stays.

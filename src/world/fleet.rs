@@ -94,12 +94,13 @@ impl World<'_> {
         if u64::from(index) >= self.spec.limits.instances {
             return Err(Full::Instances);
         }
+        let ask = self.ask_of(service);
         let spec = &self.spec.services[service as usize];
         let state = &mut self.services[service as usize];
         let ordinal = state.slots.len() as u32;
         state.slots.push(index);
         state.living.push(index);
-        let mut instance = Instance::new(service, ordinal, version, NIL, state.ask, now);
+        let mut instance = Instance::new(service, ordinal, version, NIL, ask, now);
         instance.dedicated = spec.cpu == CpuMode::Dedicated;
         instance.more.memory = spec.memory_use.as_ref().map(|memory| Box::new(Memory::new(memory, now)));
         self.instances.push(instance);
@@ -112,8 +113,7 @@ impl World<'_> {
         let instance = &mut self.instances[index as usize];
         let spec = &self.spec.services[instance.service as usize];
         instance.more.limiter = spec.limiter.as_ref().map(|settings| settings.build(now));
-        let mut phase =
-            Key::new(self.seed).named("quota").named(&spec.name).with(u64::from(instance.ordinal)).draws();
+        let mut phase = quota_phases(self.seed, &spec.name, instance.ordinal).draws();
         let mut govern = |limit| Some(Box::new(Governor::new(limit, phase.unit(), now)));
         instance.more.shared = (spec.cpu == CpuMode::Shared).then(|| {
             Shared::new(
@@ -387,6 +387,11 @@ impl World<'_> {
         if was == State::Pending {
             self.cluster.pending.remove(&(service, index));
         }
+        let spec = &self.spec.services[service as usize];
+        if was != State::Pending && spec.is_sized() {
+            let request = spec.request(&self.instances[index as usize].more.ask);
+            self.services[service as usize].asked.less(now, request);
+        }
         if was == State::Ready {
             self.services[service as usize].ready.down(now);
             let late = if silent { NODE_GRACE } else { Duration::ZERO };
@@ -418,6 +423,7 @@ impl World<'_> {
         // Oldest first, so ascending.
         let Ok(at) = living.binary_search(&index) else { return Ok(()) };
         living.remove(at);
+        self.forget_usage(now, index);
         let node = self.instances[index as usize].more.node;
         self.strike_guest(now, index);
         self.reconcile(now, queue, service)?;
@@ -495,4 +501,9 @@ impl World<'_> {
         let subject = format!("{}-{}", spec.name, instance.ordinal);
         self.telemetry.log(now, "instance", subject, detail);
     }
+}
+
+/// Where the periods of the quotas of an instance start, its own container first.
+pub(super) fn quota_phases(seed: u64, service: &str, ordinal: u32) -> Key {
+    Key::new(seed).named("quota").named(service).with(u64::from(ordinal))
 }

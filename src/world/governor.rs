@@ -94,13 +94,17 @@ struct Quota {
 impl Governor {
     /// Without bounds, or with a quota of so many cores. `phase` in 0..1 is where its periods start.
     pub(super) fn new(limit: Option<f64>, phase: f64, now: Time) -> Self {
-        let quota = limit.map(|limit| {
-            let offset = ((PERIOD.0 as f64 * phase) as u64).min(PERIOD.0 - 1);
-            let per_period = Quota::amount(limit);
-            let period = (now.0 + offset) / PERIOD.0;
-            Quota { per_period, period, offset, left: per_period, uncounted: period, unthrottled: period }
-        });
+        let quota = limit.map(|limit| Quota::new(limit, phase, now));
         Self { quota, granted: u64::MAX, wanted: 0, pause_ends: Time::ZERO, counts: CpuCounts::default() }
+    }
+
+    /// Another quota from now on, all of which is there (the kernel refills it, `tg_set_cfs_bandwidth`).
+    pub(super) fn set_limit(&mut self, limit: Option<f64>, phase: f64, now: Time) {
+        let counted = self.quota.as_ref().map(|quota| (quota.uncounted, quota.unthrottled));
+        self.quota = limit.map(|limit| Quota::new(limit, phase, now));
+        if let (Some(quota), Some(counted)) = (&mut self.quota, counted) {
+            (quota.uncounted, quota.unthrottled) = counted;
+        }
     }
 
     fn is_paused(&self) -> bool {
@@ -201,6 +205,13 @@ impl Governor {
 }
 
 impl Quota {
+    fn new(limit: f64, phase: f64, now: Time) -> Self {
+        let offset = ((PERIOD.0 as f64 * phase) as u64).min(PERIOD.0 - 1);
+        let per_period = Self::amount(limit);
+        let period = (now.0 + offset) / PERIOD.0;
+        Self { per_period, period, offset, left: per_period, uncounted: period, unthrottled: period }
+    }
+
     fn amount(limit: f64) -> u64 {
         ((limit * PERIOD.0 as f64 * f64::from(1 << 12)) as u64).max(1)
     }

@@ -71,6 +71,8 @@ pub(super) struct More {
     pub(super) node: u32,
     /// What its own container asks for and may have.
     pub(super) ask: Ask,
+    /// Since when its node has had no room for its new size.
+    pub(super) waits_for_room: Option<Time>,
     /// What it takes there, until it is gone.
     pub(super) room: Option<Resources>,
     /// Pulls of its image that failed.
@@ -148,6 +150,7 @@ impl Instance {
             more: Box::new(More {
                 node: NIL,
                 ask,
+                waits_for_room: None,
                 room: None,
                 failed_pulls: 0,
                 zone: 0,

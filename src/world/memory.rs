@@ -42,6 +42,8 @@ pub(super) struct Memory {
     /// What the kubelet waits before the next restart, and since when it has known that.
     backoff: Duration,
     noted: Option<Time>,
+    /// The last process was killed soon after its start.
+    pub(super) quick_oom: bool,
 }
 
 impl Memory {
@@ -153,6 +155,7 @@ impl World<'_> {
             return Ok(());
         }
         self.services[service].oom_kills += 1;
+        self.note_oom(now, index);
         self.log_instance(now, index, "out of memory");
         let instance = &mut self.instances[index as usize];
         if instance.state == State::Draining {

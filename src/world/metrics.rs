@@ -178,7 +178,7 @@ impl World<'_> {
     }
 
     /// A metric of one instance.
-    fn pod_reading(&self, now: Time, index: u32, signal: Signal) -> PodReading {
+    pub(super) fn pod_reading(&self, now: Time, index: u32, signal: Signal) -> PodReading {
         let instance = &self.instances[index as usize];
         let spec = &self.spec.services[instance.service as usize];
         let (period, window, delay) = spec.metrics;

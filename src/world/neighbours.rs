@@ -107,6 +107,14 @@ impl World<'_> {
         }
     }
 
+    /// An instance asks for more or less than before.
+    pub(super) fn weigh_anew(&mut self, now: Time, queue: &mut Queue, index: u32) {
+        let node = self.instances[index as usize].more.node;
+        if self.node_cpus.get(node as usize).is_some_and(|cpu| cpu.short) {
+            self.deal_cores(now, queue, node);
+        }
+    }
+
     /// A fault takes cores from a node, or gives them back.
     pub(super) fn steal_cores(&mut self, now: Time, queue: &mut Queue, node: u32, cores: f64, on: bool) {
         if self.node_cpus.len() <= node as usize {

@@ -89,13 +89,13 @@ pub struct Step {
 pub struct Decision {
     /// When.
     pub at: Time,
-    /// Who decides: `autoscaler`, `provisioner`, `breaker`.
+    /// Who decides: `autoscaler`, `recommender`, `provisioner`, `breaker`.
     pub kind: &'static str,
     /// About what.
     pub subject: String,
     /// Inputs, proposals and clamps in the order in which they applied.
     pub inputs: Vec<Step>,
-    /// State before and after: replicas, nodes of a group, or 0 closed, 1 open, 2 half-open.
+    /// State before and after: replicas, cores that a new instance asks for, nodes of a group, or 0 closed, 1 open, 2 half-open.
     pub before: f64,
     /// See `before`.
     pub after: f64,
@@ -222,7 +222,16 @@ impl World<'_> {
             let ready = (new.ready - old.ready) as f64;
             if ready > 0.0 && spec.cores < u32::MAX {
                 put("utilization", (new.cpu - old.cpu) as f64 / (ready * f64::from(spec.cores)));
-                put("cpu_of_request", (new.cpu - old.cpu) as f64 / (ready * spec.cpu_request(&spec.ask)));
+                let asked = if spec.resizes {
+                    (new.asked_cpu - old.asked_cpu) as f64 / 1000.0
+                } else {
+                    ready * spec.cpu_request(&spec.ask)
+                };
+                put("cpu_of_request", (new.cpu - old.cpu) as f64 / asked);
+            }
+            if spec.is_sized() && width > 0.0 {
+                put("cpu_requested_mean", (new.asked_cpu - old.asked_cpu) as f64 / width / 1000.0);
+                put("memory_requested_mean_bytes", (new.asked_memory - old.asked_memory) as f64 / width);
             }
             let shares = CpuShares::between(&old.cpu_counts, &new.cpu_counts);
             if spec.has_quota

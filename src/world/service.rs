@@ -9,6 +9,7 @@ use super::activator::{Activator, Sampled};
 use super::cache::CacheState;
 use super::governor::CpuCounts;
 use super::metrics::History;
+use super::recommend::{Advice, Asked};
 use super::rollout::Set;
 use super::spec::{Ask, CpuMode, Order, ServiceSpec};
 use super::telemetry::{Integral, Moments};
@@ -51,6 +52,10 @@ pub(super) struct Service {
     /// Wanted instances by version; more than one while a rollout is in progress, the new one last.
     pub(super) sets: Vec<Set>,
     pub(super) autoscaler: Option<AnyAutoscaler>,
+    /// Who knows what an instance should ask for.
+    pub(super) advice: Option<Box<Advice>>,
+    /// What all instances ask for, if that may change.
+    pub(super) asked: Asked,
     /// Who holds attempts back while there is no instance.
     pub(super) activator: Option<Box<Activator>>,
     /// What its autoscaler saw last, if it samples for itself.
@@ -119,6 +124,8 @@ impl Service {
             version: 0,
             sets: vec![Set { version: 0, spec: spec.replicas }],
             autoscaler: None,
+            advice: None,
+            asked: Asked::default(),
             activator: spec.activator.map(|spec| Box::new(Activator::new(spec, warm_up))),
             sampled: Sampled::default(),
             last_decision: None,

@@ -9,6 +9,7 @@ use crate::policies::breaker::BreakerSettings;
 use crate::policies::disruption::DisruptionBudget;
 use crate::policies::limiter::LimiterSettings;
 use crate::policies::provisioner::ProvisionerSettings;
+use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
@@ -244,6 +245,8 @@ pub struct ServiceSpec {
     pub limiter: Option<LimiterSettings>,
     /// Control loop.
     pub autoscaler: Option<AutoscalerSettings>,
+    /// Who knows what an instance should ask for.
+    pub recommender: Option<RecommenderSettings>,
     /// Who holds attempts back while their callers know no instance.
     pub activator: Option<ActivatorSpec>,
     /// Instances that stay when others are taken away on purpose.
@@ -274,6 +277,11 @@ impl Spec {
 }
 
 impl ServiceSpec {
+    /// Whether what its instances ask for is followed over time.
+    pub const fn is_sized(&self) -> bool {
+        self.resizes || self.recommender.is_some()
+    }
+
     /// CPU request of all containers together, cores, where its own asks for `ask`.
     pub fn cpu_request(&self, ask: &Ask) -> f64 {
         ask.cpu_request + self.sidecars.iter().map(|sidecar| sidecar.cpu_request).sum::<f64>()
@@ -738,6 +746,21 @@ pub enum Operation {
     Throttle(u32, f64),
     /// Refuse (or allow) the endpoint that starts at this op.
     KillSwitch(u16, bool),
+    /// Other requests and limits for the instances of a service.
+    Resize(u32, Resize),
+}
+
+/// New requests and limits of the own container; what is not given stays.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Resize {
+    /// CPU request, cores.
+    pub cpu_request: Option<f64>,
+    /// CFS quota, cores.
+    pub cpu_limit: Option<f64>,
+    /// Memory request, bytes.
+    pub memory: Option<u64>,
+    /// Memory limit, bytes.
+    pub memory_limit: Option<u64>,
 }
 
 /// A version change.

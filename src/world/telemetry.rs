@@ -37,6 +37,12 @@ impl Integral {
         self.steps += i128::from(now.0);
     }
 
+    /// Changes the level.
+    pub(super) fn set(&mut self, now: Time, level: u64) {
+        self.steps -= (i128::from(level) - i128::from(self.level)) * i128::from(now.0);
+        self.level = level;
+    }
+
     /// Present level.
     #[inline]
     pub(super) const fn level(&self) -> u64 {
@@ -127,6 +133,9 @@ pub(super) struct ServiceMark {
     pub(super) load: u128,
     pub(super) ready: u128,
     pub(super) cpu: u128,
+    /// Thousandths of a core, and bytes, that were asked for, times ns.
+    pub(super) asked_cpu: u128,
+    pub(super) asked_memory: u128,
     pub(super) refused: u64,
     pub(super) attempts: u64,
     /// Attempts that came to the activator, and those it sent on.
@@ -249,6 +258,8 @@ impl World<'_> {
                     load: service.load.area(now),
                     ready: service.ready.area(now),
                     cpu: instances.map(|instance| u128::from(instance.cpu_used(now))).sum(),
+                    asked_cpu: service.asked.cpu.area(now),
+                    asked_memory: service.asked.memory.area(now),
                     refused: service.refused + service.dropped,
                     attempts: 0,
                     held: activator.map_or(0, |activator| activator.arrivals + activator.refused),
@@ -326,6 +337,9 @@ impl World<'_> {
                     service.living.iter().filter_map(|&at| self.memory_in_use(now, at)).collect();
                 let sum: u128 = used.iter().copied().map(u128::from).sum();
                 push("memory_bytes", if used.is_empty() { f64::NAN } else { sum as f64 / used.len() as f64 });
+            }
+            if spec.is_sized() {
+                self.push_sizes(index as u32, &mut push);
             }
             push("replicas_wanted", f64::from(service.wanted));
             push("replicas_ready", service.ready.level() as f64);

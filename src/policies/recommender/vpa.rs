@@ -1,4 +1,4 @@
-//! The recommender of the Kubernetes Vertical Pod Autoscaler: requests from a fading histogram of past usage.
+//! The Kubernetes Vertical Pod Autoscaler: requests from a fading histogram of past usage.
 //!
 //! ## What it does
 //! Every sample of CPU goes into a histogram with buckets that grow by 5 %; of memory only the highest value of each
@@ -8,6 +8,13 @@
 //! is the smaller of the days between the first and the last CPU sample and the number of these samples / 1440. A kill for lack
 //! of memory counts as a peak of `max(used + 100 MiB, 1.2 * used)`.
 //!
+//! With `update-mode = "off"` that is all. With `"initial"` new instances ask for the target, and their limits keep their
+//! proportion to the requests. With `"recreate"` running ones are evicted, too: those that ask for less than the lower or
+//! more than the upper bound; those that were killed for lack of memory within 10 min of their start; and those that are 12 h
+//! old and 10 % or more off the target. With `"in-place-or-recreate"` they are resized without a restart; if their node
+//! has no room they are evicted after 5 min (at once if it can never have it), with `"in-place"` they wait for ever. A
+//! service with fewer than two instances is left alone, and at least half of its instances stay untouched in each look.
+//!
 //! ## When it helps
 //! Where requests were guessed once and never looked at again, and load is much the same from day to day.
 //!
@@ -15,6 +22,9 @@
 //! * It needs a day or more; in a flood it still recommends what was enough yesterday.
 //! * A percentile of CPU says nothing of latency: requests that come in bursts need more than their 90th percentile.
 //! * CPU that a quota cut off was never used, so it is not recommended.
+//! * A target that no node has room for leaves the successors without a node; `max-allowed` is the remedy.
+//! * Evicted instances count as replaced as soon as their successors are placed, ready or not: without a disruption budget
+//!   all instances of a service that starts slowly are gone within minutes.
 //! * Together with an HPA on CPU utilization both move the same ratio, and neither converges.
 //!
 //! ## Settings
@@ -30,32 +40,38 @@
 //! * `oom-bump-up-ratio` (1.2), `oom-min-bump-up-bytes` (`"100MiB"`).
 //! * `min-allowed`, `max-allowed` (none): `{ cpu = "100m", memory = "128MiB" }`.
 //!
+//! Of the update policy, and flags of the updater:
+//! * `update-mode` (`"recreate"`): `"off"`, `"initial"`, `"recreate"`, `"in-place"` or `"in-place-or-recreate"`.
+//! * `min-replicas` (2); `eviction-tolerance` (`"50%"`); `updater-interval` (`"1min"`).
+//! * `pod-update-threshold` (`"10%"`), `in-recommendation-bounds-eviction-lifetime-threshold` (`"12h"`),
+//!   `evict-after-oom-threshold` (`"10min"`).
+//! * `in-place-skip-disruption-budget` (false): resizing on the spot needs no other instances to carry on.
+//!
 //! ## Origin
 //! kubernetes/autoscaler at 55c37cd5, `vertical-pod-autoscaler/pkg/recommender`: `util/histogram.go`,
 //! `util/decaying_histogram.go`, `logic/estimator.go`, `logic/recommender.go`, `model/container.go` (`addMemorySample`,
-//! `RecordOOM`), `model/aggregate_container_state.go`.
+//! `RecordOOM`), `model/aggregate_container_state.go`. The updater: see `recommender/updater.rs`.
 //!
 //! ## Deliberate differences
 //! * One recommender serves one container of one service, so there is nothing to merge; checkpoints are not modelled.
+//! * Limits are always controlled (`RequestsAndLimits`); there is no limit range and no rate limit of evictions.
 //! * Before the first CPU sample there is no recommendation; upstream would give the minimum.
 //! * The clock starts at a multiple of the half-life, whatever the date of the run is.
 //! * `confidence-interval-cpu` and `-memory` are the day that they default to.
 
 pub mod histogram;
+mod settings;
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
-
+use super::updater::Updater;
 use super::{Recommendation, Recommender, Usage};
 use crate::policies::Algorithm;
-use crate::policies::autoscaler::hpa::metric::Amount;
 use crate::policies::view::Resources;
 use crate::time::{Duration, Time};
-use crate::units::{Bytes, Share};
+use crate::units::Share;
 use histogram::{DecayingHistogram, Options};
+pub use settings::{Allowed, VpaSettings};
 
 /// Weight of every CPU sample (`minSampleWeight`).
 const CPU_SAMPLE_WEIGHT: f64 = 0.1;
@@ -65,113 +81,6 @@ const MEMORY_SAMPLE_WEIGHT: f64 = 1.0;
 const MAX_AMOUNT: f64 = 1e14;
 /// One sample per minute for a day is a confidence of 1.
 const DAY: Duration = Duration::from_secs(86_400);
-
-/// Settings of [`Vpa`], with the names of the recommender's flags.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default, remote = "Self")]
-pub struct VpaSettings {
-    /// Time between samples, and between recommendations; not zero.
-    pub recommender_interval: Duration,
-    /// Percentile of CPU that becomes the target.
-    pub target_cpu_percentile: Share,
-    /// Percentile of memory that becomes the target.
-    pub target_memory_percentile: Share,
-    /// Percentile of CPU that becomes the lower bound.
-    pub recommendation_lower_bound_cpu_percentile: Share,
-    /// Percentile of memory that becomes the lower bound.
-    pub recommendation_lower_bound_memory_percentile: Share,
-    /// Percentile of CPU that becomes the upper bound.
-    pub recommendation_upper_bound_cpu_percentile: Share,
-    /// Percentile of memory that becomes the upper bound.
-    pub recommendation_upper_bound_memory_percentile: Share,
-    /// Added to each percentile.
-    pub recommendation_margin_fraction: Share,
-    /// Least CPU of a pod, in thousandths of a core.
-    pub pod_recommendation_min_cpu_millicores: u32,
-    /// Least memory of a pod, in MiB.
-    pub pod_recommendation_min_memory_mb: u32,
-    /// CPU samples lose half of their weight in this time, not zero.
-    pub cpu_histogram_decay_half_life: Duration,
-    /// Peaks of memory lose half of their weight in this time, not zero.
-    pub memory_histogram_decay_half_life: Duration,
-    /// Each instance adds one peak of memory per interval, not zero.
-    pub memory_aggregation_interval: Duration,
-    /// A kill for lack of memory counts as this multiple of what was in use, at least 1.
-    pub oom_bump_up_ratio: f64,
-    /// ... or as this much more, if that is more.
-    pub oom_min_bump_up_bytes: Bytes,
-    /// Least recommendation for the container.
-    pub min_allowed: Allowed,
-    /// Largest recommendation for the container.
-    pub max_allowed: Allowed,
-}
-
-/// A bound of a container policy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Allowed {
-    /// CPU, such as `"250m"`.
-    pub cpu: Option<Amount>,
-    /// Memory, such as `"256MiB"`.
-    pub memory: Option<Bytes>,
-}
-
-impl Default for VpaSettings {
-    fn default() -> Self {
-        Self {
-            recommender_interval: Duration::from_secs(60),
-            target_cpu_percentile: Share(0.9),
-            target_memory_percentile: Share(0.9),
-            recommendation_lower_bound_cpu_percentile: Share(0.5),
-            recommendation_lower_bound_memory_percentile: Share(0.5),
-            recommendation_upper_bound_cpu_percentile: Share(0.95),
-            recommendation_upper_bound_memory_percentile: Share(0.95),
-            recommendation_margin_fraction: Share(0.15),
-            pod_recommendation_min_cpu_millicores: 25,
-            pod_recommendation_min_memory_mb: 250,
-            cpu_histogram_decay_half_life: DAY,
-            memory_histogram_decay_half_life: DAY,
-            memory_aggregation_interval: DAY,
-            oom_bump_up_ratio: 1.2,
-            oom_min_bump_up_bytes: Bytes(100 << 20),
-            min_allowed: Allowed::default(),
-            max_allowed: Allowed::default(),
-        }
-    }
-}
-
-impl VpaSettings {
-    fn check(&self) -> Result<(), String> {
-        for (name, length) in [
-            ("recommender-interval", self.recommender_interval),
-            ("cpu-histogram-decay-half-life", self.cpu_histogram_decay_half_life),
-            ("memory-histogram-decay-half-life", self.memory_histogram_decay_half_life),
-            ("memory-aggregation-interval", self.memory_aggregation_interval),
-        ] {
-            if length == Duration::ZERO {
-                return Err(format!("`{name}` must be longer than zero"));
-            }
-        }
-        if !(self.oom_bump_up_ratio >= 1.0 && self.oom_bump_up_ratio <= 1e6) {
-            return Err("`oom-bump-up-ratio` must be at least 1".to_owned());
-        }
-        let (min, max) = (self.min_allowed, self.max_allowed);
-        if min.cpu.zip(max.cpu).is_some_and(|(min, max)| min > max)
-            || min.memory.zip(max.memory).is_some_and(|(min, max)| min > max)
-        {
-            return Err("`min-allowed` is greater than `max-allowed`".to_owned());
-        }
-        Ok(())
-    }
-}
-
-impl<'de> Deserialize<'de> for VpaSettings {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let settings = Self::deserialize(deserializer)?;
-        settings.check().map_err(D::Error::custom)?;
-        Ok(settings)
-    }
-}
 
 /// Peaks of memory of one instance (`ContainerState`).
 #[derive(Clone, Copy, Debug, Default)]
@@ -250,6 +159,20 @@ impl Recommender for Vpa {
         let needed = (used.saturating_add_unsigned(state.settings.oom_min_bump_up_bytes.0))
             .max(scaled(used, state.settings.oom_bump_up_ratio));
         peaks.add(&mut state.memory, interval, now, needed, true);
+    }
+
+    fn updater(&self) -> Updater {
+        let settings = &self.state.settings;
+        Updater {
+            mode: settings.update_mode,
+            interval: settings.updater_interval,
+            min_replicas: settings.min_replicas,
+            eviction_tolerance: settings.eviction_tolerance.0,
+            update_threshold: settings.pod_update_threshold.0,
+            lifetime_threshold: settings.in_recommendation_bounds_eviction_lifetime_threshold,
+            evict_after_oom: settings.evict_after_oom_threshold,
+            skip_disruption_budget: settings.in_place_skip_disruption_budget,
+        }
     }
 
     fn on_gone(&mut self, _now: Time, instance: u32) {
@@ -377,6 +300,8 @@ mod tests {
             ("target-cpu-percentile = '120%'", "more than the whole"),
             ("cpu-histogram-decay-half-life = '0s'", "longer than zero"),
             ("oom-bump-up-ratio = 0.5", "at least 1"),
+            ("update-mode = 'auto'", "unknown variant"),
+            ("updater-interval = '0s'", "longer than zero"),
             ("min-allowed.cpu = 3\nmax-allowed.cpu = 2", "greater than"),
             ("target-percentile = '90%'", "unknown field"),
         ] {

@@ -276,7 +276,7 @@ impl Check<'_> {
         Some(Target { service: service?, count })
     }
 
-    pub(super) fn action(&mut self, table: &ActionTable) -> Option<Action> {
+    pub(super) fn action(&mut self, table: &ActionTable, scenario: &Scenario) -> Option<Action> {
         let when = self.action_time(table);
         let what = match &table.what.value {
             ActionChoice::Scale(scale) => {
@@ -288,6 +288,7 @@ impl Check<'_> {
                     replicas: scale.replicas.value,
                 }
             }
+            ActionChoice::Resize(resize) => self.resize(resize, table.what.place, scenario)?,
             ActionChoice::Throttle(throttle) => {
                 let known = self.names.sources.clone();
                 let source = self.lookup("source", &throttle.source.value, throttle.source.place, &known)?;

@@ -3,10 +3,13 @@
 use super::{Check, size};
 use crate::policies::autoscaler::Resource;
 use crate::scenario::de::Spanned;
-use crate::scenario::error::{Diagnostic, enumerated};
-use crate::scenario::model::{Gc, MemoryUse, Service, Sidecar, Signal};
-use crate::scenario::schema::{CpuWord, GcTable, InstanceTable, MemoryUseTable, ServiceTable, SidecarTable};
+use crate::scenario::error::{Diagnostic, Place, enumerated};
+use crate::scenario::model::{Gc, MemoryUse, Operation, Resize, Scenario, Service, Sidecar, Signal};
+use crate::scenario::schema::{
+    CpuWord, GcTable, InstanceTable, MemoryUseTable, ResizeTable, ServiceTable, SidecarTable,
+};
 use crate::time::Duration;
+use crate::units::Bytes;
 
 /// Istio's defaults for its proxy: requests of 100m and 128 MiB, at most two cores.
 const SIDECAR_CORES: u32 = 2;
@@ -60,9 +63,7 @@ impl Check<'_> {
             self.wrong(message, written.place);
         }
         if let (Some(limit), None) = (&table.memory_limit, &table.memory_use) {
-            let error = Diagnostic::new("nothing says how much memory is used, so the limit means nothing");
-            self.errors
-                .push(error.at(limit.place).hint("write memory-use = { base = \"300MiB\" } beside it"));
+            self.limit_means_nothing(limit.place);
         }
         (request, limit)
     }
@@ -85,6 +86,58 @@ impl Check<'_> {
             leak_per_request: table.leak_per_request.map_or(0, |bytes| bytes.0),
             leak_per_hour: table.leak_per_hour.map_or(0, |bytes| bytes.0),
         }
+    }
+
+    /// What an operator gives the instances of a service, beside what they have.
+    pub(super) fn resize(
+        &mut self,
+        table: &ResizeTable,
+        place: Place,
+        scenario: &Scenario,
+    ) -> Option<Operation> {
+        let service = self.service_named(&table.service)?;
+        let instance = &scenario.services[service].instance;
+        let mut cores = |cores: &Option<Spanned<f64>>, name| {
+            cores.as_ref().map(|cores| self.above_zero(cores.value, name, cores.place))
+        };
+        let (cpu_request, cpu_limit) =
+            (cores(&table.cpu_request, "cpu-request"), cores(&table.cpu_limit, "cpu-limit"));
+        let bytes = |bytes: &Option<Spanned<Bytes>>| bytes.map(|bytes| bytes.value.0);
+        let to = Resize {
+            cpu_request,
+            cpu_limit,
+            memory: bytes(&table.memory),
+            memory_limit: bytes(&table.memory_limit),
+        };
+        if to == (Resize { cpu_request: None, cpu_limit: None, memory: None, memory_limit: None }) {
+            let error = Diagnostic::new("a resize that changes nothing").at(place);
+            self.errors.push(error.hint("write cpu-request, cpu-limit, memory or memory-limit"));
+        }
+        let cpu = (cpu_request.unwrap_or(instance.cpu_request), cpu_limit.or(instance.cpu_limit));
+        if let (request, Some(limit)) = cpu
+            && request > limit
+        {
+            let message = format!("a request of {request} cores is more than the limit of {limit}");
+            let error = Diagnostic::new(message).at(place);
+            self.errors.push(error.hint("write cpu-request and cpu-limit together"));
+        }
+        let memory = (to.memory.unwrap_or(instance.memory), to.memory_limit.or(instance.memory_limit));
+        if let (request, Some(limit)) = memory
+            && request > limit
+        {
+            let message = format!("a request of {} is more than the limit of {}", size(request), size(limit));
+            let error = Diagnostic::new(message).at(place);
+            self.errors.push(error.hint("write memory and memory-limit together"));
+        }
+        if let (Some(limit), None) = (&table.memory_limit, &instance.memory_use) {
+            self.limit_means_nothing(limit.place);
+        }
+        Some(Operation::Resize { service, to })
+    }
+
+    fn limit_means_nothing(&mut self, place: Place) {
+        let error = Diagnostic::new("nothing says how much memory is used, so the limit means nothing");
+        self.errors.push(error.at(place).hint("write memory-use = { base = \"300MiB\" } beside it"));
     }
 
     pub(super) fn gc(&mut self, table: &GcTable) -> Gc {
