@@ -120,7 +120,7 @@ const FEATURES: [&str; 102] = [
 ];
 
 /// And some more that need the others: rollouts, a second helping of faults, and what bounds an instance from outside.
-const EXTRAS: [&str; 16] = [
+const EXTRAS: [&str; 19] = [
     "stop-the-world",
     "container-swap",
     "rolling",
@@ -137,6 +137,9 @@ const EXTRAS: [&str; 16] = [
     "leaf boot",
     "memory-leak",
     "noisy-neighbour",
+    "mid vpa",
+    "leaf vpa",
+    "resizing",
 ];
 
 /// Writes one scenario. Each parameter depends on the seed and its own name, so leaving a feature out changes nothing else.
@@ -515,6 +518,21 @@ impl Writer<'_> {
             )
             .unwrap();
         }
+        if self.has("resizing") {
+            for (name, size) in [
+                ("shrink", "cpu-request = 0.2, cpu-limit = 0.4"),
+                ("grow", "cpu-request = 1.5, cpu-limit = 2"),
+                ("swell", "cpu-request = 5, cpu-limit = 5.5, memory = \"1GiB\""),
+            ] {
+                let service = self.one_of(&format!("{name} whom"), &["mid", "leaf"]);
+                writeln!(
+                    text,
+                    "[[action]]\nname = \"{name}\"\nat = \"{}\"\nresize = {{ service = \"{service}\", {size} }}",
+                    self.at(name)
+                )
+                .unwrap();
+            }
+        }
         let settings = [
             ("stop-the-world", "{}"),
             ("container-swap", "{ batch = 2 }"),
@@ -641,6 +659,21 @@ impl Writer<'_> {
             }
             if name == "leaf" && self.has("leaf bucket inside") {
                 text.push_str("limiter.seed-token-bucket = { capacity = 10, fill-rate = \"25/s\" }\n");
+            }
+            if (name == "mid" && self.has("mid vpa")) || (name == "leaf" && self.has("leaf vpa")) {
+                let modes = ["off", "initial", "recreate", "in-place", "in-place-or-recreate"];
+                let mode = self.one_of(&format!("{name} mode"), &modes);
+                writeln!(
+                    text,
+                    "recommender.vpa = {{ update-mode = \"{mode}\", recommender-interval = \"2s\", updater-interval = \"3s\", \
+                     min-replicas = 1, pod-update-threshold = \"1%\", \
+                     in-recommendation-bounds-eviction-lifetime-threshold = \"4s\", \
+                     in-place-skip-disruption-budget = true, max-allowed = {{ cpu = 2, memory = \"3GiB\" }} }}"
+                )
+                .unwrap();
+                if name == "leaf" || !self.has("hpa") {
+                    text.push_str("metrics = { period = \"1s\", window = \"3s\" }\n");
+                }
             }
             writeln!(text, "instance = {{ {} }}", self.instance(name)).unwrap();
             let steps: Vec<String> = steps.iter().map(|step| format!("{step:?}")).collect();

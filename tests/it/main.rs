@@ -17,4 +17,5 @@ mod queueing;
 mod scenarios;
 mod snapshots;
 mod story;
+mod vertical;
 mod workloads;
