@@ -23,7 +23,7 @@ use crate::policies::autoscaler::keda::KedaSettings;
 use crate::policies::autoscaler::kpa::KpaSettings;
 use scalers::Settings;
 
-pub(super) use workload::scaler_of;
+pub(super) use workload::{Containers, called, scaler_of};
 
 /// What may stand beside the settings of an autoscaler that can be read from a manifest.
 pub(super) const BESIDE: &[&str] = &["manifest", "name", "metric-names"];
@@ -141,6 +141,11 @@ impl Notes {
     fn add(&mut self, document: &Document) {
         let fields = document.no_effect.iter().map(|field| (field.line, field.path.clone()));
         self.0.entry(document.file.clone()).or_default().extend(fields);
+    }
+
+    /// Something that a document says at a line.
+    fn say(&mut self, document: &Document, line: usize, what: String) {
+        self.0.entry(document.file.clone()).or_default().insert((line, what));
     }
 
     /// One line for each file.

@@ -205,7 +205,10 @@ impl World<'_> {
                 let milli = u128::from(used) * 1000 / u128::from(window.0);
                 Some(Sample { milli: i64::try_from(milli).unwrap_or(i64::MAX), at: last.at, window })
             });
-            return PodReading { request_milli: Some((request * 1000.0) as i64), sample };
+            // One container without a request, and the pod has none.
+            let is_known = signal != Signal::Cpu || spec.has_requests();
+            let request = Some((request * 1000.0) as i64).filter(|request| is_known && *request > 0);
+            return PodReading { request_milli: request, sample };
         }
         let milli = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX).saturating_mul(1000);
         if signal == Signal::Memory {
