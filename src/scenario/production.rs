@@ -90,7 +90,8 @@ pub(super) enum Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    fn of(document: &'a Document) -> Option<Self> {
+    /// What a document says, if it is about scaling.
+    pub(super) fn of(document: &'a Document) -> Option<Self> {
         match &document.object {
             Object::Autoscaler(hpa) => Some(Self::Hpa(hpa)),
             Object::ScaledObject(scaled) => Some(Self::Keda(scaled)),
@@ -107,8 +108,13 @@ impl<'a> Found<'a> {
         }
     }
 
+    /// Name of the autoscaler in a scenario.
+    pub(super) const fn key(self) -> &'static str {
+        self.scaler().key()
+    }
+
     /// What it scales, and where that is written.
-    fn target(self, document: &'a Document) -> (&'a str, Place) {
+    pub(super) fn target(self, document: &'a Document) -> (&'a str, Place) {
         match self {
             Self::Hpa(hpa) => (&hpa.target.name, hpa.target.place),
             Self::Keda(scaled) => (&scaled.target.name, scaled.target.place),
