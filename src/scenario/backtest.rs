@@ -226,7 +226,16 @@ pub fn write(
             .to_owned(),
     );
     let objective = crate::units::parse_share(&given.objective)?;
-    Ok(Written { text, data: (data, csv), assumptions, service, demand, cores: instance.cores, thin, objective })
+    Ok(Written {
+        text,
+        data: (data, csv),
+        assumptions,
+        service,
+        demand,
+        cores: instance.cores,
+        thin,
+        objective,
+    })
 }
 
 /// Moments and rates between the first and the last value.

@@ -4,7 +4,9 @@ use std::path::{Component, Path};
 
 use super::{FIXED, named, quoted};
 use crate::scenario::error::{Diagnostic, ScenarioError, shortened};
-use crate::scenario::manifest::{self, Document, Hpa, ManifestError, Object, PodTemplate, ScaledObject, Source};
+use crate::scenario::manifest::{
+    self, Document, Hpa, ManifestError, Object, PodTemplate, ScaledObject, Source,
+};
 use crate::scenario::production::{Containers, Found};
 use crate::units::quantity::Quantity;
 
@@ -59,16 +61,16 @@ impl Workload {
                 workers,
             }
         };
-        documents.iter().filter(|document| document.metadata.name == name).find_map(|document| {
-            match &document.object {
+        documents.iter().filter(|document| document.metadata.name == name).find_map(
+            |document| match &document.object {
                 Object::Deployment(found) => Some(of(document, &found.template, found.replicas, None)),
                 Object::Knative(found) => {
                     let workers = found.container_concurrency.filter(|most| *most > 0);
                     Some(of(document, &found.template, None, workers))
                 }
                 _ => None,
-            }
-        })
+            },
+        )
     }
 }
 
