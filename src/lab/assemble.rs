@@ -6,9 +6,9 @@ use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
     ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, CacheSpec, CallSpec, ConnectionPoolSpec,
-    CpuMode, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec, NO_RING, ObjectiveSpec, Op, Operation,
-    Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec, RolloutSpec, ServiceSpec, SidecarSpec, Signal,
-    SourceSpec, Spec, Target, Thing, Trouble, VersionSpec, When,
+    CpuMode, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec, NO_RING, ObjectiveSpec, Op,
+    Operation, Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec, RolloutSpec, ServiceSpec, SidecarSpec,
+    Signal, SourceSpec, Spec, Target, Thing, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -155,6 +155,8 @@ impl<'a> Assembly<'a> {
             sidecars: service.sidecars.iter().map(sidecar).collect(),
             memory: instance.memory + service.sidecars.iter().map(|sidecar| sidecar.memory).sum::<u64>(),
             memory_use: memory(instance),
+            disk_use: instance.disk_use.map(disk),
+            network_use: network(service),
             workers,
             cpu,
             queue: instance.queue.unwrap_or(u32::MAX),
@@ -397,6 +399,26 @@ fn memory(instance: &written::Instance) -> Option<MemorySpec> {
     })
 }
 
+fn disk(disk: written::DiskUse) -> DiskSpec {
+    DiskSpec {
+        size: disk.size,
+        base: disk.base,
+        per_request: disk.per_request,
+        per_hour: disk.per_hour,
+        evict_at: disk.pressure.map(|share| (disk.size as f64 * share) as u64),
+    }
+}
+
+/// Bytes in and out by endpoint, if any of them says so.
+fn network(service: &written::Service) -> Vec<(u64, u64)> {
+    let endpoints = service.endpoints.iter();
+    let used = endpoints.map(|endpoint| endpoint.network_use);
+    if used.clone().all(|used| used.is_none()) {
+        return Vec::new();
+    }
+    used.map(|used| used.map_or((0, 0), |used| (used.bytes_in, used.bytes_out))).collect()
+}
+
 fn pool(scenario: &written::Scenario, at: usize) -> PoolSpec {
     let pool = &scenario.node_pools[at];
     PoolSpec {
@@ -535,6 +557,7 @@ fn fault(fault: &written::Fault) -> FaultSpec {
                 Trouble::NoisyNeighbour { pool: *pool as u32, count: *count, cores: *cores }
             }
             written::Trouble::MemoryLeak(at, per_hour) => Trouble::MemoryLeak(target(at), *per_hour),
+            written::Trouble::DiskFull(at) => Trouble::DiskFull(target(at)),
             written::Trouble::Outage { service } => Trouble::Outage(*service as u32),
         },
     }
@@ -562,6 +585,9 @@ fn signal(signal: &written::Signal) -> Signal {
         written::Signal::Memory => Signal::Memory,
         written::Signal::Concurrency => Signal::Concurrency,
         written::Signal::QueueLength => Signal::QueueLength,
+        written::Signal::DiskBytes => Signal::DiskBytes,
+        written::Signal::DiskUtilization => Signal::DiskUtilization,
+        written::Signal::Network => Signal::Network,
         written::Signal::Of(of, what) => Signal::Of(thing(of), gauge(what)),
     }
 }
@@ -580,6 +606,9 @@ fn gauge(gauge: written::Gauge) -> Gauge {
         written::Gauge::QueueLength => Gauge::QueueLength,
         written::Gauge::Utilization => Gauge::Utilization,
         written::Gauge::BadRatio => Gauge::BadRatio,
+        written::Gauge::MemoryUtilization => Gauge::MemoryUtilization,
+        written::Gauge::DiskUtilization => Gauge::DiskUtilization,
+        written::Gauge::Network => Gauge::Network,
     }
 }
 

@@ -101,6 +101,7 @@ impl World<'_> {
         state.living.push(index);
         let mut instance = Instance::new(service, ordinal, version, NIL, now);
         instance.dedicated = spec.cpu == CpuMode::Dedicated;
+        instance.more.disk = spec.disk_use.as_ref().map(|_| Box::default());
         instance.more.memory = spec.memory_use.as_ref().map(|memory| Box::new(Memory::new(memory, now)));
         self.instances.push(instance);
         self.furnish(now, index);
@@ -202,6 +203,7 @@ impl World<'_> {
                     let state = &mut self.services[service as usize];
                     state.ready.up(Time::ZERO);
                     self.watch_memory(Time::ZERO, queue, index);
+                    self.begin_disk(Time::ZERO, queue, index);
                 }
             }
         }
@@ -242,6 +244,7 @@ impl World<'_> {
         self.services[service as usize].ready.up(now);
         self.log_instance(now, index, "ready");
         self.watch_memory(now, queue, index);
+        self.begin_disk(now, queue, index);
         self.tell_clients(now, queue, service, Slot(ordinal), true, Duration::ZERO);
         self.membership_changed(now, queue, service)
     }

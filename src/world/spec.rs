@@ -156,6 +156,12 @@ pub enum Signal {
     Concurrency,
     /// Attempts that wait for a worker of each instance.
     QueueLength,
+    /// Bytes on the disk of each instance.
+    DiskBytes,
+    /// Share of the disk of each instance that is in use.
+    DiskUtilization,
+    /// Bytes in and out of each instance, per second.
+    Network,
     /// Something that is no instance of the scaled service.
     Of(Thing, Gauge),
 }
@@ -182,6 +188,12 @@ pub enum Gauge {
     Utilization,
     /// Share of the requests that ended otherwise than well; only of a source.
     BadRatio,
+    /// Memory in use over the limit, of ready instances; only of a service.
+    MemoryUtilization,
+    /// Disk in use over its size, of ready instances; only of a service.
+    DiskUtilization,
+    /// Bytes in and out, per second; only of a service.
+    Network,
 }
 
 /// A service.
@@ -215,6 +227,10 @@ pub struct ServiceSpec {
     pub memory: u64,
     /// How much memory an instance uses, if that is simulated.
     pub memory_use: Option<MemorySpec>,
+    /// How an instance fills its disk, if that is simulated.
+    pub disk_use: Option<DiskSpec>,
+    /// Bytes in and out of each attempt, by endpoint; empty if that is not simulated.
+    pub network_use: Vec<(u64, u64)>,
     /// Attempts that may be inside and started: workers, or the maximum in flight of an async instance.
     pub workers: u32,
     /// How runnable `cpu` steps get their core.
@@ -321,6 +337,21 @@ pub struct MemorySpec {
     pub leak_per_hour: u64,
     /// Garbage collection.
     pub gc: Option<GcSpec>,
+}
+
+/// Disk of an instance, bytes.
+#[derive(Clone, Debug)]
+pub struct DiskSpec {
+    /// All there is.
+    pub size: u64,
+    /// On a fresh one.
+    pub base: u64,
+    /// Each attempt leaves so much.
+    pub per_request: u64,
+    /// What each hour leaves.
+    pub per_hour: u64,
+    /// With so much in use the instance is evicted; `None`: it is kept, and a full disk fails every attempt.
+    pub evict_at: Option<u64>,
 }
 
 /// A stop-the-world collector of a young generation.
@@ -656,6 +687,8 @@ pub enum Trouble {
     },
     /// Memory in use grows by so many bytes an hour.
     MemoryLeak(Target, u64),
+    /// Disks are full.
+    DiskFull(Target),
 }
 
 /// Which instances.

@@ -4,14 +4,20 @@ use super::{Check, size};
 use crate::policies::autoscaler::Resource;
 use crate::scenario::de::Spanned;
 use crate::scenario::error::{Diagnostic, enumerated};
-use crate::scenario::model::{Gc, MemoryUse, Service, Sidecar, Signal};
-use crate::scenario::schema::{CpuWord, GcTable, InstanceTable, MemoryUseTable, ServiceTable, SidecarTable};
+use crate::scenario::model::{DiskUse, Gc, MemoryUse, NetworkUse, Service, Sidecar, Signal};
+use crate::scenario::schema::{
+    CpuWord, DiskUseTable, FullDiskWord, GcTable, InstanceTable, MemoryUseTable, NetworkUseTable,
+    ServiceTable, SidecarTable,
+};
 use crate::time::Duration;
 
 /// Istio's defaults for its proxy: requests of 100m and 128 MiB, at most two cores.
 const SIDECAR_CORES: u32 = 2;
 const SIDECAR_REQUEST: f64 = 0.1;
 const SIDECAR_MEMORY: u64 = 128 << 20;
+
+/// The kubelet evicts with less than 10 % of the disk available (`nodefs.available<10%`).
+const PRESSURE: f64 = 0.9;
 
 /// Name of an instance's own container.
 const OWN_CONTAINER: &str = "app";
@@ -84,6 +90,41 @@ impl Check<'_> {
             per_attempt: table.per_attempt.map_or(0, |bytes| bytes.0),
             leak_per_request: table.leak_per_request.map_or(0, |bytes| bytes.0),
             leak_per_hour: table.leak_per_hour.map_or(0, |bytes| bytes.0),
+        }
+    }
+
+    pub(super) fn disk_use(&mut self, table: &DiskUseTable) -> DiskUse {
+        let whole = table.size.value.0;
+        if whole == 0 {
+            self.wrong("`size` must be above zero", table.size.place);
+        }
+        let fails = matches!(table.full, Some(FullDiskWord::Fail));
+        if let (Some(pressure), true) = (&table.pressure, fails) {
+            let message = "nobody is evicted with full = \"fail\", so `pressure` means nothing";
+            self.wrong(message, pressure.place);
+        }
+        let pressure = table.pressure.as_ref().map_or(PRESSURE, |share| share.value.0);
+        if let Some(written) = &table.pressure {
+            self.above_zero(written.value.0, "pressure", written.place);
+        }
+        let most = if fails { whole } else { (whole as f64 * pressure) as u64 };
+        let base = table.base.as_ref().map_or(0, |base| base.value.0);
+        if let Some(written) = &table.base
+            && base >= most
+        {
+            let message = format!(
+                "a fresh disk has {} on it, of {}: it would be full from the start",
+                size(base),
+                size(whole)
+            );
+            self.wrong(message, written.place);
+        }
+        DiskUse {
+            size: whole,
+            base,
+            per_request: table.per_request.map_or(0, |bytes| bytes.0),
+            per_hour: table.per_hour.map_or(0, |bytes| bytes.0),
+            pressure: (!fails).then_some(pressure),
         }
     }
 
@@ -194,6 +235,14 @@ impl Check<'_> {
                 None
             }
         }
+    }
+}
+
+/// Bytes of an endpoint.
+pub(super) fn network_use(table: &NetworkUseTable) -> NetworkUse {
+    NetworkUse {
+        bytes_in: table.bytes_in.map_or(0, |bytes| bytes.0),
+        bytes_out: table.bytes_out.map_or(0, |bytes| bytes.0),
     }
 }
 
