@@ -18,6 +18,7 @@
 mod activator;
 mod alert;
 mod books;
+mod burst;
 mod cache;
 mod call;
 mod cluster;

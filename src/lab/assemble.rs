@@ -5,10 +5,10 @@
 use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
-    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, CacheSpec, CallSpec, ConnectionPoolSpec,
-    CpuMode, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec, NO_RING, ObjectiveSpec, Op,
-    Operation, Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec, RolloutSpec, ServiceSpec, SidecarSpec,
-    Signal, SourceSpec, Spec, Target, Thing, Trouble, VersionSpec, When,
+    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, BurstSpec, CacheSpec, CallSpec,
+    ConnectionPoolSpec, CpuMode, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec, NO_RING,
+    ObjectiveSpec, Op, Operation, Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec, RolloutSpec,
+    ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, Target, Thing, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -150,6 +150,7 @@ impl<'a> Assembly<'a> {
                 + service.sidecars.iter().map(|sidecar| sidecar.cpu_request).sum::<f64>(),
             own_request: instance.cpu_request,
             cpu_limit: instance.cpu_limit,
+            burst: instance.cpu_burst.map(|burst| burst_spec(burst, instance.cores)),
             governed,
             start_cpu: instance.start_cpu.clone(),
             sidecars: service.sidecars.iter().map(sidecar).collect(),
@@ -362,6 +363,7 @@ fn shares_cpu(scenario: &written::Scenario, pool: usize) -> bool {
 fn is_governed(scenario: &written::Scenario, service: &written::Service) -> bool {
     let instance = &service.instance;
     instance.cpu_limit.is_some()
+        || instance.cpu_burst.is_some()
         || instance.gc.is_some()
         || instance.start_cpu.is_some()
         || !service.sidecars.is_empty()
@@ -397,6 +399,15 @@ fn memory(instance: &written::Instance) -> Option<MemorySpec> {
         leak_per_hour: used.leak_per_hour,
         gc,
     })
+}
+
+fn burst_spec(burst: written::CpuBurst, cores: u32) -> BurstSpec {
+    BurstSpec {
+        // A share of at least 2^-32 of each core.
+        baseline: ((burst.baseline * 2f64.powi(32)) as u64).max(1) * u64::from(cores),
+        credits: burst.credits,
+        max: burst.max,
+    }
 }
 
 fn disk(disk: written::DiskUse) -> DiskSpec {

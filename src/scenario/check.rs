@@ -566,6 +566,7 @@ impl<'a> Check<'a> {
             cores,
             cpu_request: request,
             cpu_limit: limit,
+            cpu_burst: table.cpu_burst.as_ref().map(|burst| self.cpu_burst(burst, cores)),
             memory,
             memory_limit,
             memory_use: table.memory_use.as_ref().map(|used| self.memory_use(used, memory_limit)),

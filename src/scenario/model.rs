@@ -370,6 +370,8 @@ pub struct Instance {
     pub cpu_request: f64,
     /// CFS quota in cores: core time in each 100 ms. `None` is no limit.
     pub cpu_limit: Option<f64>,
+    /// CPU credits, as of burstable machines.
+    pub cpu_burst: Option<CpuBurst>,
     /// Memory request, bytes. Default: the limit, else 0 (takes no room).
     pub memory: u64,
     /// More than that in use, and the process is killed. `None` is no limit.
@@ -419,6 +421,17 @@ pub struct MemoryUse {
     pub leak_per_request: u64,
     /// Never given back, in an hour. Default 0.
     pub leak_per_hour: u64,
+}
+
+/// `cpu-burst = { baseline = "20%", credits = "30min" }`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CpuBurst {
+    /// Share of each core that it may always use, above 0 and below 1.
+    pub baseline: f64,
+    /// Core time that a new instance has saved. Default 0.
+    pub credits: Duration,
+    /// Most core time that can be saved. Default: what 24 h earn.
+    pub max: Duration,
 }
 
 /// `disk-use = { size = "20GiB", base = "1GiB", per-request = "2KiB", per-hour = "1GiB" }`, in bytes.

@@ -327,6 +327,8 @@ pub(super) struct InstanceTable {
     pub(super) cpu_request: Option<Spanned<f64>>,
     /// CFS quota in cores: so much core time in each 100 ms, then nothing until the next (default none).
     pub(super) cpu_limit: Option<Spanned<f64>>,
+    /// CPU credits, as of burstable machines (default none: cores may always be used).
+    pub(super) cpu_burst: Option<CpuBurstTable>,
     /// Memory request (default: the limit, else 0B).
     pub(super) memory: Option<Spanned<Bytes>>,
     /// More than that in use, and the process is killed and restarted (default none).
@@ -384,6 +386,18 @@ pub(super) struct MemoryUseTable {
     pub(super) leak_per_request: Option<Bytes>,
     /// Never given back, in an hour (default 0B).
     pub(super) leak_per_hour: Option<Bytes>,
+}
+
+/// `cpu-burst = { .. }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct CpuBurstTable {
+    /// Share of each core that it may always use; credits are earned at this rate.
+    pub(super) baseline: Spanned<Share>,
+    /// Core time that a new instance may use above that (default 0s).
+    pub(super) credits: Option<Spanned<Duration>>,
+    /// Most core time that can be saved (default: what 24 h earn).
+    pub(super) max: Option<Spanned<Duration>>,
 }
 
 /// `disk-use = { .. }`

@@ -5,6 +5,7 @@ use crate::policies::view::Slot;
 use crate::random::Key;
 use crate::time::{Duration, Time};
 
+use super::burst::Burst;
 use super::cluster::{EVICTION, NODE_GRACE};
 use super::control::Control;
 use super::cpu::Shared;
@@ -116,8 +117,11 @@ impl World<'_> {
         let mut phase =
             Key::new(self.seed).named("quota").named(&spec.name).with(u64::from(instance.ordinal)).draws();
         let mut govern = |limit| Some(Box::new(Governor::new(limit, phase.unit(), now)));
-        instance.more.shared = (spec.cpu == CpuMode::Shared)
-            .then(|| Shared::new(spec.cores, if spec.governed { govern(spec.cpu_limit) } else { None }, now));
+        let mut governor = if spec.governed { govern(spec.cpu_limit) } else { None };
+        if let (Some(governor), Some(burst)) = (&mut governor, &spec.burst) {
+            governor.burst = Some(Burst::new(burst, instance.more.credits));
+        }
+        instance.more.shared = (spec.cpu == CpuMode::Shared).then(|| Shared::new(spec.cores, governor, now));
         let sidecars = spec.sidecars.iter();
         instance.more.sidecars =
             sidecars.map(|sidecar| Shared::new(sidecar.cores, govern(sidecar.cpu_limit), now)).collect();

@@ -101,6 +101,8 @@ pub(super) struct More {
     pub(super) memory: Option<Box<Memory>>,
     /// What is on its disk, if that is simulated.
     pub(super) disk: Option<Box<Disk>>,
+    /// CPU credits that its last process has left, 2^-12 core-ns.
+    pub(super) credits: Option<u64>,
     /// Bytes in and out so far.
     pub(super) network_bytes: u64,
     /// Its start-up work is done (or was never any).
@@ -168,6 +170,7 @@ impl Instance {
                 sidecar_ns: Vec::new(),
                 memory: None,
                 disk: None,
+                credits: None,
                 network_bytes: 0,
                 booted: false,
                 restarts: 0,

@@ -217,6 +217,8 @@ pub struct ServiceSpec {
     pub own_request: f64,
     /// CFS quota of the instance's own container, cores.
     pub cpu_limit: Option<f64>,
+    /// CPU credits, if it runs on a burstable machine.
+    pub burst: Option<BurstSpec>,
     /// Something bounds the cores besides their number.
     pub governed: bool,
     /// Core time that the process needs before it is ready.
@@ -318,6 +320,17 @@ pub struct SidecarSpec {
     pub cpu_request: f64,
     /// CFS quota, cores.
     pub cpu_limit: Option<f64>,
+}
+
+/// CPU credits of an instance.
+#[derive(Clone, Copy, Debug)]
+pub struct BurstSpec {
+    /// Cores that it may always use, 2^32 is one.
+    pub baseline: u64,
+    /// Core time that a new instance has saved.
+    pub credits: Duration,
+    /// Most core time that can be saved.
+    pub max: Duration,
 }
 
 /// Memory of an instance, bytes.

@@ -324,6 +324,11 @@ impl World<'_> {
             if self.spec.shares_cpu(spec) {
                 push("steal_ratio", cpu.stolen.unwrap_or(f64::NAN));
             }
+            if spec.burst.is_some() {
+                let shared = |&at: &u32| self.instances[at as usize].more.shared.as_ref();
+                let left = service.living.iter().filter_map(|at| shared(at)?.credits(now));
+                push("burst_credits_s", mean(left) / 4096e9);
+            }
             if spec.memory_use.is_some() {
                 push(
                     "memory_bytes",

@@ -359,8 +359,9 @@ mod disk {
         let ready = told.curve("api", "replicas_ready");
         assert_eq!([ready[3], ready[5], ready[9], ready[40]], [3.0, 1.0, 3.0, 3.0]);
         // Kept, and of no use: the round robin meets a full one twice in three.
-        let source = "[[source]]\nname = \"web\"\nto = \"api.get\"\nbalancer.round-robin = {}\n\
-                      arrivals.deterministic = { rate = \"3/s\" }\n";
+        let source = "[[source]]\nname = \"web\"\nto = \"api.get\"\n\
+                      arrivals.deterministic = { rate = \"3/s\" }\n\
+                      call.api.balancer.round-robin = {}\n";
         let told = tell("60.1s", &format!("{}{source}{fault}", api(", full = \"fail\"")));
         assert!(!told.metrics().contains_key("service.api.disk_evictions"));
         told.is("availability", (180.0 - 40.0) / 180.0);
@@ -409,7 +410,7 @@ mod network {
     fn an_autoscaler_follows_bytes_per_second() {
         // 200 KiB a second where each instance should have 60: four.
         let scaler = "[service.autoscaler.hpa]\nmax-replicas = 10\n\
-                      metrics = [{ pods = { name = \"network-bytes-per-second\", average-value = \"60Ki\" } }]\n";
+                      metrics = [{ pods = { metric = \"network-bytes-per-second\", average-value = \"60Ki\" } }]\n";
         let alert = "[[alert]]\nname = \"loud\"\non = \"service.api.network-bytes-per-second\"\nabove = \"199KiB/s\"\n\
                      [[alert]]\nname = \"louder\"\non = \"service.api.network-bytes-per-second\"\nabove = \"201KiB/s\"\n";
         let text = format!("{}{scaler}{SOURCE}{alert}", api("", "\"cpu 1ms\""));
@@ -422,7 +423,7 @@ mod network {
     #[test]
     fn an_autoscaler_follows_the_disk() {
         let scaler = "[service.autoscaler.hpa]\nmax-replicas = 4\n\
-                      metrics = [{ pods = { name = \"disk-bytes\", average-value = \"100Mi\" } }]\n";
+                      metrics = [{ pods = { metric = \"disk-bytes\", average-value = \"100Mi\" } }]\n";
         let instance = "cores = 1, disk-use = { size = \"10GiB\", base = \"150MiB\" }";
         let api = service("api", "", instance, "\"cpu 1ms\"");
         let told = tell("10min", &format!("{api}{scaler}{SOURCE}"));
@@ -441,5 +442,58 @@ mod network {
             tell("2min", &format!("{api}{SOURCE}{alert}")).metric("alert.full.fired")
         };
         assert_eq!((fired("74%"), fired("76%")), (1.0, 0.0));
+    }
+}
+
+mod burst {
+    use super::*;
+
+    /// Two cores at 20 %, so 0.4 earned all the time, on which two threads are always busy.
+    const INSTANCE: &str = "cores = 2, workers = 2, cpu-burst = { baseline = \"20%\", credits = \"80s\" }";
+
+    const USERS: &str = "[[source]]\nname = \"web\"\nto = \"api.get\"\n\
+                         arrivals.users = { count = 2, think = \"0s\" }\n";
+
+    #[test]
+    fn credits_last_as_long_as_they_should_and_then_the_baseline_is_left() {
+        // 80 core-seconds, spent at 2 - 0.4: fifty seconds of two cores, then fifty of 0.4.
+        let api = service("api", "", INSTANCE, "\"cpu 100ms\"");
+        let told = tell("100s", &format!("{api}{USERS}"));
+        told.is("service.api.utilization", (50.0 * 2.0 + 50.0 * 0.4) / 200.0);
+        let curve = told.curve("api", "burst_credits_s");
+        for (at, expected) in [(10, 64.0), (49, 1.6), (50, 0.0), (100, 0.0)] {
+            assert!((curve[at - 1] - expected).abs() < 1e-6, "{} at {at} s", curve[at - 1]);
+        }
+        let rate = told.curve("api", "utilization");
+        assert!((rate[48] - 1.0).abs() < 1e-6 && (rate[50] - 0.2).abs() < 1e-6, "{rate:?}");
+    }
+
+    #[test]
+    fn who_stays_below_the_baseline_is_not_disturbed_and_saves_for_a_day() {
+        let instance = "cores = 1, cpu-burst = { baseline = \"20%\", max = \"10s\" }";
+        let source =
+            "[[source]]\nname = \"web\"\nto = \"api.get\"\narrivals.deterministic = { rate = \"1/s\" }\n";
+        let api = service("api", "", instance, "\"cpu 100ms\"");
+        let told = tell("200.5s", &format!("{api}{source}"));
+        // It begins with nothing: what it has earned before the first request is enough for that, and so on.
+        told.is("latency_mean_ms", 100.0);
+        let curve = told.curve("api", "burst_credits_s");
+        assert!((curve[49] - 5.1).abs() < 0.1 && (curve[199] - 10.0).abs() < 0.1, "{curve:?}");
+    }
+
+    #[test]
+    fn a_process_that_starts_again_finds_what_was_left() {
+        // Killed for its memory at 20 s: 80 - 20 x 1.6 are left, and the start of ten seconds earns four.
+        let instance = INSTANCE.replace(
+            "workers",
+            "start = \"10s\", memory-limit = \"500MiB\", \
+             memory-use = { base = \"480MiB\", leak-per-hour = \"3600MiB\" }, workers",
+        );
+        let api = service("api", "", &instance, "\"cpu 100ms\"");
+        // Who is turned away at once must not come back at once.
+        let users = USERS.replace("count = 2, think = \"0s\"", "count = 10, think = \"10ms\"");
+        let told = tell("31s", &format!("{api}{users}"));
+        let curve = told.curve("api", "burst_credits_s");
+        assert!((curve[29] - 52.0).abs() < 0.01, "{curve:?}");
     }
 }

@@ -4,10 +4,10 @@ use super::{Check, size};
 use crate::policies::autoscaler::Resource;
 use crate::scenario::de::Spanned;
 use crate::scenario::error::{Diagnostic, enumerated};
-use crate::scenario::model::{DiskUse, Gc, MemoryUse, NetworkUse, Service, Sidecar, Signal};
+use crate::scenario::model::{CpuBurst, DiskUse, Gc, MemoryUse, NetworkUse, Service, Sidecar, Signal};
 use crate::scenario::schema::{
-    CpuWord, DiskUseTable, FullDiskWord, GcTable, InstanceTable, MemoryUseTable, NetworkUseTable,
-    ServiceTable, SidecarTable,
+    CpuBurstTable, CpuWord, DiskUseTable, FullDiskWord, GcTable, InstanceTable, MemoryUseTable,
+    NetworkUseTable, ServiceTable, SidecarTable,
 };
 use crate::time::Duration;
 
@@ -15,6 +15,12 @@ use crate::time::Duration;
 const SIDECAR_CORES: u32 = 2;
 const SIDECAR_REQUEST: f64 = 0.1;
 const SIDECAR_MEMORY: u64 = 128 << 20;
+
+/// A T instance saves no more than it earns in 24 hours.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// More core time than anybody saves, and still a number of 64 bits in the unit of the simulation.
+const MOST_CREDITS: Duration = Duration::from_secs(1_000 * 3_600);
 
 /// The kubelet evicts with less than 10 % of the disk available (`nodefs.available<10%`).
 const PRESSURE: f64 = 0.9;
@@ -53,6 +59,30 @@ impl Check<'_> {
             self.wrong(message, request.place);
         }
         Cores { count: cores, request: request_cores, limit: limit_cores }
+    }
+
+    /// CPU credits of so many cores.
+    pub(super) fn cpu_burst(&mut self, table: &CpuBurstTable, cores: u32) -> CpuBurst {
+        let baseline = table.baseline.value.0;
+        if !(baseline > 0.0 && baseline < 1.0) {
+            let message = "`baseline` must be above 0% and below 100%";
+            self.wrong(message, table.baseline.place);
+        }
+        let credits = table.credits.as_ref().map_or(Duration::ZERO, |credits| credits.value);
+        let earned = DAY.0 as f64 * baseline * f64::from(cores);
+        let max = table
+            .max
+            .as_ref()
+            .map_or_else(|| Duration::from_ns_f64(earned).max(credits), |max| self.some_time(max, "max"));
+        if let Some(written) = table.credits.as_ref().filter(|_| credits > max) {
+            self.wrong(format!("{credits} of credits are more than the most of {max}"), written.place);
+        }
+        if let Some(written) =
+            [&table.credits, &table.max].into_iter().flatten().find(|it| it.value > MOST_CREDITS)
+        {
+            self.wrong(format!("at most {MOST_CREDITS} of credits can be counted"), written.place);
+        }
+        CpuBurst { baseline, credits, max: max.min(MOST_CREDITS) }
     }
 
     /// Memory request and limit.
@@ -147,6 +177,7 @@ impl Check<'_> {
         let instance = &table.instance;
         let bound = [
             (instance.cpu_limit.is_some(), "cpu-limit"),
+            (instance.cpu_burst.is_some(), "cpu-burst"),
             (instance.gc.is_some(), "gc"),
             (instance.start_cpu.is_some(), "start-cpu"),
             (!table.sidecar.is_empty(), "sidecar"),
