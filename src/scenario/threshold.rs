@@ -73,6 +73,8 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
     ("throttled_per_instance_s", Unit::Seconds),
     ("steal_ratio", Unit::Share),
     ("oom_kills", Unit::Number),
+    ("disk_evictions", Unit::Number),
+    ("network_bytes_per_second", Unit::Number),
     ("gc_pause_ratio", Unit::Share),
     ("gc_pause_mean_ms", Unit::Milliseconds),
 ];

@@ -4,14 +4,26 @@ use super::{Check, size};
 use crate::policies::autoscaler::Resource;
 use crate::scenario::de::Spanned;
 use crate::scenario::error::{Diagnostic, enumerated};
-use crate::scenario::model::{Gc, MemoryUse, Service, Sidecar, Signal};
-use crate::scenario::schema::{CpuWord, GcTable, InstanceTable, MemoryUseTable, ServiceTable, SidecarTable};
+use crate::scenario::model::{CpuBurst, DiskUse, Gc, MemoryUse, NetworkUse, Service, Sidecar, Signal};
+use crate::scenario::schema::{
+    CpuBurstTable, CpuWord, DiskUseTable, FullDiskWord, GcTable, InstanceTable, MemoryUseTable,
+    NetworkUseTable, ServiceTable, SidecarTable,
+};
 use crate::time::Duration;
 
 /// Istio's defaults for its proxy: requests of 100m and 128 MiB, at most two cores.
 const SIDECAR_CORES: u32 = 2;
 const SIDECAR_REQUEST: f64 = 0.1;
 const SIDECAR_MEMORY: u64 = 128 << 20;
+
+/// A T instance saves no more than it earns in 24 hours.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// More core time than anybody saves, and still a number of 64 bits in the unit of the simulation.
+const MOST_CREDITS: Duration = Duration::from_secs(1_000 * 3_600);
+
+/// The kubelet evicts with less than 10 % of the disk available (`nodefs.available<10%`).
+const PRESSURE: f64 = 0.9;
 
 /// Name of an instance's own container.
 const OWN_CONTAINER: &str = "app";
@@ -47,6 +59,30 @@ impl Check<'_> {
             self.wrong(message, request.place);
         }
         Cores { count: cores, request: request_cores, limit: limit_cores }
+    }
+
+    /// CPU credits of so many cores.
+    pub(super) fn cpu_burst(&mut self, table: &CpuBurstTable, cores: u32) -> CpuBurst {
+        let baseline = table.baseline.value.0;
+        if !(baseline > 0.0 && baseline < 1.0) {
+            let message = "`baseline` must be above 0% and below 100%";
+            self.wrong(message, table.baseline.place);
+        }
+        let credits = table.credits.as_ref().map_or(Duration::ZERO, |credits| credits.value);
+        let earned = DAY.0 as f64 * baseline * f64::from(cores);
+        let max = table
+            .max
+            .as_ref()
+            .map_or_else(|| Duration::from_ns_f64(earned).max(credits), |max| self.some_time(max, "max"));
+        if let Some(written) = table.credits.as_ref().filter(|_| credits > max) {
+            self.wrong(format!("{credits} of credits are more than the most of {max}"), written.place);
+        }
+        if let Some(written) =
+            [&table.credits, &table.max].into_iter().flatten().find(|it| it.value > MOST_CREDITS)
+        {
+            self.wrong(format!("at most {MOST_CREDITS} of credits can be counted"), written.place);
+        }
+        CpuBurst { baseline, credits, max: max.min(MOST_CREDITS) }
     }
 
     /// Memory request and limit.
@@ -87,6 +123,41 @@ impl Check<'_> {
         }
     }
 
+    pub(super) fn disk_use(&mut self, table: &DiskUseTable) -> DiskUse {
+        let whole = table.size.value.0;
+        if whole == 0 {
+            self.wrong("`size` must be above zero", table.size.place);
+        }
+        let fails = matches!(table.full, Some(FullDiskWord::Fail));
+        if let (Some(pressure), true) = (&table.pressure, fails) {
+            let message = "nobody is evicted with full = \"fail\", so `pressure` means nothing";
+            self.wrong(message, pressure.place);
+        }
+        let pressure = table.pressure.as_ref().map_or(PRESSURE, |share| share.value.0);
+        if let Some(written) = &table.pressure {
+            self.above_zero(written.value.0, "pressure", written.place);
+        }
+        let most = if fails { whole } else { (whole as f64 * pressure) as u64 };
+        let base = table.base.as_ref().map_or(0, |base| base.value.0);
+        if let Some(written) = &table.base
+            && base >= most
+        {
+            let message = format!(
+                "a fresh disk has {} on it, of {}: it would be full from the start",
+                size(base),
+                size(whole)
+            );
+            self.wrong(message, written.place);
+        }
+        DiskUse {
+            size: whole,
+            base,
+            per_request: table.per_request.map_or(0, |bytes| bytes.0),
+            per_hour: table.per_hour.map_or(0, |bytes| bytes.0),
+            pressure: (!fails).then_some(pressure),
+        }
+    }
+
     pub(super) fn gc(&mut self, table: &GcTable) -> Gc {
         for (bytes, name) in [(&table.per_request, "per-request"), (&table.young, "young")] {
             if bytes.value.0 == 0 {
@@ -106,6 +177,7 @@ impl Check<'_> {
         let instance = &table.instance;
         let bound = [
             (instance.cpu_limit.is_some(), "cpu-limit"),
+            (instance.cpu_burst.is_some(), "cpu-burst"),
             (instance.gc.is_some(), "gc"),
             (instance.start_cpu.is_some(), "start-cpu"),
             (table.sidecar.iter().any(|sidecar| sidecar.cost.is_some()), "sidecar"),
@@ -194,6 +266,14 @@ impl Check<'_> {
                 None
             }
         }
+    }
+}
+
+/// Bytes of an endpoint.
+pub(super) fn network_use(table: &NetworkUseTable) -> NetworkUse {
+    NetworkUse {
+        bytes_in: table.bytes_in.map_or(0, |bytes| bytes.0),
+        bytes_out: table.bytes_out.map_or(0, |bytes| bytes.0),
     }
 }
 
