@@ -178,6 +178,17 @@ pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
     Ok(bytes)
 }
 
+/// Reads a bandwidth, bytes per second: `"100MiB/s"`.
+pub fn parse_bandwidth(text: &str) -> Result<u64, UnitError> {
+    match text.rsplit_once('/') {
+        Some((size, unit)) if unit.trim() == "s" => parse_bytes(size.trim_end()),
+        _ => {
+            Err(UnitError::new(format!("`{}` is not a bandwidth", shortened(text)))
+                .hint("write \"100MiB/s\""))
+        }
+    }
+}
+
 /// Reads a share of a whole: `"80%"` is 0.8. More than `"100%"` is refused.
 pub fn parse_share(text: &str) -> Result<f64, UnitError> {
     let share = parse_percent(text)?;
@@ -515,10 +526,7 @@ quantity!(
     "100MiB/s",
     "Bandwidth",
     r"^\s*[0-9.][0-9._]*([eE][-+]?[0-9]+)?\s*([KMGT]iB|[kMGT]?B)\s*/\s*s\s*$|^\$.+$",
-    |text: &str| match text.rsplit_once('/') {
-        Some((size, unit)) if unit.trim() == "s" => parse_bytes(size.trim_end()).map(Bandwidth),
-        _ => Err(UnitError::new(format!("`{text}` is not a bandwidth")).hint("write \"100MiB/s\"")),
-    }
+    |text| parse_bandwidth(text).map(Bandwidth)
 );
 quantity!(
     Price,

@@ -18,11 +18,13 @@
 mod activator;
 mod alert;
 mod books;
+mod burst;
 mod cache;
 mod call;
 mod cluster;
 mod control;
 mod cpu;
+mod disk;
 mod fault;
 mod fleet;
 mod frame;
@@ -46,6 +48,7 @@ mod service;
 mod source;
 pub mod spec;
 mod telemetry;
+mod traffic;
 
 pub use report::{Decision, LogEntry, NamedHistogram, RunReport, WindowSeries};
 
@@ -291,11 +294,12 @@ impl<'a> World<'a> {
                 |what: &spec::Trouble| matches!(what, spec::Trouble::Outage(at) if *at as usize == index);
             let guarded =
                 kills || service.limiter.is_some() || spec.faults.iter().any(|fault| outage(&fault.what));
-            // Whoever is taken in allocates memory.
-            let guarded = guarded || service.memory_use.is_some();
-            let fallible = service.versions.iter().any(|version| version.error_rate > 0.0)
+            // Whoever is taken in allocates memory, writes to the disk, and has come in bytes.
+            let guarded = guarded || service.memory_use.is_some() || service.disk_use.is_some();
+            let measured = !service.network_use.is_empty();
+            let judged = service.versions.iter().any(|version| version.error_rate > 0.0)
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
-            self.services.push(Service::new(service, spec.warm_up, guarded, fallible));
+            self.services.push(Service::new(service, spec.warm_up, guarded || measured, judged || measured));
         }
         let sources = spec.sources.iter().flat_map(|source| &source.edges);
         for edge in sources.chain(spec.services.iter().flat_map(|service| &service.edges)) {

@@ -7,10 +7,10 @@ use crate::policies::recommender::updater::UpdateMode;
 use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
-    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, CacheSpec, CallSpec, ConnectionPoolSpec,
-    CpuMode, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec, NO_RING, ObjectiveSpec, Op, Operation,
-    Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec, Resize, RolloutSpec, ServiceSpec, SidecarSpec,
-    Signal, SourceSpec, Spec, Target, Thing, Trouble, VersionSpec, When,
+    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, BurstSpec, CacheSpec, CallSpec,
+    ConnectionPoolSpec, CpuMode, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec, NO_RING,
+    ObjectiveSpec, Op, Operation, Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec, Resize, RolloutSpec,
+    ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, Target, Thing, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -37,8 +37,9 @@ impl<'a> Assembly<'a> {
             let mut list = Vec::new();
             for endpoint in &service.endpoints {
                 list.push(next);
-                // Every attempt passes each side-car twice.
-                next += program_length(&endpoint.steps) + 2 * service.sidecars.len() as u16;
+                // Every attempt passes twice each side-car that does something.
+                let busy = service.sidecars.iter().filter(|sidecar| !sidecar.cost.is_zero()).count();
+                next += program_length(&endpoint.steps) + 2 * busy as u16;
             }
             entries.push(list);
         }
@@ -123,7 +124,8 @@ impl<'a> Assembly<'a> {
                 container: at as u8 + 1,
                 cost: sidecar.cost.clone(),
             };
-            let sidecars: Vec<Op> = service.sidecars.iter().enumerate().map(sidecar).collect();
+            let busy = service.sidecars.iter().enumerate().filter(|(_, sidecar)| !sidecar.cost.is_zero());
+            let sidecars: Vec<Op> = busy.map(sidecar).collect();
             self.ops.extend(sidecars.iter().cloned());
             self.program(&endpoint.steps);
             self.ops.extend(sidecars.into_iter().rev());
@@ -158,10 +160,13 @@ impl<'a> Assembly<'a> {
                 || service.sidecars.iter().any(|sidecar| sidecar.cpu_limit.is_some())
                 || gains_quota(self.scenario, service),
             resizes: resizes(self.scenario, service),
+            burst: instance.cpu_burst.map(|burst| burst_spec(burst, instance.cores)),
             governed,
             start_cpu: instance.start_cpu.clone(),
             sidecars: service.sidecars.iter().map(sidecar).collect(),
             memory_use: memory(instance),
+            disk_use: instance.disk_use.map(disk),
+            network_use: network(service),
             workers,
             cpu,
             queue: instance.queue.unwrap_or(u32::MAX),
@@ -352,10 +357,10 @@ fn shares_cpu(scenario: &written::Scenario, pool: usize) -> bool {
         service.node_pools.contains(&pool)
             && (resizes(scenario, service)
                 || uses_more(own.cores, own.cpu_limit, own.cpu_request)
-                || service
-                    .sidecars
-                    .iter()
-                    .any(|sidecar| uses_more(sidecar.cores, sidecar.cpu_limit, sidecar.cpu_request)))
+                || service.sidecars.iter().any(|sidecar| {
+                    !sidecar.cost.is_zero()
+                        && uses_more(sidecar.cores, sidecar.cpu_limit, sidecar.cpu_request)
+                }))
     };
     let disturbed = |fault: &written::Fault| match fault.what {
         written::Trouble::NoisyNeighbour { pool: at, .. } => at == pool,
@@ -397,9 +402,10 @@ fn is_governed(scenario: &written::Scenario, service: &written::Service) -> bool
     let instance = &service.instance;
     instance.cpu_limit.is_some()
         || gains_quota(scenario, service)
+        || instance.cpu_burst.is_some()
         || instance.gc.is_some()
         || instance.start_cpu.is_some()
-        || !service.sidecars.is_empty()
+        || service.sidecars.iter().any(|sidecar| !sidecar.cost.is_zero())
         || service.node_pools.iter().any(|&pool| shares_cpu(scenario, pool))
 }
 
@@ -431,6 +437,35 @@ fn memory(instance: &written::Instance) -> Option<MemorySpec> {
         leak_per_hour: used.leak_per_hour,
         gc,
     })
+}
+
+fn burst_spec(burst: written::CpuBurst, cores: u32) -> BurstSpec {
+    BurstSpec {
+        // A share of at least 2^-32 of each core.
+        baseline: ((burst.baseline * 2f64.powi(32)) as u64).max(1) * u64::from(cores),
+        credits: burst.credits,
+        max: burst.max,
+    }
+}
+
+fn disk(disk: written::DiskUse) -> DiskSpec {
+    DiskSpec {
+        size: disk.size,
+        base: disk.base,
+        per_request: disk.per_request,
+        per_hour: disk.per_hour,
+        evict_at: disk.pressure.map(|share| (disk.size as f64 * share) as u64),
+    }
+}
+
+/// Bytes in and out by endpoint, if any of them says so.
+fn network(service: &written::Service) -> Vec<(u64, u64)> {
+    let endpoints = service.endpoints.iter();
+    let used = endpoints.map(|endpoint| endpoint.network_use);
+    if used.clone().all(|used| used.is_none()) {
+        return Vec::new();
+    }
+    used.map(|used| used.map_or((0, 0), |used| (used.bytes_in, used.bytes_out))).collect()
 }
 
 fn pool(scenario: &written::Scenario, at: usize) -> PoolSpec {
@@ -571,6 +606,7 @@ fn fault(fault: &written::Fault) -> FaultSpec {
                 Trouble::NoisyNeighbour { pool: *pool as u32, count: *count, cores: *cores }
             }
             written::Trouble::MemoryLeak(at, per_hour) => Trouble::MemoryLeak(target(at), *per_hour),
+            written::Trouble::DiskFull(at) => Trouble::DiskFull(target(at)),
             written::Trouble::Outage { service } => Trouble::Outage(*service as u32),
         },
     }
@@ -602,6 +638,9 @@ fn signal(signal: &written::Signal) -> Signal {
         written::Signal::Memory => Signal::Memory,
         written::Signal::Concurrency => Signal::Concurrency,
         written::Signal::QueueLength => Signal::QueueLength,
+        written::Signal::DiskBytes => Signal::DiskBytes,
+        written::Signal::DiskUtilization => Signal::DiskUtilization,
+        written::Signal::Network => Signal::Network,
         written::Signal::Of(of, what) => Signal::Of(thing(of), gauge(what)),
     }
 }
@@ -620,6 +659,9 @@ fn gauge(gauge: written::Gauge) -> Gauge {
         written::Gauge::QueueLength => Gauge::QueueLength,
         written::Gauge::Utilization => Gauge::Utilization,
         written::Gauge::BadRatio => Gauge::BadRatio,
+        written::Gauge::MemoryUtilization => Gauge::MemoryUtilization,
+        written::Gauge::DiskUtilization => Gauge::DiskUtilization,
+        written::Gauge::Network => Gauge::Network,
     }
 }
 

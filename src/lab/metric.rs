@@ -88,6 +88,7 @@ pub fn direction(name: &str) -> Direction {
         | "recovery_unrecovered"
         | "throttled_per_instance_s"
         | "oom_kills"
+        | "disk_evictions"
         | "gc_pause_mean_ms" => Direction::Down,
         "offered_rps" | "requests" | "utilization" | "cpu_of_request" => Direction::Neither,
         _ if ["latency_", "wait_", "held_", "sojourn_", "recovery_time_"]

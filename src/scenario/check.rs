@@ -7,6 +7,7 @@ mod alerts;
 mod calls;
 mod events;
 mod machines;
+mod measures;
 mod resources;
 mod traffic;
 mod widths;
@@ -33,6 +34,7 @@ use crate::time::{Duration, Time};
 use crate::units::{Price, UnitError};
 
 use machines::{apart, registry, zones};
+use measures::Measured;
 
 /// A check in progress.
 pub(super) struct Check<'a> {
@@ -56,6 +58,8 @@ struct Names {
     services: Vec<String>,
     endpoints: Vec<Vec<Spanned<String>>>,
     sources: Vec<String>,
+    /// What is simulated of each service, for those who watch it.
+    measured: Vec<Measured>,
     alerts: Vec<String>,
     /// `callers` of each service, for the edges into it.
     callers: Vec<EdgeTable>,
@@ -88,6 +92,7 @@ impl<'a> Check<'a> {
             .iter()
             .map(|service| service.endpoint.iter().map(|endpoint| endpoint.name.clone()).collect())
             .collect();
+        self.names.measured = service.iter().map(Measured::of).collect();
         self.names.callers = service.iter().map(|service| service.callers.clone()).collect();
 
         let node_pools: Vec<NodePool> = node_pool.iter().map(|pool| self.node_pool(pool)).collect();
@@ -424,6 +429,7 @@ impl<'a> Check<'a> {
             .map(|endpoint| Endpoint {
                 name: endpoint.name.value.clone(),
                 steps: self.steps(owner, &endpoint.steps, &table.call, &mut edges),
+                network_use: endpoint.network_use.as_ref().map(resources::network_use),
             })
             .collect();
         self.unused_edges("service", &table.name.value, &table.call, &edges);
@@ -484,14 +490,7 @@ impl<'a> Check<'a> {
             Query::ContainerResource { container, resource } => {
                 self.resource(table, *resource, Some(container))
             }
-            Query::Pods(metric) => match metric.as_str() {
-                "concurrency" => Some(Signal::Concurrency),
-                "queue-length" => Some(Signal::QueueLength),
-                _ => {
-                    let message = format!("instances have no metric `{}`", shortened(metric));
-                    self.unfollowed(table, &message, &["concurrency", "queue-length"])
-                }
-            },
+            Query::Pods(metric) => self.of_instances(table, metric),
             Query::Object { object, metric } => self.thing(table, object, metric),
             Query::External(metric) => {
                 if let Some((object, metric)) = metric.rsplit_once('.') {
@@ -517,11 +516,15 @@ impl<'a> Check<'a> {
                 return self.unfollowed(table, &message, &["source.NAME", "service.NAME"]);
             }
         }?;
-        if let Some((_, gauge)) = alerts::gauges(of).iter().find(|(name, _)| *name == metric) {
+        if let Some((_, gauge)) = measures::gauges(of).iter().find(|(name, _)| *name == metric) {
+            if let Some(error) = self.missing(of, *gauge) {
+                self.errors.push(error.at(table.name.place));
+                return None;
+            }
             return Some(Signal::Of(of, *gauge));
         }
         let message = format!("`{}` has no metric `{}`", shortened(object), shortened(metric));
-        let known: Vec<&str> = alerts::gauges(of).iter().map(|(name, _)| *name).collect();
+        let known: Vec<&str> = measures::gauges(of).iter().map(|(name, _)| *name).collect();
         self.unfollowed(table, &message, &known)
     }
 
@@ -564,9 +567,11 @@ impl<'a> Check<'a> {
             cores,
             cpu_request: request,
             cpu_limit: limit,
+            cpu_burst: table.cpu_burst.as_ref().map(|burst| self.cpu_burst(burst, cores)),
             memory,
             memory_limit,
             memory_use: table.memory_use.as_ref().map(|used| self.memory_use(used, memory_limit)),
+            disk_use: table.disk_use.as_ref().map(|used| self.disk_use(used)),
             gc: table.gc.as_ref().map(|gc| self.gc(gc)),
             container: self.own_container(table),
             start_cpu: table.start_cpu.as_ref().map(|law| self.law(law)),

@@ -324,6 +324,12 @@ pub enum Signal {
     Concurrency,
     /// Attempts that wait for a worker of each instance.
     QueueLength,
+    /// Bytes on the disk of each instance.
+    DiskBytes,
+    /// Share of the disk of each instance that is in use, 0..1.
+    DiskUtilization,
+    /// Bytes in and out of each instance, per second.
+    Network,
     /// Something that is no instance of the scaled service.
     Of(Thing, Gauge),
 }
@@ -350,6 +356,12 @@ pub enum Gauge {
     Utilization,
     /// Share of the requests that ended otherwise than well, 0..1; only of a source.
     BadRatio,
+    /// Memory in use over the limit, of ready instances, 0..1; only of a service.
+    MemoryUtilization,
+    /// Disk in use over its size, of ready instances, 0..1; only of a service.
+    DiskUtilization,
+    /// Bytes in and out, per second; only of a service.
+    Network,
 }
 
 /// `instance = { .. }`.
@@ -361,12 +373,16 @@ pub struct Instance {
     pub cpu_request: f64,
     /// CFS quota in cores: core time in each 100 ms. `None` is no limit.
     pub cpu_limit: Option<f64>,
+    /// CPU credits, as of burstable machines.
+    pub cpu_burst: Option<CpuBurst>,
     /// Memory request, bytes. Default: the limit, else 0 (takes no room).
     pub memory: u64,
     /// More than that in use, and the process is killed. `None` is no limit.
     pub memory_limit: Option<u64>,
     /// What it uses, if that is simulated.
     pub memory_use: Option<MemoryUse>,
+    /// How it fills its disk, if that is simulated.
+    pub disk_use: Option<DiskUse>,
     /// Garbage collection.
     pub gc: Option<Gc>,
     /// Name of its own container, for autoscalers that follow one. Default `app`.
@@ -410,6 +426,42 @@ pub struct MemoryUse {
     pub leak_per_hour: u64,
 }
 
+/// `cpu-burst = { baseline = "20%", credits = "30min" }`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CpuBurst {
+    /// Share of each core that it may always use, above 0 and below 1.
+    pub baseline: f64,
+    /// Core time that a new instance has saved. Default 0.
+    pub credits: Duration,
+    /// Most core time that can be saved. Default: what 24 h earn.
+    pub max: Duration,
+}
+
+/// `disk-use = { size = "20GiB", base = "1GiB", per-request = "2KiB", per-hour = "1GiB" }`, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DiskUse {
+    /// All there is.
+    pub size: u64,
+    /// On a fresh one. Default 0.
+    pub base: u64,
+    /// Each attempt leaves so much. Default 0.
+    pub per_request: u64,
+    /// What each hour leaves. Default 0.
+    pub per_hour: u64,
+    /// With this share in use the instance is evicted, default 0.9, as the kubelet does with `nodefs.available<10%`;
+    /// `None` (`full = "fail"`): it is kept, and a full disk fails every attempt.
+    pub pressure: Option<f64>,
+}
+
+/// `network-use = { in = "1KiB", out = "20KiB" }` of an endpoint, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetworkUse {
+    /// Of each request that is taken in. Default 0.
+    pub bytes_in: u64,
+    /// Of each answer that is no error. Default 0.
+    pub bytes_out: u64,
+}
+
 /// `gc = { per-request = "200KiB", young = "64MiB", pause = "2ms", per-gib = "20ms" }`: when attempts have allocated a young
 /// generation, the program stops while it is collected.
 #[derive(Clone, Debug)]
@@ -429,7 +481,7 @@ pub struct Gc {
 pub struct Sidecar {
     /// Unique within the service.
     pub name: String,
-    /// Core time for one attempt, half of it on each way.
+    /// Core time for one attempt, half of it on each way. Default 0.
     pub cost: Law,
     /// Cores it may use. Default 2.
     pub cores: u32,
@@ -517,6 +569,8 @@ pub struct Endpoint {
     pub name: String,
     /// What serving it takes, in order.
     pub steps: Vec<Step>,
+    /// Bytes that pass, if that is simulated.
+    pub network_use: Option<NetworkUse>,
 }
 
 /// A service's endpoint.
@@ -851,6 +905,8 @@ pub enum Trouble {
     },
     /// Memory in use grows by so many bytes an hour; what has leaked stays until the process ends.
     MemoryLeak(Target, u64),
+    /// Disks are full, until the fault ends.
+    DiskFull(Target),
     /// Every attempt at the service is refused at once.
     Outage {
         /// Service.

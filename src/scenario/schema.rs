@@ -327,16 +327,20 @@ pub(super) struct MetricsTable {
 pub(super) struct InstanceTable {
     /// Cores it may use (default 1).
     pub(super) cores: Option<Spanned<u32>>,
-    /// CPU request in cores (default: the limit, else cores).
+    /// CPU request in cores; 0 is none (default: the limit, else cores).
     pub(super) cpu_request: Option<Spanned<f64>>,
     /// CFS quota in cores: so much core time in each 100 ms, then nothing until the next (default none).
     pub(super) cpu_limit: Option<Spanned<f64>>,
+    /// CPU credits, as of burstable machines (default none: cores may always be used).
+    pub(super) cpu_burst: Option<CpuBurstTable>,
     /// Memory request (default: the limit, else 0B).
     pub(super) memory: Option<Spanned<Bytes>>,
     /// More than that in use, and the process is killed and restarted (default none).
     pub(super) memory_limit: Option<Spanned<Bytes>>,
     /// How much memory it uses.
     pub(super) memory_use: Option<MemoryUseTable>,
+    /// How it fills its disk.
+    pub(super) disk_use: Option<DiskUseTable>,
     /// Garbage collection that stops the program.
     pub(super) gc: Option<GcTable>,
     /// Name of its own container, for autoscalers that follow one (default app).
@@ -388,6 +392,46 @@ pub(super) struct MemoryUseTable {
     pub(super) leak_per_hour: Option<Bytes>,
 }
 
+/// `cpu-burst = { .. }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct CpuBurstTable {
+    /// Share of each core that it may always use; credits are earned at this rate.
+    pub(super) baseline: Spanned<Share>,
+    /// Core time that a new instance may use above that (default 0s).
+    pub(super) credits: Option<Spanned<Duration>>,
+    /// Most core time that can be saved (default: what 24 h earn).
+    pub(super) max: Option<Spanned<Duration>>,
+}
+
+/// `disk-use = { .. }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct DiskUseTable {
+    /// All there is.
+    pub(super) size: Spanned<Bytes>,
+    /// On a fresh one (default 0B).
+    pub(super) base: Option<Spanned<Bytes>>,
+    /// What each attempt leaves (default 0B).
+    pub(super) per_request: Option<Bytes>,
+    /// What each hour leaves (default 0B).
+    pub(super) per_hour: Option<Bytes>,
+    /// With so much of it in use the instance is evicted and replaced (default 90%).
+    pub(super) pressure: Option<Spanned<Share>>,
+    /// What becomes of an instance whose disk is full (default evict).
+    pub(super) full: Option<FullDiskWord>,
+}
+
+/// `full` of a disk
+#[derive(Clone, Copy, Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum FullDiskWord {
+    /// It is evicted under pressure and replaced by a fresh one.
+    Evict,
+    /// It is kept, and fails every attempt while its disk is full.
+    Fail,
+}
+
 /// `gc = { .. }`
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -408,11 +452,11 @@ pub(super) struct GcTable {
 pub(super) struct SidecarTable {
     /// Unique within the service.
     pub(super) name: Spanned<String>,
-    /// Core time for one attempt, half of it on the way in and half on the way out.
-    pub(super) cost: Spanned<LawText>,
+    /// Core time for one attempt, half of it on the way in and half on the way out (default 0s).
+    pub(super) cost: Option<Spanned<LawText>>,
     /// Cores it may use (default 2).
     pub(super) cores: Option<Spanned<u32>>,
-    /// CPU request in cores (default 0.1).
+    /// CPU request in cores; 0 is none (default 0.1).
     pub(super) cpu_request: Option<Spanned<f64>>,
     /// CFS quota in cores (default none).
     pub(super) cpu_limit: Option<Spanned<f64>>,
@@ -531,6 +575,20 @@ pub(super) struct EndpointTable {
     pub(super) name: Spanned<String>,
     /// What serving it takes: `cpu`, `wait`, `call`, `choose`, `parallel`, `cache`, `pool`.
     pub(super) steps: Vec<Spanned<String>>,
+    /// Bytes that pass with each attempt, for metrics (default: not measured).
+    pub(super) network_use: Option<NetworkUseTable>,
+}
+
+/// `network-use = { in = "1KiB", out = "20KiB" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct NetworkUseTable {
+    /// Of each request that is taken in (default 0B).
+    #[serde(rename = "in")]
+    pub(super) bytes_in: Option<Bytes>,
+    /// Of each answer that is no error (default 0B).
+    #[serde(rename = "out")]
+    pub(super) bytes_out: Option<Bytes>,
 }
 
 /// `[[service.cache]]`
@@ -796,6 +854,8 @@ pub(super) enum FaultChoice {
     NoisyNeighbour(NoisyNeighbourTable),
     /// Memory in use grows.
     MemoryLeak(MemoryLeakTable),
+    /// Disks are full.
+    DiskFull(DiskFullTable),
 }
 
 /// `crash = { service = "x", count = 1 }`
@@ -989,6 +1049,19 @@ pub(super) struct MemoryLeakTable {
     pub(super) count: Option<Spanned<u32>>,
     /// How fast.
     pub(super) per_hour: Spanned<Bytes>,
+    /// How long (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `disk-full = { service = "x", count = 1, for = "20min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct DiskFullTable {
+    /// Whose instances; they need `disk-use`.
+    pub(super) service: Spanned<String>,
+    /// How many (default all).
+    pub(super) count: Option<Spanned<u32>>,
     /// How long (default for ever).
     #[serde(rename = "for")]
     pub(super) lasts: Option<Spanned<Duration>>,

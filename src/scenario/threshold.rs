@@ -75,6 +75,8 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
     ("oom_kills", Unit::Number),
     ("cpu_requested_mean", Unit::Number),
     ("memory_requested_mean_bytes", Unit::Number),
+    ("disk_evictions", Unit::Number),
+    ("network_bytes_per_second", Unit::Number),
     ("gc_pause_ratio", Unit::Share),
     ("gc_pause_mean_ms", Unit::Milliseconds),
 ];

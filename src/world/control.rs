@@ -23,6 +23,8 @@ pub(super) enum Control {
     Kill(u32),
     /// The memory of an instance may be too much.
     OutOfMemory(u32),
+    /// The disk of an instance may be (nearly) full.
+    DiskPressure(u32),
     /// A client learns of an endpoint ...
     Learn(u32, Slot),
     /// ... or that it is gone.
@@ -121,6 +123,7 @@ impl World<'_> {
             Control::Ready(instance) => self.on_ready(now, queue, instance),
             Control::Kill(instance) => self.kill(now, queue, instance, false),
             Control::OutOfMemory(instance) => self.on_out_of_memory(now, queue, instance),
+            Control::DiskPressure(instance) => self.on_disk_pressure(now, queue, instance),
             Control::Learn(outbound, slot) => {
                 self.learn(now, queue, outbound, slot);
                 Ok(())

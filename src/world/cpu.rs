@@ -137,6 +137,13 @@ impl Shared {
         governor.map_or_else(CpuCounts::default, |governor| governor.counts_at(self.since, now, own))
     }
 
+    /// Credits of a burstable machine that are left, 2^-12 core-ns.
+    pub(super) fn credits(&self, now: Time) -> Option<u64> {
+        let governor = self.governor.as_ref()?;
+        let burst = governor.burst.as_ref()?;
+        Some(burst.left_after((now - self.since).0, governor.uses(self.own())))
+    }
+
     /// Cores it would use if its node gave them.
     fn wanted(&self) -> u64 {
         let own = self.own();
@@ -379,6 +386,7 @@ impl World<'_> {
             (0..instance.more.sidecars.len()).map(|at| instance.sidecar_used(now, at)).collect();
         instance.cpu_ns += instance.governed_ns(now);
         self.services[instance.service as usize].cpu_counts.add(&counts);
+        instance.more.credits = instance.more.shared.as_ref().and_then(|shared| shared.credits(now));
         instance.more.shared = None;
         instance.more.sidecars.clear();
         self.quit_node(now, queue, index);

@@ -74,7 +74,8 @@ impl World<'_> {
             | Trouble::Slow(target, _)
             | Trouble::ErrorRate(target, _)
             | Trouble::Hang(target)
-            | Trouble::MemoryLeak(target, _) => {
+            | Trouble::MemoryLeak(target, _)
+            | Trouble::DiskFull(target) => {
                 target.count.unwrap_or(self.spec.services[target.service as usize].replicas)
             }
             Trouble::NodeLoss { count, .. }
@@ -173,7 +174,8 @@ impl World<'_> {
             | Trouble::Slow(target, _)
             | Trouble::ErrorRate(target, _)
             | Trouble::Hang(target)
-            | Trouble::MemoryLeak(target, _) => self.ready_instances(*target),
+            | Trouble::MemoryLeak(target, _)
+            | Trouble::DiskFull(target) => self.ready_instances(*target),
             Trouble::NodeLoss { pool, count, .. }
             | Trouble::SpotReclaim { pool, count, .. }
             | Trouble::NoisyNeighbour { pool, count, .. } => {
@@ -233,7 +235,8 @@ impl World<'_> {
             | Trouble::Slow(of, _)
             | Trouble::ErrorRate(of, _)
             | Trouble::Hang(of)
-            | Trouble::MemoryLeak(of, _) => {
+            | Trouble::MemoryLeak(of, _)
+            | Trouble::DiskFull(of) => {
                 self.ready_instances(Target { count: None, ..*of }).get(target as usize).copied()
             }
             Trouble::NodeLoss { pool, .. }
@@ -300,6 +303,11 @@ impl World<'_> {
                     self.set_leak(now, queue, index, *per_hour, on);
                 }
             }
+            Trouble::DiskFull(_) => {
+                for &index in targets {
+                    self.set_disk_full(now, queue, index, on)?;
+                }
+            }
             Trouble::Outage(service) => {
                 let outages = &mut self.services[*service as usize].outages;
                 *outages = if on { *outages + 1 } else { outages.saturating_sub(1) };
@@ -338,5 +346,6 @@ const fn describe(what: &Trouble) -> &'static str {
         Trouble::Outage(_) => "outage",
         Trouble::NoisyNeighbour { .. } => "noisy neighbour",
         Trouble::MemoryLeak(..) => "memory leak",
+        Trouble::DiskFull(_) => "disk full",
     }
 }

@@ -5,6 +5,7 @@ use crate::policies::view::Slot;
 use crate::random::Key;
 use crate::time::{Duration, Time};
 
+use super::burst::Burst;
 use super::cluster::{EVICTION, NODE_GRACE};
 use super::control::Control;
 use super::cpu::Shared;
@@ -102,6 +103,7 @@ impl World<'_> {
         state.living.push(index);
         let mut instance = Instance::new(service, ordinal, version, NIL, ask, now);
         instance.dedicated = spec.cpu == CpuMode::Dedicated;
+        instance.more.disk = spec.disk_use.as_ref().map(|_| Box::default());
         instance.more.memory = spec.memory_use.as_ref().map(|memory| Box::new(Memory::new(memory, now)));
         self.instances.push(instance);
         self.furnish(now, index);
@@ -115,13 +117,11 @@ impl World<'_> {
         instance.more.limiter = spec.limiter.as_ref().map(|settings| settings.build(now));
         let mut phase = quota_phases(self.seed, &spec.name, instance.ordinal).draws();
         let mut govern = |limit| Some(Box::new(Governor::new(limit, phase.unit(), now)));
-        instance.more.shared = (spec.cpu == CpuMode::Shared).then(|| {
-            Shared::new(
-                spec.cores,
-                if spec.governed { govern(instance.more.ask.cpu_limit) } else { None },
-                now,
-            )
-        });
+        let mut governor = if spec.governed { govern(instance.more.ask.cpu_limit) } else { None };
+        if let (Some(governor), Some(burst)) = (&mut governor, &spec.burst) {
+            governor.burst = Some(Burst::new(burst, instance.more.credits));
+        }
+        instance.more.shared = (spec.cpu == CpuMode::Shared).then(|| Shared::new(spec.cores, governor, now));
         let sidecars = spec.sidecars.iter();
         instance.more.sidecars =
             sidecars.map(|sidecar| Shared::new(sidecar.cores, govern(sidecar.cpu_limit), now)).collect();
@@ -207,6 +207,7 @@ impl World<'_> {
                     let state = &mut self.services[service as usize];
                     state.ready.up(Time::ZERO);
                     self.watch_memory(Time::ZERO, queue, index);
+                    self.begin_disk(Time::ZERO, queue, index);
                 }
             }
         }
@@ -247,6 +248,7 @@ impl World<'_> {
         self.services[service as usize].ready.up(now);
         self.log_instance(now, index, "ready");
         self.watch_memory(now, queue, index);
+        self.begin_disk(now, queue, index);
         self.tell_clients(now, queue, service, Slot(ordinal), true, Duration::ZERO);
         self.membership_changed(now, queue, service)
     }

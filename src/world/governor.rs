@@ -1,9 +1,11 @@
-//! What bounds the cores of a container beside their number: a CFS quota, what its neighbours on the node leave it, and pauses.
+//! What bounds the cores of a container beside their number: a CFS quota, burst credits, what its neighbours on the node
+//! leave it, and pauses.
 //!
 //! Cores are fixed-point (2^-32 of one), work is in 2^-12 core-ns as in `cpu`, so results never depend on float rounding.
 //! Nothing here has timers of its own: [`Governor::next`] says when the present speed changes by itself, which is only while
-//! a quota can run out, is used up, or a pause lasts.
+//! a quota or credits can run out, a quota is used up, or a pause lasts.
 
+use super::burst::Burst;
 use crate::time::{Duration, Time};
 
 /// One core.
@@ -67,6 +69,8 @@ impl CpuShares {
 #[derive(Clone, Debug)]
 pub(super) struct Governor {
     quota: Option<Quota>,
+    /// Credits of a burstable machine.
+    pub(super) burst: Option<Burst>,
     /// Cores that its node gives it at most.
     pub(super) granted: u64,
     /// Cores that it has told its node it would use.
@@ -95,7 +99,14 @@ impl Governor {
     /// Without bounds, or with a quota of so many cores. `phase` in 0..1 is where its periods start.
     pub(super) fn new(limit: Option<f64>, phase: f64, now: Time) -> Self {
         let quota = limit.map(|limit| Quota::new(limit, phase, now));
-        Self { quota, granted: u64::MAX, wanted: 0, pause_ends: Time::ZERO, counts: CpuCounts::default() }
+        Self {
+            quota,
+            burst: None,
+            granted: u64::MAX,
+            wanted: 0,
+            pause_ends: Time::ZERO,
+            counts: CpuCounts::default(),
+        }
     }
 
     /// Another quota from now on, all of which is there (the kernel refills it, `tg_set_cfs_bandwidth`).
@@ -117,14 +128,15 @@ impl Governor {
 
     /// Cores it would use if its node gave them, where the program could use `own`.
     pub(super) fn wants(&self, own: u64) -> u64 {
-        if self.is_paused() {
+        let wants = if self.is_paused() {
             // The collector works on one core.
             CORE
         } else if self.is_throttled() {
             0
         } else {
             own
-        }
+        };
+        self.burst.as_ref().map_or(wants, |burst| wants.min(burst.most()))
     }
 
     /// Cores it uses.
@@ -160,6 +172,9 @@ impl Governor {
                 self.pause_ends = Time::ZERO;
             }
         }
+        if let Some(burst) = &mut self.burst {
+            burst.pass(passed, uses);
+        }
         if let Some(quota) = &mut self.quota {
             if own > 0 || uses > 0 {
                 quota.count(since, now, &mut self.counts.periods);
@@ -190,10 +205,9 @@ impl Governor {
     /// When the speed changes by itself, if nothing else changes.
     pub(super) fn next(&self, since: Time, own: u64) -> Option<Time> {
         let runs_out = self.quota.as_ref().and_then(|quota| quota.next(since, self.uses(own), own > 0));
-        if self.is_paused() {
-            return Some(runs_out.map_or(self.pause_ends, |at| at.min(self.pause_ends)));
-        }
-        runs_out
+        let credits = self.burst.as_ref().and_then(|burst| burst.next(since, self.uses(own)));
+        let ends = self.is_paused().then_some(self.pause_ends);
+        [runs_out, credits, ends].into_iter().flatten().min()
     }
 
     /// The counts as they are at `now`.
@@ -249,22 +263,24 @@ impl Quota {
         if uses == 0 {
             return None;
         }
-        let lasts = |work: u64| {
-            let ns = (u128::from(work) << 20).div_ceil(u128::from(uses));
-            Duration(u64::try_from(ns).unwrap_or(u64::MAX))
-        };
-        let out = since + lasts(self.left);
+        let out = since + lasts(self.left, uses);
         if out < end {
             return Some(out);
         }
         // The next periods start with all of it.
-        (core_time(PERIOD.0, uses) > self.per_period).then(|| end + lasts(self.per_period))
+        (core_time(PERIOD.0, uses) > self.per_period).then(|| end + lasts(self.per_period, uses))
     }
 }
 
+/// So long lasts this work on so many cores.
+pub(super) fn lasts(work: u64, cores: u64) -> Duration {
+    let ns = (u128::from(work) << 20).div_ceil(u128::from(cores));
+    Duration(u64::try_from(ns).unwrap_or(u64::MAX))
+}
+
 /// So many cores for so long, in 2^-12 core-ns.
-fn core_time(ns: u64, cores: u64) -> u64 {
-    ((u128::from(ns) * u128::from(cores)) >> 20) as u64
+pub(super) fn core_time(ns: u64, cores: u64) -> u64 {
+    u64::try_from((u128::from(ns) * u128::from(cores)) >> 20).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::random::Key;
 use crate::time::{Duration, Time};
 
 use super::cpu::Shared;
+use super::disk::Disk;
 use super::frame::{
     AWAITED, CLASS_SHIFT, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, PATIENCE, PERMIT, QUEUED, STARTED,
 };
@@ -102,6 +103,12 @@ pub(super) struct More {
     pub(super) sidecar_ns: Vec<u64>,
     /// What is known about its memory, if that is simulated.
     pub(super) memory: Option<Box<Memory>>,
+    /// What is on its disk, if that is simulated.
+    pub(super) disk: Option<Box<Disk>>,
+    /// CPU credits that its last process has left, 2^-12 core-ns.
+    pub(super) credits: Option<u64>,
+    /// Bytes in and out so far.
+    pub(super) network_bytes: u64,
     /// Its start-up work is done (or was never any).
     pub(super) booted: bool,
     /// How often the process was restarted on the spot.
@@ -168,6 +175,9 @@ impl Instance {
                 sidecars: Vec::new(),
                 sidecar_ns: Vec::new(),
                 memory: None,
+                disk: None,
+                credits: None,
+                network_bytes: 0,
                 booted: false,
                 restarts: 0,
                 cpu_lane: Lane::EMPTY,
@@ -281,7 +291,8 @@ impl World<'_> {
         }
         service.enter(now);
         let index = frame.instance;
-        let allocates = instance.more.memory.is_some();
+        let (allocates, writes) = (instance.more.memory.is_some(), instance.more.disk.is_some());
+        self.count_bytes(slot, true);
         if free {
             self.start(now, queue, slot)?;
         } else {
@@ -289,6 +300,9 @@ impl World<'_> {
         }
         if allocates {
             self.allocate(now, queue, index);
+        }
+        if writes {
+            self.write_to_disk(now, queue, index);
         }
         Ok(())
     }
@@ -316,6 +330,10 @@ impl World<'_> {
         if self.services[instance.service as usize].outages > 0 || self.killed.contains(&entry) {
             return Refusal::Answer(Class::Rejected);
         }
+        if self.disk_fails(now, index as u32) {
+            return Refusal::Answer(Class::Failure);
+        }
+        let instance = &mut self.instances[index];
         if let Some(limiter) = &mut instance.more.limiter {
             match limiter.try_acquire(now, 1, Duration::ZERO) {
                 Admit::Now(permit) | Admit::At(_, permit) => {

@@ -11,6 +11,7 @@ use super::World;
 use super::cluster::NODE_GRACE;
 use super::control::Control;
 use super::instance::{Instance, State};
+use super::service::Service;
 use super::spec::{Gauge, Signal, Thing};
 
 /// Side-cars that an instance may have.
@@ -28,6 +29,10 @@ pub(super) struct Scrape {
     queued: u32,
     /// Memory in use, bytes.
     memory: u64,
+    /// Bytes on the disk.
+    disk: u64,
+    /// Bytes in and out so far.
+    network: u64,
     /// Core time that each side-car has used so far, ns; nothing without side-cars.
     sidecars: [u64; MAX_SIDECARS],
 }
@@ -51,7 +56,11 @@ impl Gauge {
         let unit = match self {
             Self::Concurrency | Self::QueueLength => return Some(last.sum as f64),
             // Per second, not per ns.
-            Self::Rate => 1e9,
+            Self::Rate | Self::Network => 1e9,
+            // A share that is measured, not counted.
+            Self::MemoryUtilization | Self::DiskUtilization => {
+                return (last.per > 0).then(|| last.sum as f64 / last.per as f64);
+            }
             Self::Utilization | Self::BadRatio => 1.0,
         };
         let first = first?;
@@ -82,6 +91,7 @@ impl World<'_> {
         for at in 0..self.services[service as usize].living.len() {
             let index = self.services[service as usize].living[at];
             let memory = self.memory_in_use(now, index).unwrap_or(0);
+            let disk = self.disk_in_use(now, index).unwrap_or(0);
             let instance = &mut self.instances[index as usize];
             if matches!(instance.state, State::Ready | State::Draining) {
                 let mut sidecars = [0; MAX_SIDECARS];
@@ -94,6 +104,8 @@ impl World<'_> {
                     concurrency: instance.inside + instance.queued,
                     queued: instance.queued,
                     memory,
+                    disk,
+                    network: instance.more.network_bytes,
                     sidecars,
                 };
                 let scrapes = &mut instance.more.scrapes;
@@ -129,10 +141,13 @@ impl World<'_> {
                         (u128::from(all - source.outcomes.good), u128::from(all))
                     }
                     Gauge::QueueLength | Gauge::Utilization => unreachable!("a source has no workers"),
+                    Gauge::MemoryUtilization | Gauge::DiskUtilization | Gauge::Network => {
+                        unreachable!("a source has no machines")
+                    }
                 }
             }
             Thing::Service(at) => {
-                let service = &self.services[at as usize];
+                let (service, spec) = (&self.services[at as usize], &self.spec.services[at as usize]);
                 let each = |part: &dyn Fn(&Instance) -> u64, of: &[u32]| -> u128 {
                     of.iter().map(|&index| u128::from(part(&self.instances[index as usize]))).sum()
                 };
@@ -147,11 +162,37 @@ impl World<'_> {
                         let used = each(&|instance| instance.cpu_used(now), &service.slots);
                         (used, service.ready.area(now) * u128::from(service.cores))
                     }
+                    Gauge::MemoryUtilization => {
+                        let limit = |instance: &Instance| match spec.memory_use {
+                            Some(_) => instance.more.ask.memory_limit,
+                            None => 0,
+                        };
+                        self.of_ready(service, limit, |index| self.memory_in_use(now, index))
+                    }
+                    Gauge::DiskUtilization => {
+                        let size = spec.disk_use.as_ref().map_or(0, |disk| disk.size);
+                        self.of_ready(service, |_| size, |index| self.disk_in_use(now, index))
+                    }
+                    Gauge::Network => (u128::from(service.network_bytes), u128::from(now.0)),
                     Gauge::BadRatio => unreachable!("only a source knows what was good"),
                 }
             }
         };
         Observation { at: now, sum, per }
+    }
+
+    /// What the ready instances of a service use together, and what they have, each of them `most`.
+    fn of_ready(
+        &self,
+        service: &Service,
+        most: impl Fn(&Instance) -> u64,
+        used: impl Fn(u32) -> Option<u64>,
+    ) -> (u128, u128) {
+        let ready = service.living.iter().filter(|&&at| self.instances[at as usize].state == State::Ready);
+        ready.fold((0, 0), |(sum, of), &at| {
+            let most = most(&self.instances[at as usize]);
+            (sum + u128::from(used(at).unwrap_or(0)), of + u128::from(most))
+        })
     }
 
     /// The answers to the queries of the control loop of `service`.
@@ -186,11 +227,12 @@ impl World<'_> {
         // What runs on a lost machine is not scraped any more; the rest of the control plane notices later.
         let lost = instance.state == State::Dead;
         let found = found.filter(|_| !lost || now < instance.more.dead_at + period + delay);
-        if let Signal::Cpu | Signal::ContainerCpu(_) = signal {
+        if let Signal::Cpu | Signal::ContainerCpu(_) | Signal::Network = signal {
             let used = |scrape: &Scrape| match signal {
                 // Its own container has used what the others have not.
                 Signal::ContainerCpu(0) => scrape.cpu_ns - scrape.sidecars.iter().sum::<u64>(),
                 Signal::ContainerCpu(sidecar) => scrape.sidecars[usize::from(sidecar) - 1],
+                Signal::Network => scrape.network,
                 _ => scrape.cpu_ns,
             };
             let request = match signal {
@@ -202,10 +244,16 @@ impl World<'_> {
                 let first = first?;
                 let window = last.at - first.at;
                 let used = used(&last) - used(&first);
-                let milli = u128::from(used) * 1000 / u128::from(window.0);
+                // Core time is in ns, bytes are not.
+                let unit = if signal == Signal::Network { 1_000_000_000 } else { 1 };
+                let milli = u128::from(used) * unit * 1000 / u128::from(window.0);
                 Some(Sample { milli: i64::try_from(milli).unwrap_or(i64::MAX), at: last.at, window })
             });
-            return PodReading { request_milli: Some((request * 1000.0) as i64), sample };
+            // One container without a request, and the pod has none; nobody requests bytes.
+            let is_known =
+                signal != Signal::Network && (signal != Signal::Cpu || spec.has_requests(&instance.more.ask));
+            let request = Some((request * 1000.0) as i64).filter(|request| is_known && *request > 0);
+            return PodReading { request_milli: request, sample };
         }
         let milli = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX).saturating_mul(1000);
         if signal == Signal::Memory {
@@ -218,8 +266,16 @@ impl World<'_> {
             return PodReading { request_milli: request.filter(|request| *request > 0), sample };
         }
         let sample = found.map(|(last, _)| {
-            let level = if signal == Signal::QueueLength { last.queued } else { last.concurrency };
-            Sample { milli: i64::from(level) * 1000, at: last.at, window: Duration::ZERO }
+            let milli = match signal {
+                Signal::DiskBytes => milli(last.disk),
+                Signal::DiskUtilization => {
+                    let size = spec.disk_use.as_ref().map_or(1, |disk| disk.size);
+                    (u128::from(last.disk) * 1000 / u128::from(size)) as i64
+                }
+                Signal::QueueLength => i64::from(last.queued) * 1000,
+                _ => i64::from(last.concurrency) * 1000,
+            };
+            Sample { milli, at: last.at, window: Duration::ZERO }
         });
         PodReading { request_milli: None, sample }
     }

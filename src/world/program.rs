@@ -348,17 +348,17 @@ impl World<'_> {
 
     /// Whether the work was right: bad versions and error faults turn success into failure.
     #[inline]
-    fn verdict(&self, slot: u32) -> Class {
+    fn verdict(&mut self, slot: u32) -> Class {
         let frame = &self.frames[slot];
         let instance = &self.instances[frame.instance as usize];
-        if !self.services[instance.service as usize].fallible {
+        if !self.services[instance.service as usize].judged {
             return Class::Success;
         }
         self.judged(slot)
     }
 
     #[cold]
-    fn judged(&self, slot: u32) -> Class {
+    fn judged(&mut self, slot: u32) -> Class {
         let frame = &self.frames[slot];
         let instance = &self.instances[frame.instance as usize];
         let version = &self.spec.services[instance.service as usize].versions[instance.version as usize];
@@ -368,6 +368,7 @@ impl World<'_> {
         if good < 1.0 && Key(frame.key ^ ERROR_SALT).with(u64::from(tag)).draws().unit() >= good {
             return Class::Failure;
         }
+        self.count_bytes(slot, false);
         Class::Success
     }
 

@@ -261,6 +261,13 @@ impl World<'_> {
                     }
                 }
             }
+            if spec.disk_use.as_ref().is_some_and(|disk| disk.evict_at.is_some()) {
+                put("disk_evictions", service.disk_evictions as f64);
+            }
+            if !spec.network_use.is_empty() && width > 0.0 {
+                let bytes = new.network_bytes - old.network_bytes;
+                put("network_bytes_per_second", bytes as f64 / width * 1e9);
+            }
             if attempts > 0 {
                 put("refused_ratio", (new.refused - old.refused) as f64 / attempts as f64);
                 put("attempts_per_call", attempts as f64 / (new.calls - old.calls).max(1) as f64);

@@ -33,8 +33,8 @@ pub(super) struct Service {
     pub(super) guarded: bool,
     /// Some caller has a breaker before it.
     pub(super) broken_off: bool,
-    /// Work can come out wrong.
-    pub(super) fallible: bool,
+    /// Answers are looked at: work can come out wrong, or its bytes are counted.
+    pub(super) judged: bool,
     /// Instances by ordinal, dead ones included.
     pub(super) slots: Vec<u32>,
     /// Instances that are not dead, oldest first.
@@ -95,10 +95,14 @@ pub(super) struct Service {
     pub(super) cpu_counts: CpuCounts,
     /// Instances killed for lack of memory.
     pub(super) oom_kills: u64,
+    /// Instances evicted for their disk in the counted part of the run.
+    pub(super) disk_evictions: u64,
+    /// Bytes in and out of all instances.
+    pub(super) network_bytes: u64,
 }
 
 impl Service {
-    pub(super) fn new(spec: &ServiceSpec, warm_up: Time, guarded: bool, fallible: bool) -> Self {
+    pub(super) fn new(spec: &ServiceSpec, warm_up: Time, guarded: bool, judged: bool) -> Self {
         let lends = !spec.pools.is_empty()
             || spec.caches.iter().any(|cache| cache.single_flight)
             || spec.activator.as_ref().is_some_and(Activator::is_metered);
@@ -110,11 +114,11 @@ impl Service {
             cpu: spec.cpu,
             drop_when_full: spec.drop_when_full,
             lends,
-            ordinary: !lends && !fallible && simple_queue,
+            ordinary: !lends && !judged && simple_queue,
             simple_queue,
             guarded,
             broken_off: false,
-            fallible,
+            judged,
             slots: Vec::new(),
             living: Vec::new(),
             callers: Vec::new(),
@@ -149,6 +153,8 @@ impl Service {
             ready: Integral::default(),
             cpu_counts: CpuCounts::default(),
             oom_kills: 0,
+            disk_evictions: 0,
+            network_bytes: 0,
         }
     }
 

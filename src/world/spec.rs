@@ -158,6 +158,12 @@ pub enum Signal {
     Concurrency,
     /// Attempts that wait for a worker of each instance.
     QueueLength,
+    /// Bytes on the disk of each instance.
+    DiskBytes,
+    /// Share of the disk of each instance that is in use.
+    DiskUtilization,
+    /// Bytes in and out of each instance, per second.
+    Network,
     /// Something that is no instance of the scaled service.
     Of(Thing, Gauge),
 }
@@ -184,6 +190,12 @@ pub enum Gauge {
     Utilization,
     /// Share of the requests that ended otherwise than well; only of a source.
     BadRatio,
+    /// Memory in use over the limit, of ready instances; only of a service.
+    MemoryUtilization,
+    /// Disk in use over its size, of ready instances; only of a service.
+    DiskUtilization,
+    /// Bytes in and out, per second; only of a service.
+    Network,
 }
 
 /// A service.
@@ -207,6 +219,8 @@ pub struct ServiceSpec {
     pub has_quota: bool,
     /// What instances ask for may change while the run lasts.
     pub resizes: bool,
+    /// CPU credits, if it runs on a burstable machine.
+    pub burst: Option<BurstSpec>,
     /// Something bounds the cores besides their number.
     pub governed: bool,
     /// Core time that the process needs before it is ready.
@@ -215,6 +229,10 @@ pub struct ServiceSpec {
     pub sidecars: Vec<SidecarSpec>,
     /// How much memory an instance uses, if that is simulated.
     pub memory_use: Option<MemorySpec>,
+    /// How an instance fills its disk, if that is simulated.
+    pub disk_use: Option<DiskSpec>,
+    /// Bytes in and out of each attempt, by endpoint; empty if that is not simulated.
+    pub network_use: Vec<(u64, u64)>,
     /// Attempts that may be inside and started: workers, or the maximum in flight of an async instance.
     pub workers: u32,
     /// How runnable `cpu` steps get their core.
@@ -301,6 +319,11 @@ impl ServiceSpec {
         }
     }
 
+    /// Whether every container asks for CPU.
+    pub fn has_requests(&self, ask: &Ask) -> bool {
+        ask.cpu_request > 0.0 && self.sidecars.iter().all(|sidecar| sidecar.cpu_request > 0.0)
+    }
+
     /// Weight of a container among its neighbours: `cpu.shares` as the kubelet sets them, 1024 for a core requested and at
     /// least 2.
     pub fn weight(&self, container: u8, ask: &Ask) -> u64 {
@@ -340,6 +363,17 @@ pub struct SidecarSpec {
     pub memory: u64,
 }
 
+/// CPU credits of an instance.
+#[derive(Clone, Copy, Debug)]
+pub struct BurstSpec {
+    /// Cores that it may always use, 2^32 is one.
+    pub baseline: u64,
+    /// Core time that a new instance has saved.
+    pub credits: Duration,
+    /// Most core time that can be saved.
+    pub max: Duration,
+}
+
 /// Memory of an instance, bytes.
 #[derive(Clone, Debug)]
 pub struct MemorySpec {
@@ -353,6 +387,21 @@ pub struct MemorySpec {
     pub leak_per_hour: u64,
     /// Garbage collection.
     pub gc: Option<GcSpec>,
+}
+
+/// Disk of an instance, bytes.
+#[derive(Clone, Debug)]
+pub struct DiskSpec {
+    /// All there is.
+    pub size: u64,
+    /// On a fresh one.
+    pub base: u64,
+    /// Each attempt leaves so much.
+    pub per_request: u64,
+    /// What each hour leaves.
+    pub per_hour: u64,
+    /// With so much in use the instance is evicted; `None`: it is kept, and a full disk fails every attempt.
+    pub evict_at: Option<u64>,
 }
 
 /// A stop-the-world collector of a young generation.
@@ -688,6 +737,8 @@ pub enum Trouble {
     },
     /// Memory in use grows by so many bytes an hour.
     MemoryLeak(Target, u64),
+    /// Disks are full.
+    DiskFull(Target),
 }
 
 /// Which instances.

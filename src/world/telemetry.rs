@@ -146,6 +146,8 @@ pub(super) struct ServiceMark {
     pub(super) cache_misses: u64,
     /// Of services whose cores something bounds.
     pub(super) cpu_counts: CpuCounts,
+    /// Bytes in and out so far.
+    pub(super) network_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -268,6 +270,7 @@ impl World<'_> {
                     cache_hits: service.cache_hits,
                     cache_misses: service.cache_misses,
                     cpu_counts,
+                    network_bytes: service.network_bytes,
                 }
             })
             .collect();
@@ -332,11 +335,22 @@ impl World<'_> {
             if self.spec.shares_cpu(spec) {
                 push("steal_ratio", cpu.stolen.unwrap_or(f64::NAN));
             }
+            if spec.burst.is_some() {
+                let shared = |&at: &u32| self.instances[at as usize].more.shared.as_ref();
+                let left = service.living.iter().filter_map(|at| shared(at)?.credits(now));
+                push("burst_credits_s", mean(left) / 4096e9);
+            }
             if spec.memory_use.is_some() {
-                let used: Vec<u64> =
-                    service.living.iter().filter_map(|&at| self.memory_in_use(now, at)).collect();
-                let sum: u128 = used.iter().copied().map(u128::from).sum();
-                push("memory_bytes", if used.is_empty() { f64::NAN } else { sum as f64 / used.len() as f64 });
+                push(
+                    "memory_bytes",
+                    mean(service.living.iter().filter_map(|&at| self.memory_in_use(now, at))),
+                );
+            }
+            if spec.disk_use.is_some() {
+                push("disk_bytes", mean(service.living.iter().filter_map(|&at| self.disk_in_use(now, at))));
+            }
+            if !spec.network_use.is_empty() {
+                push("network_bytes_per_second", (new.network_bytes - old.network_bytes) as f64 / width);
             }
             if spec.is_sized() {
                 self.push_sizes(index as u32, &mut push);
@@ -476,6 +490,12 @@ impl World<'_> {
         });
         owner.map_or_else(String::new, |instance| self.spec.services[instance.service as usize].name.clone())
     }
+}
+
+/// Mean of what instances use; nothing without instances.
+fn mean(used: impl Iterator<Item = u64>) -> f64 {
+    let (count, sum) = used.fold((0u64, 0u128), |(count, sum), used| (count + 1, sum + u128::from(used)));
+    if count == 0 { f64::NAN } else { sum as f64 / count as f64 }
 }
 
 /// Curves about requests of one source, or of all.

@@ -120,7 +120,7 @@ const FEATURES: [&str; 102] = [
 ];
 
 /// And some more that need the others: rollouts, a second helping of faults, and what bounds an instance from outside.
-const EXTRAS: [&str; 19] = [
+const EXTRAS: [&str; 24] = [
     "stop-the-world",
     "container-swap",
     "rolling",
@@ -140,6 +140,11 @@ const EXTRAS: [&str; 19] = [
     "mid vpa",
     "leaf vpa",
     "resizing",
+    "leaf disk",
+    "mid full disk",
+    "disk-full",
+    "leaf burst",
+    "bytes",
 ];
 
 /// Writes one scenario. Each parameter depends on the seed and its own name, so leaving a feature out changes nothing else.
@@ -282,7 +287,19 @@ impl Writer<'_> {
         if some("boot") {
             parts.push("start-cpu = \"exp(1s)\"".to_owned());
         }
-        let bound = ["quota", "collector", "boot", "side-car"].iter().any(|what| some(what));
+        if some("burst") {
+            parts.push("cpu-burst = { baseline = \"20%\", credits = \"500ms\", max = \"2s\" }".to_owned());
+        }
+        if some("disk") {
+            parts.push(
+                "disk-use = { size = \"1GiB\", per-request = \"2MiB\", per-hour = \"50GiB\" }".to_owned(),
+            );
+        }
+        if some("full disk") {
+            parts
+                .push("disk-use = { size = \"100MiB\", per-request = \"1MiB\", full = \"fail\" }".to_owned());
+        }
+        let bound = ["burst", "quota", "collector", "boot", "side-car"].iter().any(|what| some(what));
         if has("fifo") && !bound {
             parts.push("cpu = \"fifo\"".to_owned());
         } else if has("shared") {
@@ -383,6 +400,13 @@ impl Writer<'_> {
                 lasting("memory-leak")
             );
             self.fault(text, &name("memory-leak"), &what);
+        }
+        for (owner, feature) in [("leaf", "leaf disk"), ("mid", "mid full disk")] {
+            if self.has(feature) && self.has("disk-full") {
+                let lasting = lasting(&format!("{owner} disk-full"));
+                let what = format!("disk-full = {{ service = \"{owner}\", count = 1, for = \"{lasting}\" }}");
+                self.fault(text, &name(&format!("{owner} disk-full")), &what);
+            }
         }
         if self.has("nodes") && self.has("zone-loss") {
             let what = format!("zone-loss = {{ zone = \"a\", for = \"{}\" }}", lasting("zone-loss"));

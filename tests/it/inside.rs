@@ -292,3 +292,208 @@ mod memory {
         told.is("service.api.utilization", (100.0 * 0.01 + 10.0 * 0.025) / 100.5);
     }
 }
+
+mod disk {
+    use super::*;
+
+    /// 10 MiB a second on 10 GiB: 9 GiB are full after 921.6 s.
+    const LOGS: &str = "cores = 1, start = \"2s\", disk-use = { size = \"10GiB\", per-hour = \"36000MiB\" }";
+
+    #[test]
+    fn an_instance_is_evicted_at_nine_tenths_and_its_successor_starts_empty() {
+        let api = service("api", "", LOGS, "\"cpu 1ms\"");
+        let told = tell("1000s", &format!("{api}{}", burst(1)));
+        let evicted = moments(&told, "evicted: disk pressure");
+        assert_eq!(evicted.len(), 1);
+        assert!((evicted[0] - 921.6).abs() < 1e-6, "{evicted:?}");
+        assert_eq!(told.times("api-0", "died"), evicted);
+        let ready = told.times("api-1", "ready")[0];
+        assert!((ready - 923.6).abs() < 1e-6, "{ready}");
+        told.is("service.api.disk_evictions", 1.0);
+        let curve = told.curve("api", "disk_bytes");
+        let mib = |at: usize| curve[at - 1] / f64::from(1 << 20);
+        // Two seconds of its life the successor was not ready.
+        for (at, expected) in [(100, 1000.0), (921, 9210.0), (1000, 764.0)] {
+            assert!((mib(at) - expected).abs() < 1e-3, "{} MiB at {at} s", mib(at));
+        }
+    }
+
+    #[test]
+    fn an_alert_at_eighty_percent_comes_before_the_eviction() {
+        let alert = "[[alert]]\nname = \"disk\"\non = \"service.api.disk-utilization\"\nabove = \"80%\"\n\
+                     every = \"10s\"\n\
+                     [[action]]\non-alert = \"disk\"\nafter = \"30s\"\nscale = { service = \"api\", replicas = 0 }\n";
+        let api = service("api", "", LOGS, "\"cpu 1ms\"");
+        let told = tell("1000s", &format!("{api}{}{alert}", burst(1)));
+        let fired = told.times("disk", "at");
+        assert_eq!(fired.len(), 1, "{fired:?}");
+        // 8 GiB after 819.2 s, seen at the next look.
+        assert!((819.2..=829.2).contains(&fired[0]), "{fired:?}");
+        told.is("service.api.disk_evictions", 0.0);
+    }
+
+    #[test]
+    fn requests_fill_it_too_and_the_last_one_is_lost() {
+        // 100 MiB and 8 for each: the hundredth makes 900 of 1000. They end after 50 ms, so the last one dies inside.
+        let instance = "cores = 1, start = \"1s\", \
+                        disk-use = { size = \"1000MiB\", base = \"100MiB\", per-request = \"8MiB\" }";
+        let api = service("api", "", instance, "\"wait 50ms\"");
+        let source =
+            "[[source]]\nname = \"web\"\nto = \"api.get\"\narrivals.deterministic = { rate = \"10/s\" }\n";
+        let told = tell("10.55s", &format!("{api}{source}"));
+        told.is("service.api.disk_evictions", 1.0);
+        assert_eq!(moments(&told, "evicted: disk pressure"), [10.0]);
+        // The hundredth dies, and the next five find nobody.
+        told.is("availability", 99.0 / 105.0);
+    }
+
+    #[test]
+    fn a_fault_fills_disks_at_once() {
+        let fault = "[[fault]]\nat = \"5s\"\ndisk-full = { service = \"api\", count = 2, for = \"20s\" }\n";
+        let api = |full: &str| {
+            let instance = format!("cores = 1, start = \"3s\", disk-use = {{ size = \"1GiB\"{full} }}");
+            service("api", "replicas = 3\n", &instance, "\"cpu 1ms\"")
+        };
+        let told = tell("60s", &format!("{}{}{fault}", api(""), burst(1)));
+        told.is("service.api.disk_evictions", 2.0);
+        let ready = told.curve("api", "replicas_ready");
+        assert_eq!([ready[3], ready[5], ready[9], ready[40]], [3.0, 1.0, 3.0, 3.0]);
+        // Kept, and of no use: the round robin meets a full one twice in three.
+        let source = "[[source]]\nname = \"web\"\nto = \"api.get\"\n\
+                      arrivals.deterministic = { rate = \"3/s\" }\n\
+                      call.api.balancer.round-robin = {}\n";
+        let told = tell("60.1s", &format!("{}{source}{fault}", api(", full = \"fail\"")));
+        assert!(!told.metrics().contains_key("service.api.disk_evictions"));
+        told.is("availability", (180.0 - 40.0) / 180.0);
+        assert_eq!(told.curve("api", "replicas_ready").iter().copied().fold(3.0, f64::min), 3.0);
+    }
+}
+
+mod network {
+    use super::*;
+
+    const SOURCE: &str =
+        "[[source]]\nname = \"web\"\nto = \"api.get\"\narrivals.deterministic = { rate = \"10/s\" }\n";
+
+    fn api(extra: &str, steps: &str) -> String {
+        let api = service("api", extra, "cores = 1, workers = 50", steps);
+        format!("{api}network-use = {{ in = \"1KiB\", out = \"19KiB\" }}\n")
+    }
+
+    #[test]
+    fn bytes_are_counted_on_the_way_in_and_out() {
+        let told = tell("100.05s", &format!("{}{SOURCE}", api("", "\"cpu 1ms\"")));
+        told.is("service.api.network_bytes_per_second", 1000.0 * 20.0 * 1024.0 / 100.05);
+        told.is("latency_mean_ms", 1.0);
+        // Answers that nobody waits for any more go out as well; errors bring nothing.
+        let slow = SOURCE.replace("to =", "deadline = \"1s\"\nto =");
+        let told = tell("100.05s", &format!("{}{slow}", api("", "\"wait 2s\"")));
+        told.is("availability", 0.0);
+        // Nineteen answers and one more are still to come.
+        told.is("service.api.network_bytes_per_second", (1000.0 + 980.0 * 19.0) * 1024.0 / 100.05);
+    }
+
+    #[test]
+    fn each_endpoint_has_its_own() {
+        let more = "[[service.endpoint]]\nname = \"put\"\nsteps = [\"cpu 1ms\"]\nnetwork-use = { in = \"5KiB\" }\n\
+                    [[service.endpoint]]\nname = \"ping\"\nsteps = [\"cpu 1ms\"]\n";
+        let sources = ["get", "put", "ping"].map(|to| {
+            format!(
+                "[[source]]\nname = \"{to}\"\nto = \"api.{to}\"\narrivals.deterministic = {{ rate = \"1/s\" }}\n"
+            )
+        });
+        let told = tell("10.5s", &format!("{}{more}{}", api("", "\"cpu 1ms\""), sources.concat()));
+        told.is("service.api.network_bytes_per_second", 10.0 * 25.0 * 1024.0 / 10.5);
+    }
+
+    #[test]
+    fn an_autoscaler_follows_bytes_per_second() {
+        // 200 KiB a second where each instance should have 60: four.
+        let scaler = "[service.autoscaler.hpa]\nmax-replicas = 10\n\
+                      metrics = [{ pods = { metric = \"network-bytes-per-second\", average-value = \"60Ki\" } }]\n";
+        let alert = "[[alert]]\nname = \"loud\"\non = \"service.api.network-bytes-per-second\"\nabove = \"199KiB/s\"\n\
+                     [[alert]]\nname = \"louder\"\non = \"service.api.network-bytes-per-second\"\nabove = \"201KiB/s\"\n";
+        let text = format!("{}{scaler}{SOURCE}{alert}", api("", "\"cpu 1ms\""));
+        let told = tell("10min", &text);
+        assert_eq!(told.curve("api", "replicas_ready").last(), Some(&4.0));
+        told.is("alert.loud.fired", 1.0);
+        told.is("alert.louder.fired", 0.0);
+    }
+
+    #[test]
+    fn an_autoscaler_follows_the_disk() {
+        let scaler = "[service.autoscaler.hpa]\nmax-replicas = 4\n\
+                      metrics = [{ pods = { metric = \"disk-bytes\", average-value = \"100Mi\" } }]\n";
+        let instance = "cores = 1, disk-use = { size = \"10GiB\", base = \"150MiB\" }";
+        let api = service("api", "", instance, "\"cpu 1ms\"");
+        let told = tell("10min", &format!("{api}{scaler}{SOURCE}"));
+        // 150 of 100 each, always: up to the most that is allowed.
+        assert_eq!(told.curve("api", "replicas_ready").last(), Some(&4.0));
+    }
+
+    #[test]
+    fn a_share_of_the_memory_limit_can_be_watched() {
+        let fired = |above: &str| {
+            let alert = format!(
+                "[[alert]]\nname = \"full\"\non = \"service.api.memory-utilization\"\nabove = \"{above}\"\n"
+            );
+            let instance = "cores = 1, memory-limit = \"400MiB\", memory-use = { base = \"300MiB\" }";
+            let api = service("api", "replicas = 2\n", instance, "\"cpu 1ms\"");
+            tell("2min", &format!("{api}{SOURCE}{alert}")).metric("alert.full.fired")
+        };
+        assert_eq!((fired("74%"), fired("76%")), (1.0, 0.0));
+    }
+}
+
+mod burst {
+    use super::*;
+
+    /// Two cores at 20 %, so 0.4 earned all the time, on which two threads are always busy.
+    const INSTANCE: &str = "cores = 2, workers = 2, cpu-burst = { baseline = \"20%\", credits = \"80s\" }";
+
+    const USERS: &str = "[[source]]\nname = \"web\"\nto = \"api.get\"\n\
+                         arrivals.users = { count = 2, think = \"0s\" }\n";
+
+    #[test]
+    fn credits_last_as_long_as_they_should_and_then_the_baseline_is_left() {
+        // 80 core-seconds, spent at 2 - 0.4: fifty seconds of two cores, then fifty of 0.4.
+        let api = service("api", "", INSTANCE, "\"cpu 100ms\"");
+        let told = tell("100s", &format!("{api}{USERS}"));
+        told.is("service.api.utilization", (50.0 * 2.0 + 50.0 * 0.4) / 200.0);
+        let curve = told.curve("api", "burst_credits_s");
+        for (at, expected) in [(10, 64.0), (49, 1.6), (50, 0.0), (100, 0.0)] {
+            assert!((curve[at - 1] - expected).abs() < 1e-6, "{} at {at} s", curve[at - 1]);
+        }
+        let rate = told.curve("api", "utilization");
+        assert!((rate[48] - 1.0).abs() < 1e-6 && (rate[50] - 0.2).abs() < 1e-6, "{rate:?}");
+    }
+
+    #[test]
+    fn who_stays_below_the_baseline_is_not_disturbed_and_saves_for_a_day() {
+        let instance = "cores = 1, cpu-burst = { baseline = \"20%\", max = \"10s\" }";
+        let source =
+            "[[source]]\nname = \"web\"\nto = \"api.get\"\narrivals.deterministic = { rate = \"1/s\" }\n";
+        let api = service("api", "", instance, "\"cpu 100ms\"");
+        let told = tell("200.5s", &format!("{api}{source}"));
+        // It begins with nothing: what it has earned before the first request is enough for that, and so on.
+        told.is("latency_mean_ms", 100.0);
+        let curve = told.curve("api", "burst_credits_s");
+        assert!((curve[49] - 5.1).abs() < 0.1 && (curve[199] - 10.0).abs() < 0.1, "{curve:?}");
+    }
+
+    #[test]
+    fn a_process_that_starts_again_finds_what_was_left() {
+        // Killed for its memory at 20 s: 80 - 20 x 1.6 are left, and the start of ten seconds earns four.
+        let instance = INSTANCE.replace(
+            "workers",
+            "start = \"10s\", memory-limit = \"500MiB\", \
+             memory-use = { base = \"480MiB\", leak-per-hour = \"3600MiB\" }, workers",
+        );
+        let api = service("api", "", &instance, "\"cpu 100ms\"");
+        // Who is turned away at once must not come back at once.
+        let users = USERS.replace("count = 2, think = \"0s\"", "count = 10, think = \"10ms\"");
+        let told = tell("31s", &format!("{api}{users}"));
+        let curve = told.curve("api", "burst_credits_s");
+        assert!((curve[29] - 52.0).abs() < 0.01, "{curve:?}");
+    }
+}

@@ -1,6 +1,7 @@
-//! What can be watched, and what monitoring makes of it.
+//! Alerts: what is watched, and when that is too much.
 
 use super::Check;
+use super::measures::gauges;
 use crate::policies::alert::{Rule, Threshold};
 use crate::scenario::de::Spanned;
 use crate::scenario::error::{Diagnostic, shortened};
@@ -9,34 +10,33 @@ use crate::scenario::schema::{AlertTable, Level};
 use crate::time::Duration;
 use crate::units;
 
-/// Metrics of a service, as autoscalers and alerts name them.
-const OF_SERVICES: &[(&str, Gauge)] = &[
-    ("requests-per-second", Gauge::Rate),
-    ("concurrency", Gauge::Concurrency),
-    ("queue-length", Gauge::QueueLength),
-    ("utilization", Gauge::Utilization),
-];
-
-/// Metrics of a source.
-const OF_SOURCES: &[(&str, Gauge)] = &[
-    ("requests-per-second", Gauge::Rate),
-    ("concurrency", Gauge::Concurrency),
-    ("bad-ratio", Gauge::BadRatio),
-];
-
-/// What can be asked of a thing.
-pub(super) const fn gauges(of: Thing) -> &'static [(&'static str, Gauge)] {
-    match of {
-        Thing::Service(_) => OF_SERVICES,
-        Thing::Source(_) => OF_SOURCES,
-    }
-}
-
 /// Rates and ratios are taken over this much, if nothing else is written.
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// Prometheus evaluates its rules once a minute by default; most set-ups say 15 s or 30 s.
 const EVERY: Duration = Duration::from_secs(15);
+
+/// What a threshold is written in.
+#[derive(Clone, Copy)]
+enum Unit {
+    Share,
+    Rate,
+    Bandwidth,
+    Number,
+}
+
+impl Unit {
+    const fn of(gauge: Gauge) -> Self {
+        match gauge {
+            Gauge::Utilization | Gauge::BadRatio | Gauge::MemoryUtilization | Gauge::DiskUtilization => {
+                Self::Share
+            }
+            Gauge::Rate => Self::Rate,
+            Gauge::Network => Self::Bandwidth,
+            Gauge::Concurrency | Gauge::QueueLength => Self::Number,
+        }
+    }
+}
 
 impl Check<'_> {
     pub(super) fn alert(&mut self, table: &AlertTable) -> Option<Alert> {
@@ -89,30 +89,35 @@ impl Check<'_> {
         let known: Vec<&str> = gauges(thing).iter().map(|(name, _)| *name).collect();
         let owner = &on.value[..on.value.len() - metric.len() - 1];
         let at = self.lookup_in(owner, "metric", metric, on.place, &known)?;
-        Some((thing, gauges(thing)[at].1))
+        let gauge = gauges(thing)[at].1;
+        if let Some(error) = self.missing(thing, gauge) {
+            self.errors.push(error.at(on.place));
+            return None;
+        }
+        Some((thing, gauge))
     }
 
     /// A threshold in the unit of what it is for.
     fn level(&mut self, level: &Spanned<Level>, on: Option<(Thing, Gauge)>) -> Option<f64> {
         let (_, gauge) = on?;
-        let (read, example) = match (gauge, &level.value) {
-            (Gauge::Utilization | Gauge::BadRatio, Level::Text(text)) => {
-                (units::parse_share(text).ok(), "80%")
+        let unit = Unit::of(gauge);
+        let read = match (unit, &level.value) {
+            (Unit::Share, Level::Text(text)) => units::parse_share(text).ok(),
+            (Unit::Rate, Level::Text(text)) => units::parse_rate(text).ok(),
+            (Unit::Bandwidth, Level::Text(text)) => {
+                units::parse_bandwidth(text).ok().map(|bytes| bytes as f64)
             }
-            (Gauge::Rate, Level::Text(text)) => (units::parse_rate(text).ok(), "500/s"),
-            (Gauge::Concurrency | Gauge::QueueLength, Level::Number(number)) => (Some(*number), "100"),
-            (Gauge::Utilization | Gauge::BadRatio, Level::Number(_)) => (None, "80%"),
-            (Gauge::Rate, Level::Number(_)) => (None, "500/s"),
-            (Gauge::Concurrency | Gauge::QueueLength, Level::Text(_)) => (None, "100"),
+            (Unit::Number, Level::Number(number)) => Some(*number),
+            _ => None,
         };
         let found = read.filter(|number| number.is_finite() && *number >= 0.0);
         if found.is_none() {
-            let (what, quoted) = match gauge {
-                Gauge::Utilization | Gauge::BadRatio => ("a share", true),
-                Gauge::Rate => ("a rate", true),
-                Gauge::Concurrency | Gauge::QueueLength => ("a number, not negative", false),
+            let (what, example) = match unit {
+                Unit::Share => ("a share", "\"80%\""),
+                Unit::Rate => ("a rate", "\"500/s\""),
+                Unit::Bandwidth => ("so many bytes per second", "\"10MiB/s\""),
+                Unit::Number => ("a number, not negative", "100"),
             };
-            let example = if quoted { format!("\"{example}\"") } else { example.to_owned() };
             let error = Diagnostic::new(format!("the threshold of this metric is {what}")).at(level.place);
             self.errors.push(error.hint(format!("write {example}")));
         }

@@ -1,6 +1,7 @@
 //! What happens to the system: faults, operator actions, rollouts.
 
 use super::Check;
+use super::measures::{Part, not_simulated};
 use crate::scenario::de::Spanned;
 use crate::scenario::error::{Diagnostic, Place};
 use crate::scenario::model::{
@@ -241,6 +242,17 @@ impl Check<'_> {
                 }
                 let trouble = target.map(|target| Trouble::MemoryLeak(target, table.per_hour.value.0));
                 (trouble, table.lasts, format!("memory leak in {}", table.service.value))
+            }
+            FaultChoice::DiskFull(table) => {
+                let target = self.target(&table.service, table.count.as_ref());
+                if let Some(target) = target
+                    && scenario.services[target.service].instance.disk_use.is_none()
+                {
+                    let error = not_simulated(Part::Disk, &table.service.value);
+                    self.errors.push(error.at(table.service.place));
+                }
+                let label = format!("full disks of {}", table.service.value);
+                (target.map(Trouble::DiskFull), table.lasts, label)
             }
             FaultChoice::Outage(table) => {
                 let trouble = self.service_named(&table.service).map(|service| Trouble::Outage { service });

@@ -4,9 +4,12 @@ use super::{Check, size};
 use crate::policies::autoscaler::Resource;
 use crate::scenario::de::Spanned;
 use crate::scenario::error::{Diagnostic, Place, enumerated};
-use crate::scenario::model::{Gc, MemoryUse, Operation, Resize, Scenario, Service, Sidecar, Signal};
+use crate::scenario::model::{
+    CpuBurst, DiskUse, Gc, MemoryUse, NetworkUse, Operation, Resize, Scenario, Service, Sidecar, Signal,
+};
 use crate::scenario::schema::{
-    CpuWord, GcTable, InstanceTable, MemoryUseTable, ResizeTable, ServiceTable, SidecarTable,
+    CpuBurstTable, CpuWord, DiskUseTable, FullDiskWord, GcTable, InstanceTable, MemoryUseTable,
+    NetworkUseTable, ResizeTable, ServiceTable, SidecarTable,
 };
 use crate::time::Duration;
 use crate::units::Bytes;
@@ -15,6 +18,15 @@ use crate::units::Bytes;
 const SIDECAR_CORES: u32 = 2;
 const SIDECAR_REQUEST: f64 = 0.1;
 const SIDECAR_MEMORY: u64 = 128 << 20;
+
+/// A T instance saves no more than it earns in 24 hours.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// More core time than anybody saves, and still a number of 64 bits in the unit of the simulation.
+const MOST_CREDITS: Duration = Duration::from_secs(1_000 * 3_600);
+
+/// The kubelet evicts with less than 10 % of the disk available (`nodefs.available<10%`).
+const PRESSURE: f64 = 0.9;
 
 /// Name of an instance's own container.
 const OWN_CONTAINER: &str = "app";
@@ -28,7 +40,7 @@ pub(super) struct Cores {
 
 impl Check<'_> {
     /// A container without `cores` may use as many as its limit is worth; one without a request asks for its limit, as in
-    /// Kubernetes.
+    /// Kubernetes. A request of 0 is none.
     pub(super) fn cores(
         &mut self,
         cores: Option<&Spanned<u32>>,
@@ -40,7 +52,7 @@ impl Check<'_> {
         let limit_cores = limit.map(|limit| self.above_zero(limit.value, "cpu-limit", limit.place));
         let most = limit_cores.map_or(default_cores, |limit| limit.ceil().clamp(1.0, 1e6) as u32);
         let cores = self.one_or_more(cores, "cores", most);
-        let asked = request.map(|request| self.above_zero(request.value, "cpu-request", request.place));
+        let asked = request.map(|request| self.at_least(request.value, 0.0, "cpu-request", request.place));
         let fallback = default_request.unwrap_or_else(|| limit_cores.unwrap_or_else(|| f64::from(cores)));
         let request_cores = asked.unwrap_or_else(|| limit_cores.map_or(fallback, |most| most.min(fallback)));
         if let (Some(request), Some(most)) = (request, limit_cores)
@@ -50,6 +62,30 @@ impl Check<'_> {
             self.wrong(message, request.place);
         }
         Cores { count: cores, request: request_cores, limit: limit_cores }
+    }
+
+    /// CPU credits of so many cores.
+    pub(super) fn cpu_burst(&mut self, table: &CpuBurstTable, cores: u32) -> CpuBurst {
+        let baseline = table.baseline.value.0;
+        if !(baseline > 0.0 && baseline < 1.0) {
+            let message = "`baseline` must be above 0% and below 100%";
+            self.wrong(message, table.baseline.place);
+        }
+        let credits = table.credits.as_ref().map_or(Duration::ZERO, |credits| credits.value);
+        let earned = DAY.0 as f64 * baseline * f64::from(cores);
+        let max = table
+            .max
+            .as_ref()
+            .map_or_else(|| Duration::from_ns_f64(earned).max(credits), |max| self.some_time(max, "max"));
+        if let Some(written) = table.credits.as_ref().filter(|_| credits > max) {
+            self.wrong(format!("{credits} of credits are more than the most of {max}"), written.place);
+        }
+        if let Some(written) =
+            [&table.credits, &table.max].into_iter().flatten().find(|it| it.value > MOST_CREDITS)
+        {
+            self.wrong(format!("at most {MOST_CREDITS} of credits can be counted"), written.place);
+        }
+        CpuBurst { baseline, credits, max: max.min(MOST_CREDITS) }
     }
 
     /// Memory request and limit.
@@ -140,6 +176,41 @@ impl Check<'_> {
         self.errors.push(error.at(place).hint("write memory-use = { base = \"300MiB\" } beside it"));
     }
 
+    pub(super) fn disk_use(&mut self, table: &DiskUseTable) -> DiskUse {
+        let whole = table.size.value.0;
+        if whole == 0 {
+            self.wrong("`size` must be above zero", table.size.place);
+        }
+        let fails = matches!(table.full, Some(FullDiskWord::Fail));
+        if let (Some(pressure), true) = (&table.pressure, fails) {
+            let message = "nobody is evicted with full = \"fail\", so `pressure` means nothing";
+            self.wrong(message, pressure.place);
+        }
+        let pressure = table.pressure.as_ref().map_or(PRESSURE, |share| share.value.0);
+        if let Some(written) = &table.pressure {
+            self.above_zero(written.value.0, "pressure", written.place);
+        }
+        let most = if fails { whole } else { (whole as f64 * pressure) as u64 };
+        let base = table.base.as_ref().map_or(0, |base| base.value.0);
+        if let Some(written) = &table.base
+            && base >= most
+        {
+            let message = format!(
+                "a fresh disk has {} on it, of {}: it would be full from the start",
+                size(base),
+                size(whole)
+            );
+            self.wrong(message, written.place);
+        }
+        DiskUse {
+            size: whole,
+            base,
+            per_request: table.per_request.map_or(0, |bytes| bytes.0),
+            per_hour: table.per_hour.map_or(0, |bytes| bytes.0),
+            pressure: (!fails).then_some(pressure),
+        }
+    }
+
     pub(super) fn gc(&mut self, table: &GcTable) -> Gc {
         for (bytes, name) in [(&table.per_request, "per-request"), (&table.young, "young")] {
             if bytes.value.0 == 0 {
@@ -159,9 +230,10 @@ impl Check<'_> {
         let instance = &table.instance;
         let bound = [
             (instance.cpu_limit.is_some(), "cpu-limit"),
+            (instance.cpu_burst.is_some(), "cpu-burst"),
             (instance.gc.is_some(), "gc"),
             (instance.start_cpu.is_some(), "start-cpu"),
-            (!table.sidecar.is_empty(), "sidecar"),
+            (table.sidecar.iter().any(|sidecar| sidecar.cost.is_some()), "sidecar"),
         ];
         if let (Some(CpuWord::Fifo), Some((_, what))) =
             (instance.cpu, bound.iter().find(|(written, _)| *written))
@@ -189,7 +261,7 @@ impl Check<'_> {
             );
             sidecars.push(Sidecar {
                 name: table.name.value.clone(),
-                cost: self.law(&table.cost),
+                cost: self.law_or_zero(table.cost.as_ref()),
                 cores,
                 cpu_request: request,
                 cpu_limit: limit,
@@ -247,6 +319,14 @@ impl Check<'_> {
                 None
             }
         }
+    }
+}
+
+/// Bytes of an endpoint.
+pub(super) fn network_use(table: &NetworkUseTable) -> NetworkUse {
+    NetworkUse {
+        bytes_in: table.bytes_in.map_or(0, |bytes| bytes.0),
+        bytes_out: table.bytes_out.map_or(0, |bytes| bytes.0),
     }
 }
 
