@@ -156,7 +156,7 @@ fn backend(law: &Law, number: usize) -> io::Result<u16> {
     let waiting = Arc::new(Mutex::new(waiting));
     for worker in 0..WORKERS {
         let (waiting, law) = (Arc::clone(&waiting), law.clone());
-        let mut draws = Stream::new(number as u64, "reality", &format!("worker {worker}"));
+        let mut draws = Stream::new(1, "nginx", &format!("back-end {number} worker {worker}"));
         thread::spawn(move || {
             while let Some(done) = next(&waiting) {
                 let work = law.sample_duration(&mut draws);
@@ -293,7 +293,7 @@ impl Measured {
 
 /// Sends requests at random times, whether or not earlier ones have been answered. Latency counts from the intended time.
 fn measure(port: u16, load: f64, lasts: Duration) -> Fallible<Measured> {
-    let mut stream = Stream::new(load as u64, "reality", "arrivals");
+    let mut stream = Stream::new(1, "nginx", &format!("arrivals at {load}/s"));
     let end = WARM_UP + lasts;
     let mut at = Duration::ZERO;
     let mut schedule = VecDeque::new();

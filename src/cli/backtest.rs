@@ -44,12 +44,15 @@ pub(super) struct Arguments {
     /// CPU time of one request: a duration or a law, e.g. 60ms
     #[arg(long, value_name = "LAW", conflicts_with = "cpu")]
     cpu_per_request: Option<String>,
-    /// Cores of an instance
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    cores: u32,
-    /// CPU request of an instance, which utilization is measured against [default: its cores]
+    /// Cores of an instance [default: its limit in the manifest, else 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    cores: Option<u32>,
+    /// CPU request of an instance, which utilization is measured against [default: the manifest's, else its cores]
     #[arg(long, value_name = "CORES", value_parser = factor)]
     cpu_request: Option<f64>,
+    /// Memory in use of an idle instance, and what each request inside adds, e.g. 300MiB or 300MiB+2MiB
+    #[arg(long, value_name = "SIZE[+SIZE]")]
+    memory_use: Option<String>,
     /// Requests that an instance works on at one moment [default: 16 per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     workers: Option<u32>,
@@ -62,7 +65,7 @@ pub(super) struct Arguments {
     /// Answers after this long are bad
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time)]
     deadline: Duration,
-    /// Instances at the start [default: what the first value needs]
+    /// Instances at the start [default: the manifest's, else what the first value needs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     replicas: Option<u32>,
     /// Price of an instance, e.g. 0.05/h
@@ -199,6 +202,7 @@ fn assumptions(arguments: &Arguments) -> Assumptions {
         cpu_per_request: arguments.cpu_per_request.clone(),
         cores: arguments.cores,
         cpu_request: arguments.cpu_request,
+        memory_use: arguments.memory_use.clone(),
         workers: arguments.workers,
         max_queue: arguments.max_queue,
         start: arguments.start.clone(),

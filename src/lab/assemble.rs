@@ -35,8 +35,9 @@ impl<'a> Assembly<'a> {
             let mut list = Vec::new();
             for endpoint in &service.endpoints {
                 list.push(next);
-                // Every attempt passes each side-car twice.
-                next += program_length(&endpoint.steps) + 2 * service.sidecars.len() as u16;
+                // Every attempt passes twice each side-car that does something.
+                let busy = service.sidecars.iter().filter(|sidecar| !sidecar.cost.is_zero()).count();
+                next += program_length(&endpoint.steps) + 2 * busy as u16;
             }
             entries.push(list);
         }
@@ -121,7 +122,8 @@ impl<'a> Assembly<'a> {
                 container: at as u8 + 1,
                 cost: sidecar.cost.clone(),
             };
-            let sidecars: Vec<Op> = service.sidecars.iter().enumerate().map(sidecar).collect();
+            let busy = service.sidecars.iter().enumerate().filter(|(_, sidecar)| !sidecar.cost.is_zero());
+            let sidecars: Vec<Op> = busy.map(sidecar).collect();
             self.ops.extend(sidecars.iter().cloned());
             self.program(&endpoint.steps);
             self.ops.extend(sidecars.into_iter().rev());
@@ -346,10 +348,10 @@ fn shares_cpu(scenario: &written::Scenario, pool: usize) -> bool {
         };
         service.node_pools.contains(&pool)
             && (uses_more(own.cores, own.cpu_limit, own.cpu_request)
-                || service
-                    .sidecars
-                    .iter()
-                    .any(|sidecar| uses_more(sidecar.cores, sidecar.cpu_limit, sidecar.cpu_request)))
+                || service.sidecars.iter().any(|sidecar| {
+                    !sidecar.cost.is_zero()
+                        && uses_more(sidecar.cores, sidecar.cpu_limit, sidecar.cpu_request)
+                }))
     };
     let disturbed = |fault: &written::Fault| match fault.what {
         written::Trouble::NoisyNeighbour { pool: at, .. } => at == pool,
@@ -366,7 +368,7 @@ fn is_governed(scenario: &written::Scenario, service: &written::Service) -> bool
         || instance.cpu_burst.is_some()
         || instance.gc.is_some()
         || instance.start_cpu.is_some()
-        || !service.sidecars.is_empty()
+        || service.sidecars.iter().any(|sidecar| !sidecar.cost.is_zero())
         || service.node_pools.iter().any(|&pool| shares_cpu(scenario, pool))
 }
 

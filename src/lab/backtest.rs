@@ -22,7 +22,7 @@ pub struct Replay {
     /// (second, cores needed) of each piece of the load, ascending.
     pub demand: Vec<(f64, f64)>,
     /// Cores of an instance.
-    pub cores: u32,
+    pub cores: f64,
     /// Requests that one simulated request stands for.
     pub thin: u32,
     /// Seconds that are not counted.
@@ -48,7 +48,7 @@ impl Replay {
             if from >= self.warm_up_s - 1e-9 && width > 0.0 {
                 let now = ready.get(index).copied().unwrap_or(f64::NAN);
                 let before = if index > 0 { ready[index - 1] } else { now };
-                let capacity = 0.5 * (now + before) * f64::from(self.cores);
+                let capacity = 0.5 * (now + before) * self.cores;
                 counted += width;
                 if self.needed(from, to) > capacity {
                     short += width;
@@ -186,7 +186,7 @@ mod tests {
         Replay {
             service: "web".into(),
             demand: vec![(0.0, 1.0), (60.0, 3.0), (90.0, 1.0)],
-            cores: 1,
+            cores: 1.0,
             thin: 10,
             warm_up_s: 30.0,
             objective: 0.99,

@@ -83,7 +83,11 @@ pub fn explained(line: &Line) -> String {
     let _ = writeln!(text, "strategy {}, replication {}\n", line.strategy, line.replication + 1);
     zero::describe_poll(&mut text, line);
     for metric in line.metrics() {
-        describe_metric(&mut text, line, metric);
+        let mut said = String::new();
+        describe_metric(&mut said, line, metric);
+        for line in said.lines() {
+            let _ = writeln!(text, "{}", capitalized(line));
+        }
     }
     if line.metrics().len() > 1 {
         let proposals = line.metrics().into_iter().filter_map(|metric| line.of(metric, "proposal"));
@@ -127,6 +131,15 @@ pub fn explained(line: &Line) -> String {
         }
     }
     text
+}
+
+/// A sentence begins with a capital, unless it begins with the name of a metric.
+fn capitalized(line: &str) -> String {
+    let is_name = line.split_once(' ').is_some_and(|(word, _)| word.ends_with(':'));
+    match line.chars().next() {
+        Some(first) if !is_name => first.to_uppercase().chain(line.chars().skip(1)).collect(),
+        _ => line.to_owned(),
+    }
 }
 
 /// What one metric said.
@@ -281,9 +294,9 @@ mod tests {
             explained(&line),
             "typhoon at 0:49:51: stays at 4 replicas (TooFewReplicas: min-replicas)\n\
              strategy hpa, replication 1\n\n\
-             measured 4 instances (1 not ready yet).\n\
+             Measured 4 instances (1 not ready yet).\n\
              13 % of the requests in use (0.13 each on average), the target is 60 %: ratio 0.2167.\n\
-             rounded up, that proposes 1 replica.\n\
+             Rounded up, that proposes 1 replica.\n\
              Stabilization: the recommendation of 1m15s ago holds it at 2. Without stabilization: 4.\n\
              Limit: 4 instead of 2 (TooFewReplicas: min-replicas).\n"
         );

@@ -14,6 +14,7 @@
 //! count requests, for which it is refused.
 
 mod contender;
+mod instance;
 mod work;
 
 use std::fmt::Write as _;
@@ -25,6 +26,7 @@ use super::recording::{Quantity, Recording};
 use crate::time::Duration;
 use crate::units::UnitError;
 use contender::distinct;
+use instance::Instance;
 use work::Work;
 
 /// Name of the strategy with a fixed number of replicas, and the baseline of all comparisons.
@@ -39,8 +41,8 @@ const FIRST_UTILIZATION: f64 = 0.6;
 /// More requests than these per replication are thinned.
 const REQUESTS: f64 = 20e6;
 
-/// The longest that a thinned request may work on average: a tenth of the period of an HPA.
-const LONGEST_WORK: f64 = 1.5;
+/// The longest that a thinned request may work on average, as a share of the time between two looks of an autoscaler.
+const LONGEST_WORK: f64 = 0.1;
 
 /// What the recording does not say.
 #[derive(Clone, Debug)]
@@ -49,11 +51,13 @@ pub struct Assumptions {
     pub scale: f64,
     /// Law of the CPU time of one request, or a plain duration; `None` if a recording says it.
     pub cpu_per_request: Option<String>,
-    /// Cores of an instance.
-    pub cores: u32,
-    /// CPU request in cores, which utilization is measured against; `None` is `cores`.
+    /// Cores of an instance; `None` is what a manifest says, or one.
+    pub cores: Option<u32>,
+    /// CPU request in cores, which utilization is measured against; `None` is what a manifest says, or `cores`.
     pub cpu_request: Option<f64>,
-    /// Requests that an instance works on at one moment; `None` is 16 per core.
+    /// Memory in use: when idle, or `IDLE+EACH` with what each request inside adds.
+    pub memory_use: Option<String>,
+    /// Requests that an instance works on at one moment; `None` is what a manifest says, or 16 per core.
     pub workers: Option<u32>,
     /// Requests that may wait at an instance.
     pub max_queue: u32,
@@ -61,7 +65,7 @@ pub struct Assumptions {
     pub start: String,
     /// When an answer comes too late.
     pub deadline: Duration,
-    /// Instances at the start.
+    /// Instances at the start; `None` is what a manifest says, or what the first value needs.
     pub replicas: Option<u32>,
     /// Price of an instance, as in scenarios.
     pub price: Option<String>,
@@ -86,8 +90,8 @@ pub struct Written {
     pub service: String,
     /// Cores that the load needs: (second, cores) of each piece of the load, on the clock of the scenario.
     pub demand: Vec<(f64, f64)>,
-    /// Cores of an instance.
-    pub cores: u32,
+    /// Cores that an instance can use.
+    pub cores: f64,
     /// Requests that one simulated request stands for.
     pub thin: u32,
     /// Wanted availability, 0..1.
@@ -126,10 +130,10 @@ pub fn write(
         .map(|at| rates[at] * (moments.get(at + 1).copied().unwrap_or(length) - moments[at]))
         .sum();
     let thin = thin(requests, &work, &contenders, given, &mut assumptions)?;
-    let replicas_for = |cores: f64, utilization: f64| {
-        (cores / (f64::from(given.cores) * utilization)).ceil().max(1.0) as u32
-    };
-    let first = given.replicas.unwrap_or_else(|| replicas_for(demand[0].1, FIRST_UTILIZATION));
+    let instance = Instance::of(&contenders, given, &mut assumptions)?;
+    let replicas_for =
+        |cores: f64, utilization: f64| (cores / (instance.cores * utilization)).ceil().max(1.0) as u32;
+    let first = instance.replicas.unwrap_or_else(|| replicas_for(demand[0].1, FIRST_UTILIZATION));
     let most = replicas_for(peak, FIXED_UTILIZATION);
 
     let mut text = String::new();
@@ -166,15 +170,7 @@ pub fn write(
     if let Some(price) = &given.price {
         let _ = writeln!(text, "price = {}", quoted(price));
     }
-    let workers = given.workers.unwrap_or(16 * given.cores);
-    let request = given.cpu_request.map_or_else(String::new, |cores| format!("cpu-request = {cores:?}, "));
-    let _ = writeln!(
-        text,
-        "instance = {{ cores = {}, {request}workers = {workers}, queue = {}, full = \"reject\", start = {} }}",
-        given.cores,
-        given.max_queue,
-        quoted(&given.start)
-    );
+    text.push_str(&instance.text);
     let times = if thin > 1 { format!(" x {thin}") } else { String::new() };
     let deadline = Duration(given.deadline.0.saturating_mul(thin.into()));
     for (kind, law) in work.kinds() {
@@ -217,14 +213,9 @@ pub fn write(
     for at in 0..moments.len() {
         work.row(&mut csv, at, moments[at], rates[at] / f64::from(thin));
     }
-    assumptions.push(format!(
-        "instances with {}, {workers} workers and {} waiting places [--cores, --workers, --max-queue]",
-        if given.cores == 1 { "1 core".to_owned() } else { format!("{} cores", given.cores) },
-        given.max_queue
-    ));
     assumptions.push(format!("a new instance is ready after {} [--start]", given.start));
     assumptions.push(format!("an answer is good within {} [--deadline]", given.deadline));
-    if given.replicas.is_none() {
+    if instance.replicas.is_none() {
         assumptions.push(format!(
             "{first} at the start, {:.0} % busy, within the bounds of each policy [--replicas]",
             FIRST_UTILIZATION * 100.0
@@ -235,7 +226,16 @@ pub fn write(
             .to_owned(),
     );
     let objective = crate::units::parse_share(&given.objective)?;
-    Ok(Written { text, data: (data, csv), assumptions, service, demand, cores: given.cores, thin, objective })
+    Ok(Written {
+        text,
+        data: (data, csv),
+        assumptions,
+        service,
+        demand,
+        cores: instance.cores,
+        thin,
+        objective,
+    })
 }
 
 /// Moments and rates between the first and the last value.
@@ -273,7 +273,8 @@ fn thin(
         };
     }
     let wanted = (requests / REQUESTS).ceil().max(1.0);
-    let most = (LONGEST_WORK / work.largest()).floor().max(1.0);
+    let period = contenders.iter().map(|contender| contender.period).fold(15.0, f64::min);
+    let most = (LONGEST_WORK * period / work.largest()).floor().max(1.0);
     let thin = if counting.is_some() { 1 } else { wanted.min(most) as u32 };
     if thin > 1 {
         assumptions.push(format!(

@@ -55,6 +55,12 @@ impl Files {
         Ok(number)
     }
 
+    /// The line of a place, counted from 1.
+    pub(super) fn line(&self, place: Place) -> usize {
+        let text = &self.sources[place.file as usize].text;
+        text.bytes().take(place.start as usize).filter(|byte| *byte == b'\n').count() + 1
+    }
+
     /// Reads a manifest; the answer is its number.
     pub(super) fn manifest(&mut self, path: &Path) -> Result<u32, Diagnostic> {
         self.whole(path, LARGEST_SCENARIO, "16 MiB, the most a manifest may have")

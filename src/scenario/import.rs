@@ -6,8 +6,10 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::error::Diagnostic;
 use super::manifest::{self, Document, ManifestError, Object, PodTemplate, Source};
-use super::production::{Found, Names, scaler_of};
+use super::production::{Containers, Found, Names, called, scaler_of};
+use crate::units::quantity::Quantity;
 
 /// The scenario for the manifests of a file or folder.
 pub fn skeleton(path: &Path) -> Result<String, ManifestError> {
@@ -66,10 +68,6 @@ fn service(
 ) {
     let name = &document.metadata.name;
     let _ = writeln!(text, "\n# {}:{}", document.file, document.line);
-    if template.containers.len() > 1 {
-        let names: Vec<&str> = template.containers.iter().map(|container| container.name.as_str()).collect();
-        let _ = writeln!(text, "# One instance stands for all its containers: {}.", names.join(", "));
-    }
     let _ = writeln!(
         text,
         "[[service]]\nname = \"{name}\"\nmanifest = {:?}   # replicas, requests, limits, grace period, autoscaler, budget",
@@ -81,16 +79,39 @@ fn service(
     };
     let probes = template.containers.iter().flat_map(|container| [&container.startup, &container.readiness]);
     let is_delayed = probes.flatten().any(|probe| probe.initial_delay > 0);
-    let guesses: Vec<(&str, &str)> = [("workers", "32"), ("start", "\"20s\"")]
-        .into_iter()
-        .filter(|(key, _)| !(*key == "workers" && concurrency.is_some() || *key == "start" && is_delayed))
-        .collect();
+    let containers = Containers::of(template, name);
+    let mut guesses = Vec::new();
+    if containers.own("cpu", true).is_none() {
+        let request = containers.own("cpu", false).map_or(1, Quantity::rounded_up);
+        guesses.push(("cores", request.max(1).to_string()));
+    }
+    if concurrency.is_none() {
+        guesses.push(("workers", "32".to_owned()));
+    }
+    if !is_delayed {
+        guesses.push(("start", "\"20s\"".to_owned()));
+    }
+    let scaler = scaler_of(documents, document);
+    if let Ok(Some((_, scaler))) = scaler
+        && follows_memory(scaler)
+    {
+        let size = containers.own("memory", false).map_or(512 << 20, Quantity::rounded_up);
+        let base = format!("{{ base = \"{}MiB\", per-attempt = \"1MiB\" }}", (size / 2) >> 20);
+        guesses.push(("memory-use", base));
+    }
     if !guesses.is_empty() {
         let list: Vec<String> = guesses.iter().map(|(key, value)| format!("{key} = {value}")).collect();
         let keys: Vec<&str> = guesses.iter().map(|(key, _)| *key).collect();
         let _ = writeln!(text, "instance = {{ {} }}   # guess: {}", list.join(", "), keys.join(", "));
     }
-    autoscaler(text, documents, document);
+    autoscaler(text, scaler, &containers, name);
+    for sidecar in &containers.others {
+        let _ = writeln!(
+            text,
+            "[[service.sidecar]]\nname = \"{}\"\ncost = \"0ms\"   # guess: core time that a request takes there",
+            called(sidecar)
+        );
+    }
     let _ = write!(
         text,
         "[[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu lognormal(20ms, cv=1)\"]   # guess: what a request costs, and whom it calls (\"call other.get timeout=1s\")\n\
@@ -99,9 +120,26 @@ fn service(
     );
 }
 
+/// Whether it needs to know how much memory instances use.
+fn follows_memory(scaler: Found<'_>) -> bool {
+    match scaler {
+        Found::Hpa(hpa) => hpa.metrics.iter().any(|metric| match &metric.source {
+            Source::Resource { name } | Source::ContainerResource { name, .. } => name == "memory",
+            _ => false,
+        }),
+        Found::Keda(object) => object.triggers.iter().any(|trigger| trigger.kind == "memory"),
+        Found::Kpa(_) => false,
+    }
+}
+
 /// A guess for every metric that has another name here; `autoscaler = "none"` where the manifest's cannot run.
-fn autoscaler(text: &mut String, documents: &[Document], workload: &Document) {
-    let found = match scaler_of(documents, workload) {
+fn autoscaler(
+    text: &mut String,
+    found: Result<Option<(&Document, Found<'_>)>, Diagnostic>,
+    containers: &Containers<'_>,
+    workload: &str,
+) {
+    let found = match found {
         Ok(None) => return,
         Ok(Some(found)) => found,
         Err(error) => {
@@ -110,7 +148,7 @@ fn autoscaler(text: &mut String, documents: &[Document], workload: &Document) {
         }
     };
     let (document, scaler) = found;
-    let (names, missing) = guesses(scaler, &workload.metadata.name);
+    let (names, missing) = guesses(scaler, containers, workload);
     let problem = missing.map(|what| format!("it follows {what}, which is not simulated"));
     let problem = problem.or_else(|| scaler.refusal(document, &names));
     if let Some(problem) = problem {
@@ -127,17 +165,20 @@ fn autoscaler(text: &mut String, documents: &[Document], workload: &Document) {
 }
 
 /// Names for the metrics of an autoscaler, and one that there is nothing for.
-fn guesses(scaler: Found<'_>, service: &str) -> (Names, Option<String>) {
+fn guesses(scaler: Found<'_>, containers: &Containers<'_>, service: &str) -> (Names, Option<String>) {
     let (mut names, mut missing) = (Names::new(), None);
     let users = format!("source.{service}-users.requests-per-second");
     match scaler {
         Found::Hpa(hpa) => {
             for metric in &hpa.metrics {
                 match &metric.source {
-                    Source::Resource { name } if name == "cpu" => {}
-                    Source::Resource { name } => missing = Some(name.clone()),
-                    Source::ContainerResource { container, .. } => {
-                        missing = Some(format!("container {container}"));
+                    Source::Resource { .. } => {}
+                    Source::ContainerResource { container, name } => {
+                        let is_main = called(containers.main) == container;
+                        let is_other = containers.others.iter().any(|other| called(other) == container);
+                        if !is_main && !(is_other && name == "cpu") {
+                            missing = Some(format!("the {name} of container {container}"));
+                        }
                     }
                     Source::Pods(series) => {
                         names.insert(series.name.clone(), "concurrency".to_owned());
@@ -153,9 +194,6 @@ fn guesses(scaler: Found<'_>, service: &str) -> (Names, Option<String>) {
                 let name = trigger.name.as_ref().or_else(|| trigger.metadata.get("metricName"));
                 names
                     .insert(name.unwrap_or(&trigger.kind).clone(), format!("service.{service}.queue-length"));
-            }
-            if object.triggers.iter().any(|trigger| trigger.kind == "memory") {
-                missing = Some("memory".to_owned());
             }
         }
         Found::Kpa(_) => {}

@@ -478,7 +478,7 @@ pub struct Gc {
 pub struct Sidecar {
     /// Unique within the service.
     pub name: String,
-    /// Core time for one attempt, half of it on each way.
+    /// Core time for one attempt, half of it on each way. Default 0.
     pub cost: Law,
     /// Cores it may use. Default 2.
     pub cores: u32,

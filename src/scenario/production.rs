@@ -23,7 +23,7 @@ use crate::policies::autoscaler::keda::KedaSettings;
 use crate::policies::autoscaler::kpa::KpaSettings;
 use scalers::Settings;
 
-pub(super) use workload::scaler_of;
+pub(super) use workload::{Containers, called, scaler_of};
 
 /// What may stand beside the settings of an autoscaler that can be read from a manifest.
 pub(super) const BESIDE: &[&str] = &["manifest", "name", "metric-names"];
@@ -90,7 +90,8 @@ pub(super) enum Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    fn of(document: &'a Document) -> Option<Self> {
+    /// What a document says, if it is about scaling.
+    pub(super) fn of(document: &'a Document) -> Option<Self> {
         match &document.object {
             Object::Autoscaler(hpa) => Some(Self::Hpa(hpa)),
             Object::ScaledObject(scaled) => Some(Self::Keda(scaled)),
@@ -107,8 +108,13 @@ impl<'a> Found<'a> {
         }
     }
 
+    /// Name of the autoscaler in a scenario.
+    pub(super) const fn key(self) -> &'static str {
+        self.scaler().key()
+    }
+
     /// What it scales, and where that is written.
-    fn target(self, document: &'a Document) -> (&'a str, Place) {
+    pub(super) fn target(self, document: &'a Document) -> (&'a str, Place) {
         match self {
             Self::Hpa(hpa) => (&hpa.target.name, hpa.target.place),
             Self::Keda(scaled) => (&scaled.target.name, scaled.target.place),
@@ -141,6 +147,11 @@ impl Notes {
     fn add(&mut self, document: &Document) {
         let fields = document.no_effect.iter().map(|field| (field.line, field.path.clone()));
         self.0.entry(document.file.clone()).or_default().extend(fields);
+    }
+
+    /// Something that a document says at a line.
+    fn say(&mut self, document: &Document, line: usize, what: String) {
+        self.0.entry(document.file.clone()).or_default().insert((line, what));
     }
 
     /// One line for each file.

@@ -323,7 +323,7 @@ pub(super) struct MetricsTable {
 pub(super) struct InstanceTable {
     /// Cores it may use (default 1).
     pub(super) cores: Option<Spanned<u32>>,
-    /// CPU request in cores (default: the limit, else cores).
+    /// CPU request in cores; 0 is none (default: the limit, else cores).
     pub(super) cpu_request: Option<Spanned<f64>>,
     /// CFS quota in cores: so much core time in each 100 ms, then nothing until the next (default none).
     pub(super) cpu_limit: Option<Spanned<f64>>,
@@ -448,11 +448,11 @@ pub(super) struct GcTable {
 pub(super) struct SidecarTable {
     /// Unique within the service.
     pub(super) name: Spanned<String>,
-    /// Core time for one attempt, half of it on the way in and half on the way out.
-    pub(super) cost: Spanned<LawText>,
+    /// Core time for one attempt, half of it on the way in and half on the way out (default 0s).
+    pub(super) cost: Option<Spanned<LawText>>,
     /// Cores it may use (default 2).
     pub(super) cores: Option<Spanned<u32>>,
-    /// CPU request in cores (default 0.1).
+    /// CPU request in cores; 0 is none (default 0.1).
     pub(super) cpu_request: Option<Spanned<f64>>,
     /// CFS quota in cores (default none).
     pub(super) cpu_limit: Option<Spanned<f64>>,

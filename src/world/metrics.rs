@@ -238,7 +238,9 @@ impl World<'_> {
                 let milli = u128::from(used) * unit * 1000 / u128::from(window.0);
                 Some(Sample { milli: i64::try_from(milli).unwrap_or(i64::MAX), at: last.at, window })
             });
-            let request = (signal != Signal::Network).then_some((request * 1000.0) as i64);
+            // One container without a request, and the pod has none; nobody requests bytes.
+            let is_known = signal != Signal::Network && (signal != Signal::Cpu || spec.has_requests());
+            let request = Some((request * 1000.0) as i64).filter(|request| is_known && *request > 0);
             return PodReading { request_milli: request, sample };
         }
         let milli = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX).saturating_mul(1000);

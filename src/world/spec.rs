@@ -298,6 +298,11 @@ impl ServiceSpec {
         self.cpu_limit.is_some() || self.sidecars.iter().any(|sidecar| sidecar.cpu_limit.is_some())
     }
 
+    /// Whether every container asks for CPU.
+    pub fn has_requests(&self) -> bool {
+        self.own_request > 0.0 && self.sidecars.iter().all(|sidecar| sidecar.cpu_request > 0.0)
+    }
+
     /// Weight of a container among its neighbours: `cpu.shares` as the kubelet sets them, 1024 for a core requested and at
     /// least 2.
     pub fn weight(&self, container: u8) -> u64 {

@@ -556,3 +556,116 @@ fn a_calibration_writes_a_scenario_that_runs() {
     let (code, _, stderr) = desk.run(&["calibrate", "--load", "week.csv", "--buckets", "missing.json"]);
     assert_eq!(code, 3, "{stderr}");
 }
+
+#[test]
+fn scaled_objects_and_knative_take_part_in_a_backtest() {
+    let desk = Desk::new();
+    load(&desk);
+    let pod = "spec: {containers: [{name: web, image: 'w:1', resources: {requests: {cpu: 500m}, limits: {cpu: 1500m}}}]}";
+    let deployment = format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}}\nspec:\n  replicas: 3\n  selector: {{matchLabels: {{app: web}}}}\n  template:\n    metadata: {{labels: {{app: web}}}}\n    {pod}\n---\n"
+    );
+    let hpa = fs::read_to_string(desk.path("hpa.yaml")).expect("readable");
+    fs::write(desk.path("web.yaml"), deployment + &hpa).expect("writes");
+    fs::write(
+        desk.path("keda.yaml"),
+        "apiVersion: keda.sh/v1alpha1\nkind: ScaledObject\nmetadata: {name: web}\nspec:\n  scaleTargetRef: {name: web}\n  minReplicaCount: 1\n  maxReplicaCount: 9\n  triggers:\n  - {type: prometheus, metadata: {threshold: '15'}}\n",
+    )
+    .expect("writes");
+    fs::write(
+        desk.path("knative.yaml"),
+        format!("apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{name: web}}\nspec:\n  template:\n    metadata:\n      annotations: {{autoscaling.knative.dev/max-scale: '9', autoscaling.knative.dev/target: '2'}}\n    {pod}\n"),
+    )
+    .expect("writes");
+    let work = ["backtest", "load.csv", "--cpu-per-request", "50ms", "--replications", "1"];
+    let manifests = ["--manifest", "web.yaml", "--manifest", "keda.yaml", "--manifest", "knative.yaml"];
+    let (code, stdout, stderr) =
+        desk.run(&[&work[..], &manifests, &["--scenario-out", "kept.toml"]].concat());
+    assert_eq!(code, 0, "{stderr}");
+    for part in [
+        "metric `prometheus` is taken to be service.web.requests-per-second",
+        "requests and limits of an instance are those of `web` in web.yaml",
+        "instances with 1.5 cores",
+    ] {
+        assert!(stdout.contains(part), "{part}: {stdout}");
+    }
+    for row in ["web ", "keda ", "knative "] {
+        assert!(stdout.lines().any(|line| line.starts_with(row)), "{row}: {stdout}");
+    }
+    let kept = fs::read_to_string(desk.path("kept.toml")).expect("written");
+    assert!(kept.contains("replicas = 3\nmanifest = \"web.yaml\"\nworkload = \"web\""), "{kept}");
+    // Flags win.
+    let (_, stdout, _) = desk.run(&[&work[..], &manifests[..2], &["--cores", "2"]].concat());
+    assert!(stdout.contains("instances with 2 cores"), "{stdout}");
+
+    // What nobody knows is asked for, and what is not simulated is refused.
+    let memory = hpa.replace(
+        "name: cpu, target: {type: Utilization, averageUtilization: 60}",
+        "name: memory, target: {type: AverageValue, averageValue: 300Mi}",
+    );
+    fs::write(desk.path("memory.yaml"), memory).expect("writes");
+    let (code, _, stderr) = desk.run(&[&work[..], &["--manifest", "memory.yaml"]].concat());
+    assert!(code == 3 && stderr.contains("--memory-use 300MiB"), "{stderr}");
+    let (code, _, stderr) =
+        desk.run(&[&work[..], &["--manifest", "memory.yaml", "--memory-use", "200MiB+5MiB"]].concat());
+    assert_eq!(code, 0, "{stderr}");
+    let pods = "type: Pods\n      pods: {metric: {name: http_requests_per_second}, target: {type: AverageValue, averageValue: '10'}}";
+    let rate = hpa.replace(
+        "type: Resource\n      resource: {name: cpu, target: {type: Utilization, averageUtilization: 60}}",
+        pods,
+    );
+    fs::write(desk.path("rate.yaml"), rate).expect("writes");
+    let (code, _, stderr) = desk.run(&[&work[..], &["--manifest", "rate.yaml"]].concat());
+    assert!(code == 3 && stderr.contains("--metric http_requests_per_second=concurrency"), "{stderr}");
+}
+
+#[test]
+fn a_calibration_reads_latency_cpu_and_buckets_from_files_of_their_own() {
+    let desk = Desk::new();
+    let rate = |i: u32| 10.0 + f64::from((i * 37) % 80);
+    let mean = |i: u32| 0.02 / (1.0 - (rate(i) * 0.01).powi(2));
+    let csv = |header: &str, row: &dyn Fn(u32) -> String| {
+        let rows: String = (0..80).map(|i| format!("{},{}\n", 30 * i, row(i))).collect();
+        format!("t_s,{header}\n{rows}")
+    };
+    let write = |name: &str, text: String| fs::write(desk.path(name), text).expect("writes");
+    write("load.csv", csv("requests_per_second", &|i| rate(i).to_string()));
+    write("latency.csv", csv("latency_mean_ms", &|i| (1e3 * mean(i)).to_string()));
+    // As a range query answers.
+    let values: Vec<String> =
+        (0..80).map(|i| format!("[{}, \"{}\"]", 30 * i, 0.02 * rate(i) + 0.1)).collect();
+    write(
+        "cpu.json",
+        format!(
+            "{{\"status\": \"success\", \"data\": {{\"resultType\": \"matrix\", \"result\": [{{\"metric\": {{}}, \"values\": [{}]}}]}}}}",
+            values.join(", ")
+        ),
+    );
+    // An exponential law of mean 20 ms.
+    let bounds = [0.005, 0.01, 0.02, 0.04, 0.08, 0.16];
+    let buckets: Vec<String> = bounds
+        .iter()
+        .map(|bound: &f64| format!("\"{bound}\": {:.0}", 1e5 * (1.0 - (-bound / 0.02).exp())))
+        .collect();
+    write("buckets.json", format!("{{{}, \"+Inf\": 100000}}", buckets.join(", ")));
+    let (code, json, stderr) = desk.run(&[
+        "calibrate",
+        "--load",
+        "load.csv",
+        "--latency",
+        "latency.csv",
+        "--cpu",
+        "cpu.json",
+        "--buckets",
+        "buckets.json",
+        "--json",
+    ]);
+    assert_eq!(code, 0, "{stderr}");
+    let found: serde_json::Value = serde_json::from_str(&json).expect("one JSON document");
+    assert_eq!(found["cores"], 2, "{json}");
+    let scenario = found["scenario"].as_str().expect("text");
+    assert!(scenario.contains("exp("), "{json}");
+    write("found.toml", scenario.to_owned());
+    let (code, _, stderr) = desk.run(&["run", "found.toml", "--replications", "1"]);
+    assert_eq!(code, 0, "{stderr}");
+}

@@ -3,6 +3,8 @@
 //! The drivers play random histories of at least [`STEPS`] steps against each algorithm and each of its settings in
 //! [`VARIANTS`], twice: the second run must give the same answers.
 
+mod control;
+
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use simlab::policies::Kind;
@@ -24,6 +26,46 @@ const STEPS: u32 = 100_000;
 
 /// Settings to test beside the defaults; the only ones for an algorithm with a required setting.
 const VARIANTS: &[(&str, &str, &str)] = &[
+    (
+        "autoscaler",
+        "aws-simple",
+        r#"{"min-size": 2, "max-size": 12, "policies": [{"threshold": 70, "adjustment-type": "change-in-capacity", "scaling-adjustment": 3}, {"threshold": 30, "comparison-operator": "less-than-threshold", "adjustment-type": "percent-change-in-capacity", "scaling-adjustment": -30}]}"#,
+    ),
+    (
+        "autoscaler",
+        "aws-step",
+        r#"{"min-size": 2, "max-size": 12, "policies": [{"threshold": 60, "adjustment-type": "percent-change-in-capacity", "step-adjustments": [{"metric-interval-lower-bound": 0, "metric-interval-upper-bound": 20, "scaling-adjustment": 10}, {"metric-interval-lower-bound": 20, "scaling-adjustment": 300}]}, {"threshold": 30, "comparison-operator": "less-than-threshold", "adjustment-type": "change-in-capacity", "step-adjustments": [{"metric-interval-upper-bound": 0, "scaling-adjustment": -2}]}]}"#,
+    ),
+    ("autoscaler", "aws-target-tracking", r#"{"min-size": 2, "max-size": 12, "target-value": 50}"#),
+    ("autoscaler", "fixed", r#"{"replicas": 7}"#),
+    ("autoscaler", "hpa", r#"{"min-replicas": 2, "max-replicas": 12}"#),
+    (
+        "autoscaler",
+        "hpa",
+        r#"{"max-replicas": 30, "metrics": [{"resource": {"name": "memory", "average-value": "300Mi"}}, {"pods": {"metric": "concurrency", "average-value": "4"}}, {"external": {"metric": "source.a.requests-per-second", "value": "100"}}]}"#,
+    ),
+    (
+        "autoscaler",
+        "keda",
+        r#"{"min-replica-count": 2, "max-replica-count": 9, "idle-replica-count": 0, "triggers": [{"metric": "service.a.queue-length", "threshold": 5, "activation-threshold": 3}, {"metric": "cpu", "threshold": 60}], "fallback": {"failure-threshold": 3, "replicas": 6}}"#,
+    ),
+    ("autoscaler", "kpa", r#"{"min-scale": 2, "max-scale": 12, "target": 5}"#),
+    ("autoscaler", "kpa", r#"{"metric": "rps", "max-scale": 40, "scale-down-delay": "1min"}"#),
+    (
+        "autoscaler",
+        "predictive",
+        r#"{"metric": "service.a.requests-per-second", "per-instance": 10, "max-replicas": 40}"#,
+    ),
+    (
+        "autoscaler",
+        "predictive",
+        r#"{"metric": "service.a.requests-per-second", "per-instance": 0.5, "min-replicas": 3, "max-replicas": 40, "season": "1h"}"#,
+    ),
+    (
+        "autoscaler",
+        "scheduled",
+        r#"{"schedule": [{"at": "0s", "replicas": 3}, {"at": "5h", "replicas": 9}], "every": "24h"}"#,
+    ),
     ("balancer", "smooth-weighted-round-robin", r#"{"max-fails": 0}"#),
     ("balancer", "smooth-weighted-round-robin", r#"{"max-fails": 3, "fail-timeout": "2s", "max-conns": 4}"#),
     ("balancer", "least-request", r#"{"selection-method": "full-scan", "active-request-bias": 0.5}"#),
@@ -36,6 +78,13 @@ const VARIANTS: &[(&str, &str, &str)] = &[
     ("limiter", "seed-token-bucket-naive", r#"{"capacity": 5, "fill-rate": "3/s"}"#),
     ("limiter", "seed-token-bucket-naive", r#"{"capacity": 9, "fill-rate": "12.3456789/s"}"#),
     ("limiter", "bulkhead", r#"{"max-concurrent": 4}"#),
+    (
+        "provisioner",
+        "cluster-autoscaler",
+        r#"{"scale-down-unneeded-time": "20s", "scale-down-delay-after-add": "0s", "max-nodes-total": 9, "expander": "random"}"#,
+    ),
+    ("provisioner", "karpenter", r#"{"budget": "100%", "consolidate-after": "30s"}"#),
+    ("recommender", "vpa", r#"{"min-allowed": {"cpu": "100m"}, "max-allowed": {"cpu": "2"}}"#),
     ("retry", "seed", r#"{"attempts": 7, "backoff": 3, "increase": "50%"}"#),
     ("retry", "fixed", r#"{"attempts": 1}"#),
     ("retry", "exponential", r#"{"attempts": 40, "base": "1s", "max-delay": "1min"}"#),

@@ -417,9 +417,71 @@ spec:
     let study = Study::from_text("imported", &text, &Overrides::default());
     let study = study.unwrap_or_else(|error| panic!("{}", error.render(false)));
     let service = &study.strategies[0].scenario.services[0];
-    assert_eq!((service.replicas, service.instance.cores, service.signals.len()), (2, 3, 3));
+    assert_eq!((service.replicas, service.instance.cores, service.signals.len()), (2, 2, 3));
+    assert_eq!((service.instance.container.as_str(), service.instance.cpu_request), ("app", 0.75));
+    let proxy = &service.sidecars[0];
+    assert_eq!((proxy.name.as_str(), proxy.cpu_request, proxy.cpu_limit), ("proxy", 0.25, Some(0.5)));
+    assert_eq!((proxy.memory, proxy.cost.is_zero()), (128 << 20, true));
 
     fs::write(folder.join("app.yaml"), deployment.replace("containers:", "container:")).expect("written");
     let message = skeleton(&folder).expect_err("misspelt").render(false);
     assert!(message.contains("unknown field `container`") && message.contains("app.yaml:9:7"), "{message}");
+}
+
+/// A pod whose worker is the second of its containers, scaled by the memory of the worker and the CPU of the proxy.
+const MESHED: &str = "apiVersion: apps/v1
+kind: Deployment
+metadata: { name: web }
+spec:
+  selector: { matchLabels: { app: web } }
+  template:
+    metadata: { labels: { app: web } }
+    spec:
+      containers:
+      - { name: proxy, image: 'e:1', resources: { requests: { cpu: 100m }, limits: { cpu: 500m, memory: 128Mi } } }
+      - { name: web, image: 'w:1', resources: { requests: { cpu: 500m, memory: 400Mi }, limits: { cpu: 1500m, memory: 600Mi } } }
+      - { name: shipper, image: 's:1' }
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: { name: web }
+spec:
+  scaleTargetRef: { apiVersion: apps/v1, kind: Deployment, name: web }
+  maxReplicas: 10
+  metrics:
+  - { type: ContainerResource, containerResource: { name: cpu, container: proxy, target: { type: Utilization, averageUtilization: 60 } } }
+  - { type: ContainerResource, containerResource: { name: memory, container: web, target: { type: AverageValue, averageValue: 300Mi } } }
+";
+
+#[test]
+fn containers_keep_their_limits_and_their_names() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("web.yaml");
+    fs::write(&path, MESHED).expect("written");
+    let load = |text: &str| {
+        let study = Study::from_text("meshed", text, &Overrides::default());
+        study.unwrap_or_else(|error| panic!("{}", error.render(false)))
+    };
+    // What `import` writes runs; it guesses the memory that the autoscaler follows.
+    let text = skeleton(&path).expect("valid");
+    assert!(text.contains("memory-use = { base = \"200MiB\", per-attempt = \"1MiB\" }"), "{text}");
+    let study = load(&text);
+    let service = &study.strategies[0].scenario.services[0];
+    let instance = &service.instance;
+    assert_eq!((instance.container.as_str(), instance.cores, instance.cpu_limit), ("web", 2, Some(1.5)));
+    assert_eq!((instance.memory, instance.memory_limit), (400 << 20, Some(600 << 20)));
+    let names: Vec<(&str, f64)> =
+        service.sidecars.iter().map(|sidecar| (sidecar.name.as_str(), sidecar.cpu_request)).collect();
+    assert_eq!(names, [("proxy", 0.1), ("shipper", 0.0)], "who asks for nothing gets nothing");
+    assert_eq!(service.signals.len(), 2);
+    let warned = study.warnings.join("\n");
+    assert!(warned.contains("the memory limit of container proxy (line 10)"), "{warned}");
+    assert!(!warned.contains("container web"), "{warned}");
+
+    // The scenario knows better.
+    let text =
+        text.replace("name = \"proxy\"\ncost = \"0ms\"", "name = \"proxy\"\ncost = \"2ms\"\ncpu-limit = 0.7");
+    let study = load(&text);
+    let proxy = &study.strategies[0].scenario.services[0].sidecars[0];
+    assert_eq!((proxy.cpu_request, proxy.cpu_limit, proxy.cost.is_zero()), (0.1, Some(0.7), false));
 }

@@ -4,7 +4,11 @@ use std::path::{Component, Path};
 
 use super::{FIXED, named, quoted};
 use crate::scenario::error::{Diagnostic, ScenarioError, shortened};
-use crate::scenario::manifest::{self, Hpa, ManifestError, Object, Source};
+use crate::scenario::manifest::{
+    self, Document, Hpa, ManifestError, Object, PodTemplate, ScaledObject, Source,
+};
+use crate::scenario::production::{Containers, Found};
+use crate::units::quantity::Quantity;
 
 /// One policy that takes part.
 #[derive(Clone, Debug)]
@@ -17,7 +21,57 @@ pub struct Contender {
     pub(super) bounds: Option<(u32, u32)>,
     /// Whether it follows figures that thinning would change.
     pub(super) counts_requests: bool,
+    /// Seconds between its looks.
+    pub(super) period: f64,
+    /// Whether it follows memory.
+    pub(super) follows_memory: bool,
+    /// A container that it follows.
+    pub(super) container: Option<String>,
+    /// What it scales, if that stands beside it.
+    pub(super) workload: Option<Workload>,
     pub(super) notes: Vec<String>,
+}
+
+/// What a manifest says about one instance.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Workload {
+    /// Its file as the scenario calls it, and as messages do.
+    pub(super) path: String,
+    pub(super) file: String,
+    pub(super) name: String,
+    pub(super) replicas: Option<u32>,
+    /// Cores that an instance can use at most.
+    pub(super) cores: f64,
+    /// Requests that it takes at one moment.
+    pub(super) workers: Option<u32>,
+}
+
+impl Workload {
+    fn of(documents: &[Document], name: &str, folder: &Path) -> Option<Self> {
+        let of = |document: &Document, template: &PodTemplate, replicas, workers| {
+            let containers = Containers::of(template, name);
+            let limit = containers.own("cpu", true).map(|limit| limit.milli() as f64 / 1e3);
+            let request = || containers.own("cpu", false).map_or(1, Quantity::rounded_up).max(1) as f64;
+            Self {
+                path: seen_from(folder, &document.file),
+                file: document.file.clone(),
+                name: name.to_owned(),
+                replicas,
+                cores: limit.unwrap_or_else(request),
+                workers,
+            }
+        };
+        documents.iter().filter(|document| document.metadata.name == name).find_map(
+            |document| match &document.object {
+                Object::Deployment(found) => Some(of(document, &found.template, found.replicas, None)),
+                Object::Knative(found) => {
+                    let workers = found.container_concurrency.filter(|most| *most > 0);
+                    Some(of(document, &found.template, None, workers))
+                }
+                _ => None,
+            },
+        )
+    }
 }
 
 /// The policy that a manifest holds for one target, and the name of that target. `service` chooses among several; the
@@ -34,101 +88,152 @@ pub fn of_manifest(
         manifest::read(Path::new(path))?
     };
     let wrong = |error: Diagnostic| Err(ScenarioError::new(vec![error], Vec::new()));
-    let scalers: Vec<(&manifest::Document, &str)> = documents
+    let scalers: Vec<(&Document, Found<'_>, &str)> = documents
         .iter()
-        .filter_map(|document| Some((document, target(&document.object)?)))
-        .filter(|(_, target)| service.is_none_or(|service| service == *target))
+        .filter_map(|document| {
+            let found = Found::of(document)?;
+            Some((document, found, found.target(document).0))
+        })
+        .filter(|(.., target)| service.is_none_or(|service| service == *target))
         .collect();
     let stem = Path::new(path).file_stem().and_then(|stem| stem.to_str()).unwrap_or("manifest");
-    let (document, target) = match scalers[..] {
+    let (document, found, target) = match scalers[..] {
         [one] => one,
         [] => {
             let what = service.map_or_else(String::new, |service| format!(" for `{}`", shortened(service)));
             return wrong(
                 Diagnostic::new(format!("`{path}` holds no autoscaler{what}"))
-                    .hint("a HorizontalPodAutoscaler is expected"),
+                    .hint("a HorizontalPodAutoscaler, a ScaledObject or a Service of Knative is expected"),
             );
         }
         _ => {
             let targets: Vec<String> =
-                scalers.iter().map(|(_, target)| format!("`{}`", shortened(target))).collect();
+                scalers.iter().map(|(.., target)| format!("`{}`", shortened(target))).collect();
             return wrong(
                 Diagnostic::new(format!("`{path}` scales several things: {}", targets.join(", ")))
-                    .hint(format!("say which one, as in --service {}", shortened(scalers[0].1))),
+                    .hint(format!("say which one, as in --service {}", shortened(scalers[0].2))),
             );
         }
     };
-    let mut contender = match &document.object {
-        Object::Autoscaler(hpa) => {
-            horizontal(&seen_from(folder, &document.file), document, hpa, target, metrics)
+    let mut follows = Follows::new(metrics);
+    let (kind, period, bounds) = match found {
+        Found::Hpa(hpa) => {
+            follows.horizontal(hpa, target).map_err(|error| ScenarioError::new(vec![error], Vec::new()))?;
+            ("HPA", 15.0, (hpa.min_replicas, hpa.max_replicas))
         }
-        _ => {
-            return wrong(
-                Diagnostic::new(format!(
-                    "{}:{}: the autoscaler of `{}` cannot take part yet",
-                    document.file,
-                    document.line,
-                    shortened(target)
-                ))
-                .hint("HorizontalPodAutoscaler can"),
-            );
+        Found::Keda(scaled) => {
+            follows.triggers(scaled, target);
+            ("ScaledObject", 15.0, (scaled.min_replicas, scaled.max_replicas))
+        }
+        Found::Kpa(knative) => {
+            let scaling = &knative.autoscaling;
+            follows.counts_requests = scaling.metric.as_deref() == Some("rps");
+            let most = scaling.max_scale.filter(|most| *most > 0).unwrap_or(u32::MAX);
+            ("Knative", 2.0, (scaling.min_scale.unwrap_or(0), most))
         }
     };
-    contender.name = named(stem);
+    let contender = Contender {
+        name: named(stem),
+        title: format!("{kind} {} of {}", document.metadata.name, document.file),
+        setting: format!(
+            "autoscaler.{} = {{ manifest = {}, name = {}{} }}",
+            found.key(),
+            quoted(&seen_from(folder, &document.file)),
+            quoted(&document.metadata.name),
+            follows.names()
+        ),
+        bounds: Some((bounds.0.max(1), bounds.1)),
+        counts_requests: follows.counts_requests,
+        period,
+        follows_memory: follows.memory,
+        container: follows.container,
+        workload: Workload::of(&documents, target, folder),
+        notes: follows.notes,
+    };
     Ok((named(target), contender))
 }
 
-/// What an object scales.
-fn target(object: &Object) -> Option<&str> {
-    match object {
-        Object::Autoscaler(hpa) => Some(&hpa.target.name),
-        Object::ScaledObject(scaled) => Some(&scaled.target.name),
-        _ => None,
-    }
+/// What an autoscaler follows, with a guess for every metric that has another name here.
+struct Follows<'a> {
+    given: &'a [(String, String)],
+    names: Vec<String>,
+    notes: Vec<String>,
+    counts_requests: bool,
+    memory: bool,
+    container: Option<String>,
 }
 
-/// An HPA, with a guess for every metric that has another name here.
-fn horizontal(
-    path: &str,
-    document: &manifest::Document,
-    hpa: &Hpa,
-    target: &str,
-    metrics: &[(String, String)],
-) -> Contender {
-    let (mut names, mut notes, mut counts_requests) = (Vec::new(), Vec::new(), false);
-    for metric in &hpa.metrics {
-        let (name, guess) = match &metric.source {
-            Source::Resource { .. } | Source::ContainerResource { .. } => continue,
-            Source::Pods(series) => (&series.name, "concurrency".to_owned()),
-            Source::Object { series, .. } | Source::External(series) => {
-                (&series.name, format!("service.{}.requests-per-second", named(target)))
-            }
-        };
-        let given = metrics.iter().find(|(there, _)| there == name).map(|(_, here)| here.clone());
-        if given.is_none() {
-            notes.push(format!("metric `{}` is taken to be {guess} [--metric {0}=..]", shortened(name)));
-        }
-        let here = given.unwrap_or(guess);
-        counts_requests |= here.ends_with("per-second");
-        names.push(format!("{} = {}", quoted(name), quoted(&here)));
+impl<'a> Follows<'a> {
+    fn new(given: &'a [(String, String)]) -> Self {
+        let (names, notes) = (Vec::new(), Vec::new());
+        Self { given, names, notes, counts_requests: false, memory: false, container: None }
     }
-    names.sort();
-    names.dedup();
-    notes.sort();
-    notes.dedup();
-    let names =
-        if names.is_empty() { String::new() } else { format!(", metric-names = {{ {} }}", names.join(", ")) };
-    Contender {
-        name: String::new(),
-        title: format!("HPA {} of {}", document.metadata.name, document.file),
-        setting: format!(
-            "autoscaler.hpa = {{ manifest = {}, name = {}{names} }}",
-            quoted(path),
-            quoted(&document.metadata.name)
-        ),
-        bounds: Some((hpa.min_replicas.max(1), hpa.max_replicas)),
-        counts_requests,
-        notes,
+
+    fn given(&self, name: &str) -> Option<String> {
+        self.given.iter().find(|(there, _)| there == name).map(|(_, here)| here.clone())
+    }
+
+    fn metric(&mut self, name: &str, guess: String) {
+        let here = self.given(name).unwrap_or_else(|| {
+            self.notes.push(format!("metric `{}` is taken to be {guess} [--metric {0}=..]", shortened(name)));
+            guess
+        });
+        self.counts_requests |= here.ends_with("per-second");
+        self.names.push(format!("{} = {}", quoted(name), quoted(&here)));
+    }
+
+    fn horizontal(&mut self, hpa: &Hpa, target: &str) -> Result<(), Diagnostic> {
+        for metric in &hpa.metrics {
+            match &metric.source {
+                Source::Resource { name } => self.memory |= name == "memory",
+                Source::ContainerResource { name, container } => {
+                    self.memory |= name == "memory";
+                    self.container.get_or_insert_with(|| container.clone());
+                }
+                Source::Pods(series) => {
+                    let name = series.name.to_lowercase();
+                    let is_rate = ["per_second", "persecond", "rps", "qps", "rate"];
+                    if is_rate.iter().any(|word| name.contains(word)) && self.given(&series.name).is_none() {
+                        let name = shortened(&series.name);
+                        let message = format!(
+                            "the HPA of `{}` follows `{name}` of each pod, and rates of single instances are not simulated",
+                            shortened(target)
+                        );
+                        return Err(Diagnostic::new(message).hint(format!(
+                            "if requests in flight are near enough, add --metric {name}=concurrency"
+                        )));
+                    }
+                    self.metric(&series.name, "concurrency".to_owned());
+                }
+                Source::Object { series, .. } | Source::External(series) => {
+                    self.metric(&series.name, format!("service.{}.requests-per-second", named(target)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn triggers(&mut self, scaled: &ScaledObject, target: &str) {
+        for trigger in &scaled.triggers {
+            self.memory |= trigger.kind == "memory";
+            if trigger.is_resource() || trigger.kind == "cron" {
+                continue;
+            }
+            let name = trigger.name.as_ref().or_else(|| trigger.metadata.get("metricName"));
+            let what = if trigger.kind == "prometheus" { "requests-per-second" } else { "queue-length" };
+            self.metric(name.unwrap_or(&trigger.kind), format!("service.{}.{what}", named(target)));
+        }
+    }
+
+    fn names(&mut self) -> String {
+        self.names.sort();
+        self.names.dedup();
+        self.notes.sort();
+        self.notes.dedup();
+        if self.names.is_empty() {
+            return String::new();
+        }
+        format!(", metric-names = {{ {} }}", self.names.join(", "))
     }
 }
 
@@ -141,6 +246,10 @@ pub fn of_setting(text: &str) -> Contender {
         setting: format!("autoscaler.{}", text.trim()),
         bounds: None,
         counts_requests: true,
+        period: 15.0,
+        follows_memory: false,
+        container: None,
+        workload: None,
         notes: Vec::new(),
     }
 }

@@ -37,7 +37,7 @@ pub(super) struct Cores {
 
 impl Check<'_> {
     /// A container without `cores` may use as many as its limit is worth; one without a request asks for its limit, as in
-    /// Kubernetes.
+    /// Kubernetes. A request of 0 is none.
     pub(super) fn cores(
         &mut self,
         cores: Option<&Spanned<u32>>,
@@ -49,7 +49,7 @@ impl Check<'_> {
         let limit_cores = limit.map(|limit| self.above_zero(limit.value, "cpu-limit", limit.place));
         let most = limit_cores.map_or(default_cores, |limit| limit.ceil().clamp(1.0, 1e6) as u32);
         let cores = self.one_or_more(cores, "cores", most);
-        let asked = request.map(|request| self.above_zero(request.value, "cpu-request", request.place));
+        let asked = request.map(|request| self.at_least(request.value, 0.0, "cpu-request", request.place));
         let fallback = default_request.unwrap_or_else(|| limit_cores.unwrap_or_else(|| f64::from(cores)));
         let request_cores = asked.unwrap_or_else(|| limit_cores.map_or(fallback, |most| most.min(fallback)));
         if let (Some(request), Some(most)) = (request, limit_cores)
@@ -180,7 +180,7 @@ impl Check<'_> {
             (instance.cpu_burst.is_some(), "cpu-burst"),
             (instance.gc.is_some(), "gc"),
             (instance.start_cpu.is_some(), "start-cpu"),
-            (!table.sidecar.is_empty(), "sidecar"),
+            (table.sidecar.iter().any(|sidecar| sidecar.cost.is_some()), "sidecar"),
         ];
         if let (Some(CpuWord::Fifo), Some((_, what))) =
             (instance.cpu, bound.iter().find(|(written, _)| *written))
@@ -208,7 +208,7 @@ impl Check<'_> {
             );
             sidecars.push(Sidecar {
                 name: table.name.value.clone(),
-                cost: self.law(&table.cost),
+                cost: self.law_or_zero(table.cost.as_ref()),
                 cores,
                 cpu_request: request,
                 cpu_limit: limit,

@@ -1,11 +1,13 @@
 //! `[[service]] manifest = "k8s/"`: a Deployment or a Service of Knative with all that is about it.
 
+use std::collections::BTreeMap;
+
 use super::scalers::Settings;
 use super::{Found, Notes, documents, lay_under, metric_names, number, table, text, text_of};
 use crate::scenario::error::{Diagnostic, Place, enumerated, shortened};
 use crate::scenario::files::Files;
 use crate::scenario::manifest::{
-    Budget, Container, CountOrPercent, Deployment, Document, Knative, Object, PodTemplate,
+    Budget, Container, CountOrPercent, Deployment, Document, Knative, Object, PodTemplate, Resources,
 };
 use crate::scenario::tree::{Key, Node, Table, Value};
 use crate::units::quantity::Quantity;
@@ -57,8 +59,20 @@ pub(super) fn fill(
         vec![("replicas", number(replicas(workload, scaler.map(|(_, found)| found)), at))],
         at,
     );
-    let instance = instance(workload, at);
-    lay_under_table(service, "instance", instance, at);
+    let containers = Containers::of(workload.template(), &document.metadata.name);
+    let own = service.get("instance").and_then(Node::table).cloned().unwrap_or_default();
+    lay_under_table(service, "instance", instance(workload, &containers, &own, at), at);
+    for &sidecar in &containers.others {
+        lay_under_sidecar(service, sidecar, at);
+    }
+    let is_idle = |container: &&Container| {
+        let is_main = std::ptr::eq(*container, containers.main);
+        container.resources.limits.contains_key("memory") && !(is_main && uses_memory(&own))
+    };
+    for container in containers.all().filter(is_idle) {
+        let what = format!("the memory limit of container {}", shortened(called(container)));
+        notes.say(document, files.line(container.place), what);
+    }
     if let Some((document, bound)) = disruption_budget(&documents, workload) {
         notes.add(document);
         lay_under(service, vec![("disruption-budget", bound)], document.place);
@@ -167,21 +181,86 @@ fn replicas(workload: Workload<'_>, scaler: Option<Found<'_>>) -> u32 {
     }
 }
 
-/// One pod.
-fn instance(workload: Workload<'_>, place: Place) -> Settings {
+/// Who is who in a pod.
+pub(in crate::scenario) struct Containers<'a> {
+    template: &'a PodTemplate,
+    /// What does the work: the one that is called like the workload, or the first.
+    pub(in crate::scenario) main: &'a Container,
+    /// All others that keep running.
+    pub(in crate::scenario) others: Vec<&'a Container>,
+}
+
+impl<'a> Containers<'a> {
+    /// Those of a workload called `name`.
+    pub(in crate::scenario) fn of(template: &'a PodTemplate, name: &str) -> Self {
+        let list = &template.containers;
+        let at = list.iter().position(|container| container.name == name).unwrap_or(0);
+        let first = template.init_containers.iter().filter(|container| container.sidecar);
+        let others = list.iter().enumerate().filter(|(other, _)| *other != at);
+        let others = others.map(|(_, container)| container).chain(first).collect();
+        Self { template, main: &list[at], others }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &'a Container> {
+        std::iter::once(self.main).chain(self.others.iter().copied())
+    }
+
+    /// Request or limit of the container that does the work. What the whole pod has goes to it, less what the others ask
+    /// for.
+    pub(in crate::scenario) fn own(&self, resource: &str, limits: bool) -> Option<Quantity> {
+        let of = |resources: &'a Resources| {
+            let list = if limits { &resources.limits } else { &resources.requests };
+            list.get(resource).copied()
+        };
+        let shared = || {
+            let whole = of(&self.template.resources)?;
+            let others = self.others.iter().filter_map(|other| of(&other.resources));
+            let left = others.fold(whole.milli(), |left, other| left.saturating_sub(other.milli()));
+            (left > 0).then(|| Quantity::from_milli(left))
+        };
+        of(&self.main.resources).or_else(shared)
+    }
+}
+
+/// The name of a container; Knative gives one to a single container that has none.
+pub(in crate::scenario) fn called(container: &Container) -> &str {
+    if container.name.is_empty() { "user-container" } else { &container.name }
+}
+
+fn cores(quantity: Quantity, place: Place) -> Node {
+    Node { value: Value::Float(quantity.milli() as f64 / 1e3), place }
+}
+
+fn bytes(quantity: Quantity, place: Place) -> Node {
+    text(format!("{}B", quantity.rounded_up()), place)
+}
+
+/// Whether the scenario says how much memory an instance uses; without that a limit would mean nothing.
+fn uses_memory(own: &Table) -> bool {
+    own.get("memory-use").is_some()
+}
+
+/// One pod. `own` is what the scenario says about it.
+fn instance(workload: Workload<'_>, containers: &Containers<'_>, own: &Table, place: Place) -> Settings {
     let template = workload.template();
-    let mut list = Vec::new();
-    let (request, limit) = (sum(template, "cpu", false), sum(template, "cpu", true));
-    if let Some(whole) = limit.or(request) {
-        let cores = u32::try_from(whole.rounded_up()).unwrap_or(u32::MAX).max(1);
-        list.push(("cores", number(cores, place)));
+    let mut list = vec![("container", text(called(containers.main), place))];
+    let (request, limit) = (containers.own("cpu", false), containers.own("cpu", true));
+    // So many whole cores are as good as a quota of them, unless the scenario knows of more.
+    let is_whole = |limit: &Quantity| limit.milli() % 1000 == 0 && own.get("cores").is_none();
+    let is_fifo = own.get("cpu").and_then(Node::text) == Some("fifo");
+    match limit.filter(|limit| !is_whole(limit) && !is_fifo) {
+        Some(limit) => list.push(("cpu-limit", cores(limit, place))),
+        None => {
+            if let Some(whole) = limit.or(request).filter(|_| own.get("cpu-limit").is_none()) {
+                let whole = u32::try_from(whole.rounded_up()).unwrap_or(u32::MAX).max(1);
+                list.push(("cores", number(whole, place)));
+            }
+        }
     }
-    if let Some(request) = request.filter(|request| request.milli() > 0) {
-        let value = Value::Float(request.milli() as f64 / 1e3);
-        list.push(("cpu-request", Node { value, place }));
-    }
-    if let Some(memory) = sum(template, "memory", false) {
-        list.push(("memory", text(format!("{}B", memory.rounded_up()), place)));
+    list.push(("cpu-request", cores(request.unwrap_or_default(), place)));
+    list.extend(containers.own("memory", false).map(|memory| ("memory", bytes(memory, place))));
+    if uses_memory(own) {
+        list.extend(containers.own("memory", true).map(|limit| ("memory-limit", bytes(limit, place))));
     }
     list.push(("grace", text(format!("{}s", template.termination_grace_period), place)));
     if let Workload::Knative(knative) = workload
@@ -197,20 +276,28 @@ fn instance(workload: Workload<'_>, place: Place) -> Settings {
     list
 }
 
-/// Requests or limits of the whole pod; `None` if a container has none.
-pub(in crate::scenario) fn sum(template: &PodTemplate, resource: &str, limits: bool) -> Option<Quantity> {
-    let of = |resources: &crate::scenario::manifest::Resources| {
-        let list = if limits { &resources.limits } else { &resources.requests };
-        list.get(resource).copied()
-    };
-    if let Some(pod) = of(&template.resources) {
-        return Some(pod);
+/// Another container, under what the scenario says of the one with its name.
+fn lay_under_sidecar(service: &mut Table, container: &Container, place: Place) {
+    let of = |list: &BTreeMap<String, Quantity>, resource: &str| list.get(resource).copied();
+    let Resources { requests, limits } = &container.resources;
+    let mut settings = vec![
+        ("cpu-request", cores(of(requests, "cpu").unwrap_or_default(), place)),
+        ("memory", bytes(of(requests, "memory").unwrap_or_default(), place)),
+    ];
+    settings.extend(of(limits, "cpu").map(|limit| ("cpu-limit", cores(limit, place))));
+    if service.get("sidecar").is_none() {
+        let empty = Node { value: Value::Array(Vec::new()), place };
+        service.put(Key { name: "sidecar".to_owned(), place }, empty);
     }
-    let sidecars = template.init_containers.iter().filter(|container| container.sidecar);
-    let containers = template.containers.iter().chain(sidecars);
-    let amounts: Option<Vec<i64>> =
-        containers.map(|container: &Container| of(&container.resources).map(Quantity::milli)).collect();
-    amounts.map(|amounts| Quantity::from_milli(amounts.into_iter().fold(0, i64::saturating_add)))
+    let Some(Value::Array(sidecars)) = service.get_mut("sidecar").map(|node| &mut node.value) else { return };
+    let name = called(container);
+    let at = sidecars.iter().position(|sidecar| sidecar.name() == Some(name)).unwrap_or_else(|| {
+        sidecars.push(table(place, [("name", text(name, place))]));
+        sidecars.len() - 1
+    });
+    if let Value::Table(own) = &mut sidecars[at].value {
+        lay_under(own, settings, place);
+    }
 }
 
 /// The budget that protects the workload's pods.
