@@ -1,6 +1,13 @@
 //! Circuit breakers: stop calling a dependency that fails.
 
+pub mod failsafe;
+pub mod gobreaker;
+pub mod hystrix;
+pub mod polly;
+pub mod recloser;
+pub mod resilience4j;
 pub mod seed;
+pub mod sentinel;
 
 use super::view::{Admit, Outcome, Permit};
 use crate::time::Time;
@@ -25,7 +32,10 @@ pub trait Breaker {
     /// breaker, cancelled) is reported as ignored.
     fn on_outcome(&mut self, now: Time, permit: Permit, outcome: &Outcome);
 
-    /// The state as it would be reported at `now`; looking does not move it.
+    /// Runs the policy's own timers that are due by `now`. The two calls above do so first; this is for who only looks.
+    fn poll(&mut self, _now: Time) {}
+
+    /// The state as of the last call, or of [`poll`](Self::poll); looking does not move it.
     fn state(&self, now: Time) -> BreakerState;
 
     /// What charts show: named readings at `now` (errors in the window).
@@ -40,6 +50,13 @@ registry! {
     AnyBreaker: Breaker,
     family "breaker" in "breaker",
     "seed" => seed::Seed,
+    "resilience4j" => resilience4j::Resilience4j,
+    "hystrix" => hystrix::Hystrix,
+    "sentinel" => sentinel::Sentinel,
+    "gobreaker" => gobreaker::Gobreaker,
+    "polly" => polly::Polly,
+    "recloser" => recloser::Recloser,
+    "failsafe" => failsafe::Failsafe,
 }
 
 // One cache line: every client of every guarded edge holds one.
@@ -54,6 +71,11 @@ impl Breaker for AnyBreaker {
     #[inline]
     fn on_outcome(&mut self, now: Time, permit: Permit, outcome: &Outcome) {
         dispatch!(self, policy => policy.on_outcome(now, permit, outcome));
+    }
+
+    #[inline]
+    fn poll(&mut self, now: Time) {
+        dispatch!(self, policy => policy.poll(now));
     }
 
     #[inline]
