@@ -1,8 +1,10 @@
 //! Circuit breakers: stop calling a dependency that fails.
 
+pub mod cockatiel;
 pub mod failsafe;
 pub mod gobreaker;
 pub mod hystrix;
+pub mod opossum;
 pub mod polly;
 pub mod recloser;
 pub mod resilience4j;
@@ -55,6 +57,8 @@ registry! {
     "sentinel" => sentinel::Sentinel,
     "gobreaker" => gobreaker::Gobreaker,
     "polly" => polly::Polly,
+    "opossum" => opossum::Opossum,
+    "cockatiel" => cockatiel::Cockatiel,
     "recloser" => recloser::Recloser,
     "failsafe" => failsafe::Failsafe,
 }

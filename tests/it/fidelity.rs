@@ -53,9 +53,18 @@ fn balancers() {
 
 #[test]
 fn breakers() {
-    for family in
-        ["seed", "resilience4j", "hystrix", "sentinel", "gobreaker", "polly_v8", "recloser", "failsafe_rs"]
-    {
+    for family in [
+        "seed",
+        "resilience4j",
+        "hystrix",
+        "sentinel",
+        "gobreaker",
+        "polly_v8",
+        "opossum",
+        "cockatiel",
+        "recloser",
+        "failsafe_rs",
+    ] {
         all_pass(&format!("breaker/{family}.json"), 0);
     }
 }
