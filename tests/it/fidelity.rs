@@ -53,7 +53,20 @@ fn balancers() {
 
 #[test]
 fn breakers() {
-    all_pass("breaker/seed.json", 0);
+    for family in [
+        "seed",
+        "resilience4j",
+        "hystrix",
+        "sentinel",
+        "gobreaker",
+        "polly_v8",
+        "opossum",
+        "cockatiel",
+        "recloser",
+        "failsafe_rs",
+    ] {
+        all_pass(&format!("breaker/{family}.json"), 0);
+    }
 }
 
 #[test]
