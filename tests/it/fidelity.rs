@@ -58,8 +58,36 @@ fn breakers() {
 
 #[test]
 fn limiters() {
-    all_pass("limiter/seed_token_bucket.json", 0);
-    all_pass("limiter/seed_token_bucket_naive.json", 0);
+    for family in [
+        "aimd",
+        "envoy_admission_control",
+        "envoy_gradient",
+        "envoy_local_ratelimit",
+        "fixed_window",
+        "gcra_governor",
+        "gradient1",
+        "gradient2",
+        "guava_ratelimiter",
+        "resilience4j_ratelimiter",
+        "seed_token_bucket",
+        "seed_token_bucket_naive",
+        "sentinel_throttling",
+        "sentinel_warmup",
+        "simple_limiter_aimd",
+        "sliding_window_counter",
+        "sliding_window_log",
+        "sre_adaptive_throttle",
+        "token_bucket_go_xtime",
+        "vegas",
+        "windowed_gradient2",
+    ] {
+        all_pass(&format!("limiter/{family}.json"), 0);
+    }
+}
+
+#[test]
+fn shedding() {
+    all_pass("limiter/codel_folly.json", 0);
 }
 
 #[test]
@@ -94,7 +122,7 @@ fn nothing_fails_anywhere() {
 
 #[test]
 fn adapters_are_named_once_and_belong_to_an_algorithm() {
-    use simlab::policies::{balancer, breaker, limiter, recommender, retry, scheduler};
+    use simlab::policies::{balancer, breaker, limiter, recommender, retry, scheduler, shedding};
     let kinds = [
         balancer::BalancerSettings::KINDS,
         breaker::BreakerSettings::KINDS,
@@ -103,6 +131,7 @@ fn adapters_are_named_once_and_belong_to_an_algorithm() {
         retry::RetrySettings::KINDS,
         retry::BudgetSettings::KINDS,
         scheduler::SchedulerSettings::KINDS,
+        shedding::SheddingSettings::KINDS,
     ]
     .concat();
     let mut seen = Vec::new();
