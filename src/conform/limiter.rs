@@ -141,7 +141,7 @@ impl Step<'_> {
     fn expect_answer(self, now: Time, admit: Admit, wait: &str, unit: u64) -> Result<(), String> {
         let waited = match admit {
             Admit::Now(_) => 0,
-            Admit::At(at, _) => ((at - now).0 / unit) as i64,
+            Admit::At(at, _) => ((at - now).0 / unit).cast_signed(),
             Admit::Reject { .. } => -1,
         };
         self.expect("granted", u64::from(waited >= 0))?;
@@ -239,7 +239,7 @@ fn gcra(file: &Value, case: &Value) -> Result<Check, String> {
         let (now, n) = (Time(step.integer("t")?), step.integer("n")? as u32);
         let (result, wait) = match limiter.try_acquire(now, n, Duration::ZERO, &mut no_draws()) {
             Admit::Now(_) => (1, 0),
-            Admit::Reject { until: Some(until) } => (0, (until - now).0 as i64),
+            Admit::Reject { until: Some(until) } => (0, (until - now).0.cast_signed()),
             Admit::Reject { until: None } if n > burst.get() => (2, -1),
             other => return Err(step.at(&format!("the answer is {other:?}"))),
         };
@@ -317,7 +317,7 @@ fn sentinel_warm_up(file: &Value, case: &Value) -> Result<Check, String> {
     let mut limiter = SentinelWarmUp::new(&settings, Time::ZERO);
     same("max_token", &f64::from(count(config, "max_token")?), &gauge(&limiter, Time::ZERO, "capacity")?)?;
     for step in steps(file, case)? {
-        let second = (step.integer("t")? / 1000) as i64;
+        let second = (step.integer("t")? / 1000).cast_signed();
         // The recorded rates stand for those that the policy counts itself.
         let passes = limiter.can_pass(
             second,

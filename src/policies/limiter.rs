@@ -234,6 +234,6 @@ mod tests {
             r#"{"sre-adaptive-throttle": {"resolution": "1ms"}}"#,
         ];
         let message = |text| serde_json::from_str::<LimiterSettings>(text).unwrap_err().to_string();
-        insta::assert_snapshot!(refusals.map(|text| message(text)).join("\n"));
+        insta::assert_snapshot!(refusals.map(message).join("\n"));
     }
 }

@@ -84,6 +84,15 @@ const VARIANTS: &[(&str, &str, &str)] = &[
     ("retry", "seed", r#"{"attempts": 7, "backoff": 3, "increase": "50%"}"#),
     ("retry", "fixed", r#"{"attempts": 1}"#),
     ("retry", "exponential", r#"{"attempts": 40, "base": "1s", "max-delay": "1min"}"#),
+    ("retry", "equal-jitter", r#"{"attempts": 40, "base": "1s", "max-delay": "1min"}"#),
+    ("retry", "decorrelated", r#"{"attempts": 40, "base": "1s", "max-delay": "1min"}"#),
+    ("retry", "no-jitter", r#"{"attempts": 40, "base": "1s", "max-delay": "1min"}"#),
+    (
+        "retry",
+        "grpc",
+        r#"{"max-attempts": 5, "initial-backoff": "1s", "max-backoff": "9s", "backoff-multiplier": 2.5}"#,
+    ),
+    ("retry", "resilience4j", r#"{"max-attempts": 40, "exponential-backoff-multiplier": 3}"#),
     ("retry-budget", "tower", r#"{"ttl": "1s", "min-per-sec": 0, "retry-percent": "50%"}"#),
     ("retry-budget", "tower", r#"{"ttl": "60s", "min-per-sec": 2, "retry-percent": "0%"}"#),
 ];
@@ -363,7 +372,8 @@ fn retries() {
     for_each(RetrySettings::KINDS, |_, text, settings: &RetrySettings| {
         let policy = settings.build(Time::ZERO);
         let given: serde_json::Value = serde_json::from_str(text.split_once(" = ").unwrap().1).unwrap();
-        let attempts = given.get("attempts").map_or(3, |attempts| attempts.as_u64().unwrap());
+        let attempts = given.get("attempts").or_else(|| given.get("max-attempts"));
+        let attempts = attempts.map_or(3, |attempts| attempts.as_u64().unwrap());
         let mut rng = Key::new(14).rng();
         let mut digest = 0;
         for call in 0..STEPS {

@@ -159,7 +159,7 @@ impl Estimator for GradientLimit {
         } else if f64::from(in_flight) < estimated / 2.0 {
             return;
         } else {
-            let gradient = (rtt_tolerance * no_load.0 as f64 / rtt.0 as f64).min(1.0).max(0.5);
+            let gradient = (rtt_tolerance * no_load.0 as f64 / rtt.0 as f64).clamp(0.5, 1.0);
             estimated * gradient + queue
         };
         let smooth = if proposal < estimated {

@@ -146,7 +146,7 @@ impl Estimator for Gradient2Limit {
         if f64::from(in_flight) < state.estimated / 2.0 {
             return;
         }
-        let gradient = (state.tolerance * long / short).min(1.0).max(0.5);
+        let gradient = (state.tolerance * long / short).clamp(0.5, 1.0);
         let proposal = state.estimated * gradient + state.queue;
         let smooth = state.estimated * (1.0 - state.smoothing) + proposal * state.smoothing;
         state.estimated = smooth.min(state.max).max(state.min);

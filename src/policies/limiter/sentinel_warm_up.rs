@@ -95,7 +95,7 @@ pub struct SentinelWarmUp(Box<WarmUp>);
 #[derive(Clone, Debug)]
 struct WarmUp {
     count: f64,
-    cold_factor: i32,
+    cold_factor: i64,
     warning: i64,
     max: i64,
     slope: f64,
@@ -115,7 +115,7 @@ impl Algorithm for SentinelWarmUp {
         let (count, cold) = (settings.count.0, settings.cold_factor.get());
         Self(Box::new(WarmUp {
             count,
-            cold_factor: cold as i32,
+            cold_factor: cold.into(),
             warning,
             max,
             slope: (f64::from(cold) - 1.0) / count / (max - warning) as f64,
@@ -136,7 +136,7 @@ impl SentinelWarmUp {
     pub(crate) fn can_pass(&mut self, second: i64, cost: u32, pass_qps: u64, previous_pass_qps: u64) -> bool {
         let state = &mut *self.0;
         if second > state.filled {
-            state.fill(second, previous_pass_qps as i64);
+            state.fill(second, previous_pass_qps.cast_signed());
         }
         let allowed = if state.stored >= state.warning {
             let above = (state.stored - state.warning) as f64;
@@ -158,7 +158,7 @@ impl WarmUp {
         let gained =
             (self.stored as f64 + (second - self.filled) as f64 * 1000.0 * self.count / 1000.0) as i64;
         // A whole-number division, as upstream.
-        let quiet = passed < i64::from(self.count as i32 / self.cold_factor);
+        let quiet = passed < i64::from(self.count as i32) / self.cold_factor;
         if self.stored < self.warning || self.stored > self.warning && quiet {
             self.stored = gained;
         }
@@ -187,7 +187,7 @@ impl Limiter for SentinelWarmUp {
     fn try_acquire(&mut self, now: Time, cost: u32, _max_wait: Duration, _rng: &mut Rng) -> Admit {
         self.0.turn(now.0 / HALF);
         let (so_far, previous) = (self.0.passed[0] + self.0.passed[1], self.0.previous_second());
-        if !self.can_pass(now.as_secs() as i64, cost, so_far, previous) {
+        if !self.can_pass(now.as_secs().cast_signed(), cost, so_far, previous) {
             return Admit::Reject { until: None };
         }
         self.0.passed[0] += u64::from(cost);
