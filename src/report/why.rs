@@ -158,7 +158,14 @@ fn describe_metric(text: &mut String, line: &Line, metric: &str) {
             return;
         }
     }
-    let Some(ratio) = of("ratio") else { return };
+    let Some(ratio) = of("ratio") else {
+        if let (Some(usage), Some(proposal)) = (of("usage-milli"), of("proposal")) {
+            let (usage, proposal) = (short(usage / 1e3), counted(proposal, "replica"));
+            let _ =
+                writeln!(text, "{title}{usage} in all, without an instance yet; that proposes {proposal}.");
+        }
+        return;
+    };
     if let Some(ready) = of("ready-pods") {
         let left_out = [
             ("unready-pods", "not ready yet"),

@@ -97,7 +97,10 @@ impl Calculation {
             explain.step("utilization", utilization as f64);
         }
         explain.step("usage-milli", self.usage as f64);
-        explain.step("ratio", self.ratio);
+        // Upstream divides by the number of pods even if there is none; the proposal stands all the same.
+        if self.ratio.is_finite() {
+            explain.step("ratio", self.ratio);
+        }
         if let Some(ratio) = self.adjusted_ratio {
             explain.step("adjusted-ratio", ratio);
         }
