@@ -21,6 +21,7 @@ pub mod recommender;
 pub mod retry;
 pub mod rollout;
 pub mod scheduler;
+pub mod shedding;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -69,6 +70,7 @@ pub const ADAPTERS: &[&[Adapter]] = &[
     retry::ADAPTERS,
     rollout::ADAPTERS,
     scheduler::ADAPTERS,
+    shedding::ADAPTERS,
 ];
 
 /// Schema of breaker and limiter vectors: steps in columns.

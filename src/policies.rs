@@ -22,6 +22,7 @@ pub mod recommender;
 pub mod retry;
 pub mod rollout;
 pub mod scheduler;
+pub mod shedding;
 pub mod view;
 
 pub use registry::{Algorithm, Kind};

@@ -18,6 +18,7 @@ use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::SchedulerSettings;
+use crate::policies::shedding::SheddingSettings;
 use crate::scenario;
 
 /// Flags of `list`.
@@ -51,6 +52,7 @@ const FAMILIES: &[&[Kind]] = &[
     BudgetSettings::KINDS,
     RolloutSettings::KINDS,
     SchedulerSettings::KINDS,
+    SheddingSettings::KINDS,
 ];
 
 /// Every registered policy.

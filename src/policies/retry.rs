@@ -1,8 +1,13 @@
 //! Retries: whether a failed attempt is made again, and when; and budgets that bound how many.
 
 pub mod budget;
+pub mod decorrelated;
+pub mod equal_jitter;
 pub mod exponential;
 pub mod fixed;
+pub mod grpc;
+pub mod no_jitter;
+pub mod resilience4j;
 pub mod seed;
 
 pub use budget::{AnyBudget, Budget, BudgetSettings};
@@ -112,6 +117,11 @@ registry! {
     "seed" => seed::Seed,
     "fixed" => fixed::Fixed,
     "exponential" => exponential::Exponential,
+    "equal-jitter" => equal_jitter::EqualJitter,
+    "decorrelated" => decorrelated::Decorrelated,
+    "no-jitter" => no_jitter::NoJitter,
+    "grpc" => grpc::Grpc,
+    "resilience4j" => resilience4j::Resilience4j,
 }
 
 const _: () = assert!(size_of::<AnyRetry>() <= 48);

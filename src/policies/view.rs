@@ -27,6 +27,12 @@ impl Outcome {
     pub const fn is_error(&self) -> bool {
         !matches!(self.class, Class::Success)
     }
+
+    /// True if nobody waited for it in the end, or if it shall teach nothing: upstream's third ending.
+    #[inline]
+    pub const fn is_unwanted(&self) -> bool {
+        self.ignored || matches!(self.class, Class::Abandoned)
+    }
 }
 
 /// The five endings of an attempt.

@@ -32,6 +32,7 @@ impl World<'_> {
         self.check_clients();
         self.check_activators(now);
         self.check_instances();
+        self.check_bytes();
         self.check_lists();
         self.check_nodes();
         self.check_sizes();
@@ -141,6 +142,19 @@ impl World<'_> {
             let frame = &self.frames[slot];
             let expected = if frame.flags == 0 { 0 } else { u32::from(frame.pending) };
             assert_eq!(pending[slot as usize], expected, "INV-28: a frame waits for its calls: {frame:?}");
+        }
+    }
+
+    /// INV-6: bytes come in with attempts that are taken in, and go out with some of those that left.
+    fn check_bytes(&self) {
+        for (service, spec) in self.services.iter().zip(&self.spec.services) {
+            let of_instances = service.slots.iter().map(|&at| self.instances[at as usize].more.network_bytes);
+            assert_eq!(service.network_bytes, of_instances.sum::<u64>(), "INV-6: bytes of a service");
+            if let [(bytes_in, bytes_out)] = spec.network_use[..] {
+                let least = bytes_in.saturating_mul(service.arrivals);
+                let most = least.saturating_add(bytes_out.saturating_mul(service.left.count));
+                assert!((least..=most).contains(&service.network_bytes), "INV-6: bytes of attempts");
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use crate::policies::breaker::Breaker as _;
 use crate::policies::limiter::Limiter as _;
 use crate::policies::retry::{Budget as _, Retry, RetryPolicy as _};
 use crate::policies::view::{Admit, Class, Outcome, Permit, RequestHead, Slot};
-use crate::random::Key;
+use crate::random::{Key, Rng};
 use crate::time::{Duration, Time};
 
 use super::frame::{AWAITED, ENDED, EVENT, Frame, HELD, INSIDE, NIL, Side};
@@ -98,8 +98,18 @@ impl Origin {
     }
 }
 
+impl CallState {
+    /// The draws of the present attempt for one purpose.
+    #[inline]
+    const fn draws(&self, salt: u64) -> Rng {
+        Key(self.key ^ salt ^ attempt_tag(self.tag, self.attempt) as u64).rng()
+    }
+}
+
 pub(super) const PICK_SALT: u64 = 0x7069_636b_2d73_6c74;
 const RETRY_SALT: u64 = 0x7265_7472_792d_736c;
+pub(super) const LIMITER_SALT: u64 = 0x6c69_6d69_742d_736c;
+pub(super) const SAMPLE_SALT: u64 = 0x7361_6d70_6c65_736c;
 
 impl World<'_> {
     /// Makes call number `call` with the draws under `key`.
@@ -176,7 +186,9 @@ impl World<'_> {
             }
             let outbound = &mut self.outbounds[state.outbound as usize];
             if let Some(limiter) = &mut outbound.limiter {
-                match limiter.try_acquire(now, 1, Duration::ZERO) {
+                // Without recorded draws there is nothing to drop. How long a call may wait is the limiter's own setting.
+                let mut rng = ManuallyDrop::new(state.draws(LIMITER_SALT));
+                match limiter.try_acquire(now, 1, Duration::MAX, &mut rng) {
                     Admit::Now(permit) => self.calls[slot].limiter = permit,
                     Admit::At(at, permit) => {
                         let state = &mut self.calls[slot];
@@ -369,7 +381,8 @@ impl World<'_> {
             breaker.on_outcome(now, state.breaker, outcome);
         }
         if let Some(limiter) = &mut outbound.limiter {
-            limiter.on_outcome(now, state.limiter, outcome);
+            let mut rng = ManuallyDrop::new(state.draws(SAMPLE_SALT));
+            limiter.on_outcome(now, state.limiter, outcome, &mut rng);
         }
         let outbound = state.outbound;
         self.note_breaker(now, outbound);
@@ -392,8 +405,7 @@ impl World<'_> {
         let outbound = &mut self.outbounds[state.outbound as usize];
         let wanted = outbound.alive && self.caller_waits(state.parent, state.parent_pc);
         if wanted && let Some(retry) = &self.outbounds[state.outbound as usize].retry {
-            let tag = attempt_tag(state.tag, state.attempt);
-            let mut rng = Key(state.key ^ RETRY_SALT ^ u64::from(tag)).rng();
+            let mut rng = state.draws(RETRY_SALT);
             if let Retry::After(delay) = retry.on_failure(now, state.attempt, state.delay, &outcome, &mut rng)
             {
                 let budget = &mut self.outbounds[state.outbound as usize].budget;

@@ -1,15 +1,18 @@
 //! Callee side: an attempt arrives at an instance, waits, starts, leaves.
 
+use std::mem::ManuallyDrop;
+
 use crate::kernel::queue::{Payload, Queue};
 use crate::policies::limiter::{AnyLimiter, Limiter as _};
 use crate::policies::view::{Admit, Class, Outcome, Resources};
 use crate::random::Key;
 use crate::time::{Duration, Time};
 
+use super::call::{LIMITER_SALT, SAMPLE_SALT};
 use super::cpu::Shared;
 use super::disk::Disk;
 use super::frame::{
-    AWAITED, CLASS_SHIFT, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, PATIENCE, PERMIT, QUEUED, STARTED,
+    AWAITED, CLASS_SHIFT, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, PATIENCE, PERMIT, QUEUED, STARTED, Side,
 };
 use super::hang::{Hang, Late};
 use super::memory::Memory;
@@ -335,7 +338,11 @@ impl World<'_> {
         }
         let instance = &mut self.instances[index];
         if let Some(limiter) = &mut instance.more.limiter {
-            match limiter.try_acquire(now, 1, Duration::ZERO) {
+            // A callee answers at once: it keeps nobody waiting outside its queue.
+            let mut rng = ManuallyDrop::new(
+                Key(self.frames[slot].key ^ LIMITER_SALT ^ u64::from(self.sides[slot as usize].tag)).rng(),
+            );
+            match limiter.try_acquire(now, 1, Duration::ZERO, &mut rng) {
                 Admit::Now(permit) | Admit::At(_, permit) => {
                     self.frames[slot].flags |= PERMIT;
                     self.sides[slot as usize].permit = permit;
@@ -570,9 +577,10 @@ impl World<'_> {
         if frame.has(PERMIT) {
             frame.flags &= !PERMIT;
             let outcome = Outcome::new(class, now - frame.arrived);
-            let permit = self.sides[slot as usize].permit;
+            let Side { permit, tag, .. } = self.sides[slot as usize];
             if let Some(limiter) = &mut self.instances[frame.instance as usize].more.limiter {
-                limiter.on_outcome(now, permit, &outcome);
+                let mut rng = ManuallyDrop::new(Key(frame.key ^ SAMPLE_SALT ^ u64::from(tag)).rng());
+                limiter.on_outcome(now, permit, &outcome, &mut rng);
             }
         }
     }

@@ -702,6 +702,9 @@ impl Writer<'_> {
             writeln!(text, "instance = {{ {} }}", self.instance(name)).unwrap();
             let steps: Vec<String> = steps.iter().map(|step| format!("{step:?}")).collect();
             writeln!(text, "[[service.endpoint]]\nname = \"get\"\nsteps = [{}]", steps.join(", ")).unwrap();
+            if self.has("bytes") {
+                *text += "network-use = { in = \"1KiB\", out = \"20KiB\" }\n";
+            }
             if name == "mid" && self.has("mid side-car") {
                 let limit = self.one_of("side-car limit", &["", "cpu-limit = 0.1\n", "cpu-limit = 3\n"]);
                 writeln!(text, "[[service.sidecar]]\nname = \"proxy\"\ncost = \"exp(2ms)\"\n{limit}")

@@ -53,20 +53,62 @@ fn balancers() {
 
 #[test]
 fn breakers() {
-    all_pass("breaker/seed.json", 0);
+    for family in [
+        "seed",
+        "resilience4j",
+        "hystrix",
+        "sentinel",
+        "gobreaker",
+        "polly_v8",
+        "opossum",
+        "cockatiel",
+        "recloser",
+        "failsafe_rs",
+    ] {
+        all_pass(&format!("breaker/{family}.json"), 0);
+    }
 }
 
 #[test]
 fn limiters() {
-    all_pass("limiter/seed_token_bucket.json", 0);
-    all_pass("limiter/seed_token_bucket_naive.json", 0);
+    for family in [
+        "aimd",
+        "envoy_admission_control",
+        "envoy_gradient",
+        "envoy_local_ratelimit",
+        "fixed_window",
+        "gcra_governor",
+        "gradient1",
+        "gradient2",
+        "guava_ratelimiter",
+        "resilience4j_ratelimiter",
+        "seed_token_bucket",
+        "seed_token_bucket_naive",
+        "sentinel_throttling",
+        "sentinel_warmup",
+        "simple_limiter_aimd",
+        "sliding_window_counter",
+        "sliding_window_log",
+        "sre_adaptive_throttle",
+        "token_bucket_go_xtime",
+        "vegas",
+        "windowed_gradient2",
+    ] {
+        all_pass(&format!("limiter/{family}.json"), 0);
+    }
+}
+
+#[test]
+fn shedding() {
+    all_pass("limiter/codel_folly.json", 0);
 }
 
 #[test]
 fn retries() {
     all_pass("limiter/seed_retry.json", 0);
-    // Three decorrelated, six of equal jitter, four without jitter.
-    all_pass("limiter/retry_jitter_aws.json", 13);
+    all_pass("limiter/retry_jitter_aws.json", 0);
+    all_pass("limiter/retry_backoff_grpc.json", 0);
+    all_pass("limiter/retry_interval_resilience4j.json", 0);
     all_pass("limiter/retry_budget_tower.json", 0);
 }
 
@@ -94,7 +136,7 @@ fn nothing_fails_anywhere() {
 
 #[test]
 fn adapters_are_named_once_and_belong_to_an_algorithm() {
-    use simlab::policies::{balancer, breaker, limiter, recommender, retry, scheduler};
+    use simlab::policies::{balancer, breaker, limiter, recommender, retry, scheduler, shedding};
     let kinds = [
         balancer::BalancerSettings::KINDS,
         breaker::BreakerSettings::KINDS,
@@ -103,6 +145,7 @@ fn adapters_are_named_once_and_belong_to_an_algorithm() {
         retry::RetrySettings::KINDS,
         retry::BudgetSettings::KINDS,
         scheduler::SchedulerSettings::KINDS,
+        shedding::SheddingSettings::KINDS,
     ]
     .concat();
     let mut seen = Vec::new();

@@ -483,7 +483,8 @@ mod burst {
 
     #[test]
     fn a_process_that_starts_again_finds_what_was_left() {
-        // Killed for its memory at 20 s: 80 - 20 x 1.6 are left, and the start of ten seconds earns four.
+        // Killed for its memory at 20 s: 80 - 20 x 1.6 are left, and the start of ten seconds earns four. During
+        // the first 10 ms nobody was there, which is worth another 0.02.
         let instance = INSTANCE.replace(
             "workers",
             "start = \"10s\", memory-limit = \"500MiB\", \
@@ -494,6 +495,6 @@ mod burst {
         let users = USERS.replace("count = 2, think = \"0s\"", "count = 10, think = \"10ms\"");
         let told = tell("31s", &format!("{api}{users}"));
         let curve = told.curve("api", "burst_credits_s");
-        assert!((curve[29] - 52.0).abs() < 0.01, "{curve:?}");
+        assert!((curve[29] - 52.02).abs() < 1e-3, "{curve:?}");
     }
 }

@@ -116,9 +116,12 @@ fn service(manifests: &[&str], text: &str) -> Service {
 fn a_service_is_its_deployment_with_all_that_is_about_it() {
     let found = service(&[DEPLOYMENT, HPA, BUDGET], "manifest = \"k8s/\"");
     let instance = &found.instance;
-    // Limits of 2.5 cores are three whole ones.
-    assert_eq!((found.replicas, instance.cores, instance.cpu_request), (3, 3, 1.75));
-    assert_eq!((instance.memory, instance.grace.as_secs_f64()), ((1024 + 128) << 20, 45.0));
+    // A limit of two whole cores needs no quota.
+    assert_eq!((found.replicas, instance.cores, instance.cpu_request), (3, 2, 1.5));
+    assert_eq!(instance.cpu_limit, None);
+    assert_eq!((instance.memory, instance.grace.as_secs_f64()), (1024 << 20, 45.0));
+    let [proxy] = &found.sidecars[..] else { panic!("{:?}", found.sidecars) };
+    assert_eq!((proxy.name.as_str(), proxy.cpu_request, proxy.memory), ("proxy", 0.25, 128 << 20));
     assert_eq!(instance.start.constant(), Some(7e9));
     let Some(AutoscalerSettings::Hpa(hpa)) = &found.autoscaler else { panic!("{:?}", found.autoscaler) };
     assert_eq!((hpa.min_replicas, hpa.max_replicas.get()), (2, 9));
@@ -133,7 +136,7 @@ fn what_stands_beside_the_manifest_wins() {
         "manifest = \"k8s/all.yaml\"\nreplicas = 5\ninstance = { cores = 4, start = \"1s\" }\n\
          autoscaler.hpa = { max-replicas = 30 }\ndisruption-budget = { max-unavailable = 1 }",
     );
-    assert_eq!((found.replicas, found.instance.cores, found.instance.cpu_request), (5, 4, 1.75));
+    assert_eq!((found.replicas, found.instance.cores, found.instance.cpu_request), (5, 4, 1.5));
     let Some(AutoscalerSettings::Hpa(hpa)) = &found.autoscaler else { panic!("{:?}", found.autoscaler) };
     assert_eq!((hpa.min_replicas, hpa.max_replicas.get()), (2, 30));
     assert_eq!(found.disruption_budget, Some(DisruptionBudget::MaxUnavailable(IntOrPercent::Int(1))));

@@ -38,7 +38,7 @@ use serde::Deserialize;
 
 use super::{Breaker, BreakerState};
 use crate::policies::Algorithm;
-use crate::policies::view::{Admit, Class, Outcome, Permit};
+use crate::policies::view::{Admit, Outcome, Permit};
 use crate::time::{Duration, Time};
 
 /// Settings of `breaker.seed`.
@@ -204,7 +204,7 @@ impl Breaker for Seed {
         if permit.generation != self.generation {
             return;
         }
-        let ignored = outcome.ignored || outcome.class == Class::Abandoned;
+        let ignored = outcome.is_unwanted();
         match self.state {
             State::Closed => {
                 if !ignored && outcome.is_error() && self.count_error(now) {
@@ -241,6 +241,7 @@ impl Breaker for Seed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policies::view::Class;
 
     fn end(breaker: &mut Seed, at: u64, admit: Admit, class: Class) {
         let Admit::Now(permit) = admit else { panic!("{admit:?}") };

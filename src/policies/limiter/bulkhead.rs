@@ -30,6 +30,7 @@ use serde::{Deserialize, Deserializer, de};
 use super::Limiter;
 use crate::policies::Algorithm;
 use crate::policies::view::{Admit, Outcome, Permit};
+use crate::random::Rng;
 use crate::time::{Duration, Time};
 
 /// Settings of `limiter.bulkhead`.
@@ -75,7 +76,7 @@ impl Algorithm for Bulkhead {
 
 impl Limiter for Bulkhead {
     #[inline]
-    fn try_acquire(&mut self, now: Time, cost: u32, _max_wait: Duration) -> Admit {
+    fn try_acquire(&mut self, now: Time, cost: u32, _max_wait: Duration, _rng: &mut Rng) -> Admit {
         if cost > self.max_concurrent - self.in_flight {
             // When a call ends is not ours to know.
             return Admit::Reject { until: None };
@@ -85,7 +86,7 @@ impl Limiter for Bulkhead {
     }
 
     #[inline]
-    fn on_outcome(&mut self, _now: Time, permit: Permit, _outcome: &Outcome) {
+    fn on_outcome(&mut self, _now: Time, permit: Permit, _outcome: &Outcome, _rng: &mut Rng) {
         debug_assert!(permit.slot <= self.in_flight, "a permit came back twice");
         self.in_flight -= permit.slot;
     }
@@ -100,18 +101,29 @@ impl Limiter for Bulkhead {
 mod tests {
     use super::*;
     use crate::policies::view::Class;
+    use crate::random::Key;
+
+    fn rng() -> Rng {
+        Key::new(0).rng()
+    }
 
     #[test]
     fn every_ending_gives_the_place_back() {
         let settings = BulkheadSettings { max_concurrent: 2, ..Default::default() };
         let mut bulkhead = Bulkhead::new(&settings, Time::ZERO);
         for class in [Class::Success, Class::Failure, Class::Timeout, Class::Rejected, Class::Abandoned] {
-            let Admit::Now(permit) = bulkhead.try_acquire(Time::ZERO, 2, Duration::ZERO) else { panic!() };
-            assert_eq!(bulkhead.try_acquire(Time::ZERO, 1, Duration::MAX), Admit::Reject { until: None });
+            let Admit::Now(permit) = bulkhead.try_acquire(Time::ZERO, 2, Duration::ZERO, &mut rng()) else {
+                panic!()
+            };
+            assert_eq!(
+                bulkhead.try_acquire(Time::ZERO, 1, Duration::MAX, &mut rng()),
+                Admit::Reject { until: None }
+            );
             bulkhead.on_outcome(
                 Time::ZERO,
                 permit,
                 &Outcome { ignored: true, ..Outcome::new(class, Duration::ZERO) },
+                &mut rng(),
             );
         }
     }

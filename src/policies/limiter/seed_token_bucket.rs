@@ -34,6 +34,7 @@ use serde::Deserialize;
 use super::Limiter;
 use crate::policies::Algorithm;
 use crate::policies::view::{Admit, Permit};
+use crate::random::Rng;
 use crate::time::{Duration, Time};
 use crate::units::Rate;
 
@@ -80,7 +81,7 @@ impl SeedTokenBucket {
 
 impl Limiter for SeedTokenBucket {
     #[inline]
-    fn try_acquire(&mut self, now: Time, cost: u32, _max_wait: Duration) -> Admit {
+    fn try_acquire(&mut self, now: Time, cost: u32, _max_wait: Duration, _rng: &mut Rng) -> Admit {
         if now > self.last {
             (self.tokens, self.carry) = self.refilled(now);
             self.last = now;
@@ -161,9 +162,14 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Key;
 
     fn bucket(capacity: u32, rate: f64) -> SeedTokenBucket {
         SeedTokenBucket::new(&SeedTokenBucketSettings { capacity, fill_rate: Rate(rate) }, Time::ZERO)
+    }
+
+    fn rng() -> Rng {
+        Key::new(0).rng()
     }
 
     #[test]
@@ -186,28 +192,37 @@ mod tests {
         let mut bucket = bucket(10, 3.0);
         let (mut granted, mut now) = (0, Time::ZERO);
         while now < Time::from_millis(100) {
-            granted += u32::from(matches!(bucket.try_acquire(now, 1, Duration::ZERO), Admit::Now(_)));
+            granted +=
+                u32::from(matches!(bucket.try_acquire(now, 1, Duration::ZERO, &mut rng()), Admit::Now(_)));
             now += Duration(7);
         }
         assert_eq!(granted, 10);
         // 0.3 tokens were carried since 100 ms; the next whole one comes at 1/3 s.
-        let Admit::Reject { until } = bucket.try_acquire(now, 1, Duration::ZERO) else { panic!() };
+        let Admit::Reject { until } = bucket.try_acquire(now, 1, Duration::ZERO, &mut rng()) else {
+            panic!()
+        };
         assert_eq!(until, Some(Time(333_333_334)));
     }
 
     #[test]
     fn what_costs_more_than_the_bucket_holds_never_passes() {
-        assert_eq!(bucket(5, 1.0).try_acquire(Time::ZERO, 6, Duration::MAX), Admit::Reject { until: None });
+        assert_eq!(
+            bucket(5, 1.0).try_acquire(Time::ZERO, 6, Duration::MAX, &mut rng()),
+            Admit::Reject { until: None }
+        );
         let mut dry = bucket(1, 0.0);
-        assert!(matches!(dry.try_acquire(Time::ZERO, 1, Duration::ZERO), Admit::Now(_)));
-        assert_eq!(dry.try_acquire(Time::MAX, 1, Duration::ZERO), Admit::Reject { until: None });
+        assert!(matches!(dry.try_acquire(Time::ZERO, 1, Duration::ZERO, &mut rng()), Admit::Now(_)));
+        assert_eq!(dry.try_acquire(Time::MAX, 1, Duration::ZERO, &mut rng()), Admit::Reject { until: None });
     }
 
     #[test]
     fn extremes_do_not_overflow() {
         let mut bucket = bucket(u32::MAX, 1e9);
-        assert!(matches!(bucket.try_acquire(Time::ZERO, u32::MAX, Duration::ZERO), Admit::Now(_)));
-        assert!(matches!(bucket.try_acquire(Time::MAX, u32::MAX, Duration::ZERO), Admit::Now(_)));
-        assert!(matches!(bucket.try_acquire(Time::MAX, 1, Duration::ZERO), Admit::Reject { .. }));
+        assert!(matches!(
+            bucket.try_acquire(Time::ZERO, u32::MAX, Duration::ZERO, &mut rng()),
+            Admit::Now(_)
+        ));
+        assert!(matches!(bucket.try_acquire(Time::MAX, u32::MAX, Duration::ZERO, &mut rng()), Admit::Now(_)));
+        assert!(matches!(bucket.try_acquire(Time::MAX, 1, Duration::ZERO, &mut rng()), Admit::Reject { .. }));
     }
 }

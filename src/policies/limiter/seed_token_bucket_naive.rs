@@ -27,6 +27,7 @@ use super::Limiter;
 use super::seed_token_bucket::{FillRate, SeedTokenBucketSettings};
 use crate::policies::Algorithm;
 use crate::policies::view::{Admit, Permit};
+use crate::random::Rng;
 use crate::time::{Duration, Time};
 
 /// See the module documentation.
@@ -58,7 +59,7 @@ impl SeedTokenBucketNaive {
 
 impl Limiter for SeedTokenBucketNaive {
     #[inline]
-    fn try_acquire(&mut self, now: Time, cost: u32, _max_wait: Duration) -> Admit {
+    fn try_acquire(&mut self, now: Time, cost: u32, _max_wait: Duration, _rng: &mut Rng) -> Admit {
         self.tokens = self.refilled(now);
         self.last = now;
         let cost = u64::from(cost);
@@ -82,7 +83,12 @@ impl Limiter for SeedTokenBucketNaive {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Key;
     use crate::units::Rate;
+
+    fn rng() -> Rng {
+        Key::new(0).rng()
+    }
 
     #[test]
     fn polling_starves_it() {
@@ -90,7 +96,10 @@ mod tests {
         let mut bucket = SeedTokenBucketNaive::new(&settings, Time::ZERO);
         let granted = (0..1000)
             .filter(|i| {
-                matches!(bucket.try_acquire(Time::from_millis(i * 19), 1, Duration::ZERO), Admit::Now(_))
+                matches!(
+                    bucket.try_acquire(Time::from_millis(i * 19), 1, Duration::ZERO, &mut rng()),
+                    Admit::Now(_)
+                )
             })
             .count();
         assert_eq!(granted, 3);

@@ -37,13 +37,13 @@ use crate::policies::view::Outcome;
 use crate::random::Rng;
 use crate::time::{Duration, Time};
 
-/// Settings of `retry.exponential`.
+/// Settings of `retry.exponential`, `retry.equal-jitter`, `retry.decorrelated` and `retry.no-jitter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ExponentialSettings {
     /// Attempts in all, the first included.
     pub attempts: NonZeroU32,
-    /// Half of the bound of the first delay.
+    /// Half of the bound of the first delay; the smallest delay of `decorrelated`.
     pub base: Duration,
     /// Largest bound of a delay.
     pub max_delay: Duration,
@@ -62,6 +62,13 @@ impl Default for ExponentialSettings {
     }
 }
 
+/// The simulator's `expo(n)`: the bound of the delay before try `n`, in nanoseconds.
+#[inline]
+pub(super) fn bound_ns(settings: &ExponentialSettings, n: u32) -> f64 {
+    // 2^1100 is infinite, and the minimum takes the cap then.
+    libm::scalbn(settings.base.0 as f64, n.min(1100).cast_signed()).min(settings.max_delay.0 as f64)
+}
+
 /// See the module documentation.
 #[derive(Clone, Copy, Debug)]
 pub struct Exponential(ExponentialSettings);
@@ -70,10 +77,7 @@ impl Exponential {
     /// The simulator's `backoff(n)` in nanoseconds, not yet rounded.
     #[inline]
     pub fn backoff_ns(&self, n: u32, rng: &mut Rng) -> f64 {
-        // 2^1100 is infinite, and the minimum takes the cap then.
-        let expo =
-            libm::scalbn(self.0.base.0 as f64, n.min(1100).cast_signed()).min(self.0.max_delay.0 as f64);
-        expo * rng.unit()
+        bound_ns(&self.0, n) * rng.unit()
     }
 }
 
