@@ -176,7 +176,7 @@ fn guesses(scaler: Found<'_>, containers: &Containers<'_>, service: &str) -> (Na
                     Source::ContainerResource { container, name } => {
                         let is_main = called(containers.main) == container;
                         let is_other = containers.others.iter().any(|other| called(other) == container);
-                        if !is_main && !(is_other && name == "cpu") {
+                        if !(is_main || is_other && name == "cpu") {
                             missing = Some(format!("the {name} of container {container}"));
                         }
                     }

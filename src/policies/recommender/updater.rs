@@ -175,7 +175,9 @@ mod tests {
         assert_eq!(UPDATER.due(day, &pods, &recommended, true), [5, 4, 2, 3, 1]);
         // A quick kill needs no range, but a change.
         let mut killed = [pods[3], pods[0]];
-        killed.iter_mut().for_each(|pod| pod.quick_oom = true);
+        for pod in &mut killed {
+            pod.quick_oom = true;
+        }
         assert_eq!(UPDATER.due(hour, &killed, &recommended, true), [0]);
     }
 
