@@ -1,6 +1,6 @@
 //! Adapters for the autoscaler vectors.
 //!
-//! Ages in the vectors become instants before [`NOW`], which lies far enough from the start of model time for all of them.
+//! Ages in the vectors become instants before `NOW`, which lies far enough from the start of model time for all of them.
 
 use serde_json::Value;
 

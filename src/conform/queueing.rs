@@ -9,7 +9,7 @@
 //! * that interval reaches at most 1 % of the value to either side (5 % for tails beyond p99 and probabilities below 10^-3).
 //!
 //! The length of a run is fixed by the row's relaxation time; only the number of replications depends on what is seen, and
-//! on nothing but the width of the interval: the first [`FIRST`] replications show the variance, which says how many are
+//! on nothing but the width of the interval: the first `FIRST` replications show the variance, which says how many are
 //! needed, and so on until the interval is narrow enough (Chow and Robbins 1965). Where the estimate lies never decides.
 //! Rows of the same scenario share its replications. Where the rate of arrivals and the load are known, they serve as
 //! control variates, and are tested too.

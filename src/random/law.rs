@@ -23,7 +23,7 @@
 //!
 //! Samples are `f64` in the base unit (ns, bytes, or plain numbers); [`Law::sample_duration`] rounds them to whole nanoseconds.
 //! Only `libm`, sums and products decide a sample, so its bits are the same on every machine (see
-//! [`variate`](super::variate)).
+//! [`variate`]).
 
 mod buckets;
 mod parse;

@@ -43,7 +43,7 @@ pub(super) fn timeline_csv(outcome: &StudyOutcome) -> Vec<u8> {
     timeline_csv_within(outcome, MOST_TIMELINE_ROWS)
 }
 
-/// [`timeline_csv`] with another number of rows above which it is thinned.
+/// `timeline_csv` with another number of rows above which it is thinned.
 pub fn timeline_csv_within(outcome: &StudyOutcome, most_rows: usize) -> Vec<u8> {
     let rows: usize = outcome
         .strategies

@@ -6,7 +6,7 @@
 //! The split is the one with the smallest spread inside the two parts (exact in one dimension). It counts as two clusters
 //! under either of two rules, both meant to err on the side of one:
 //!
-//! 1. *The figures show it*: the split explains more of the variance than [`critical`] allows, both parts hold at least two values,
+//! 1. *The figures show it*: the split explains more of the variance than `critical` allows, both parts hold at least two values,
 //!    and the gap is wide enough for anybody to notice.
 //!    Critical values are such that samples from a normal, a uniform or an exponential law pass in about 1 of 1000 cases or fewer
 //!    (found by simulation). With 5 values that takes 99.9 %, with 20 still 94 %.

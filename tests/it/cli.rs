@@ -625,7 +625,8 @@ fn a_calibration_reads_latency_cpu_and_buckets_from_files_of_their_own() {
     let rate = |i: u32| 10.0 + f64::from((i * 37) % 80);
     let mean = |i: u32| 0.02 / (1.0 - (rate(i) * 0.01).powi(2));
     let csv = |header: &str, row: &dyn Fn(u32) -> String| {
-        let rows: String = (0..80).map(|i| format!("{},{}\n", 30 * i, row(i))).collect();
+        let rows: Vec<String> = (0..80).map(|i| format!("{},{}\n", 30 * i, row(i))).collect();
+        let rows = rows.concat();
         format!("t_s,{header}\n{rows}")
     };
     let write = |name: &str, text: String| fs::write(desk.path(name), text).expect("writes");

@@ -72,7 +72,7 @@ mod recommender {
         let instance = "cores = 1, cpu-request = 0.8, cpu-limit = 1.6";
         let more = "[[action]]\nat = \"9min\"\nscale = { service = \"api\", replicas = 2 }\n";
         let told = tell("10min", &format!("{}{more}", steady(1, extra, instance)));
-        assert_eq!(told.curve("api", "cpu_requested").last(), Some(&((0.8 + TARGET) / 2.0)));
+        assert_eq!(told.curve("api", "cpu_requested").last(), Some(&(f64::midpoint(0.8, TARGET))));
         assert!(all(&told, "evicted").is_empty());
     }
 
@@ -88,7 +88,7 @@ mod recommender {
         assert_eq!(all(&told, "ready"), [first + 5.0, first + 5.0, first + 65.0, first + 65.0]);
         let asked = told.curve("api", "cpu_requested");
         let halfway = asked[first as usize + 30];
-        assert!((halfway - (8.0 + TARGET) / 2.0).abs() < 1e-9, "{halfway}");
+        assert!((halfway - f64::midpoint(8.0, TARGET)).abs() < 1e-9, "{halfway}");
         assert_eq!(asked.last(), Some(&TARGET));
         // Those that drain are still there, so they count.
         let cores = (32.0 * first + 60.0 * (16.0 + 2.0 * TARGET) + (3540.0 - first) * 4.0 * TARGET) / 3600.0;
@@ -207,7 +207,7 @@ mod by_hand {
         let action = "[[action]]\nat = \"50s\"\nresize = { service = \"api\", cpu-request = 1 }\n";
         let told = tell("100s", &format!("{}{api}{hog}{action}", node(4)));
         let used = told.metric("service.api.utilization");
-        assert!((used - (4.0 * 102.0 / 1126.0 + 1.0) / 2.0).abs() < 1e-3, "{used}");
+        assert!((used - f64::midpoint(4.0 * 102.0 / 1126.0, 1.0)).abs() < 1e-3, "{used}");
     }
 
     #[test]

@@ -379,6 +379,9 @@ impl Algorithm for Keda {
     }
 }
 
+/// Reason of an evaluation before its time.
+const NOTHING_DUE: &str = "NothingDue";
+
 impl Autoscaler for Keda {
     fn interval(&self) -> Duration {
         self.pause
@@ -389,7 +392,7 @@ impl Autoscaler for Keda {
     }
 
     fn evaluate(&mut self, now: Time, fleet: &Fleet<'_>, explain: &mut dyn Explain) -> Desired {
-        let mut desired = Desired { replicas: fleet.current, reason: "" };
+        let mut desired = Desired { replicas: fleet.current, reason: NOTHING_DUE };
         if now >= self.next_poll {
             self.next_poll = now + self.settings.polling_interval;
             let activities = self.activities(fleet.readings, explain);
@@ -400,7 +403,7 @@ impl Autoscaler for Keda {
         if now >= next_sync {
             self.next_sync = Some(now + self.hpa.interval());
             // At zero there is nothing for it to say.
-            if desired.replicas > 0 || desired.reason.is_empty() {
+            if desired.replicas > 0 || desired.reason == NOTHING_DUE {
                 let readings = self.readings(desired.replicas, fleet.readings, explain);
                 let fleet = Fleet { current: desired.replicas, readings: &readings, ..*fleet };
                 let answer = self.hpa.evaluate(now, &fleet, explain);

@@ -221,7 +221,7 @@ impl Machine {
     fn settle(&mut self, now: Time) {
         match self.state {
             BreakerState::Closed if self.bucket_period != Duration::ZERO => {
-                self.grow((now - self.start).0 / self.bucket_period.0)
+                self.grow((now - self.start).0 / self.bucket_period.0);
             }
             BreakerState::Closed if self.expiry < now => self.renew(now),
             BreakerState::Open if self.expiry < now => self.enter(BreakerState::HalfOpen, now),

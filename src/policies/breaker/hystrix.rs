@@ -209,7 +209,7 @@ impl Breaker for Hystrix {
         match machine.state {
             BreakerState::Closed => {}
             BreakerState::Open if now.as_millis() >= machine.probe_from => {
-                machine.state = BreakerState::HalfOpen
+                machine.state = BreakerState::HalfOpen;
             }
             BreakerState::Open => {
                 return Admit::Reject { until: Some(Time(machine.probe_from.saturating_mul(1_000_000))) };

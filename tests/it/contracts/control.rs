@@ -181,7 +181,7 @@ fn may_take(pod: &PodRequest, nodes: &[NodeView], at: usize) -> bool {
             AntiAffinity::Node => node.same == 0,
             AntiAffinity::Zone => there(node.zone) == 0,
         }
-        && pod.zone_max_skew.is_none_or(|skew| there(node.zone) + 1 <= emptiest + skew)
+        && pod.zone_max_skew.is_none_or(|skew| there(node.zone) < emptiest + skew)
 }
 
 #[test]
@@ -263,7 +263,7 @@ impl World {
             max: 3 + at,
             target: 0,
             price: 0.1 * f64::from(1 + at),
-            priority: at as i32,
+            priority: at.cast_signed(),
         };
         Self { groups: (0..3).map(group).collect(), nodes: Vec::new(), pods: Vec::new(), next: 0 }
     }
@@ -332,9 +332,8 @@ impl World {
         for at in (0..self.nodes.len()).rev() {
             let node = &mut self.nodes[at];
             let next = match (node.state, rng.index(40)) {
-                (NodeState::Upcoming, 0..4) => NodeState::Ready,
+                (NodeState::Upcoming, 0..4) | (NodeState::NotReady, 0) => NodeState::Ready,
                 (NodeState::Ready, 0) if rng.index(10) == 0 => NodeState::NotReady,
-                (NodeState::NotReady, 0) => NodeState::Ready,
                 (NodeState::Deleting { .. }, 0..10) => {
                     self.drop_node(at);
                     continue;
