@@ -191,6 +191,7 @@ impl<'a> Assembly<'a> {
             disruption_budget: service.disruption_budget,
             signals: service.signals.iter().map(signal).collect(),
             metrics: (service.metrics.period, service.metrics.window, service.metrics.delay),
+            scrape_loss: service.metrics.loss,
             discovery: service.discovery.clone(),
             caches: service.caches.iter().map(cache).collect(),
             pools: service.pools.iter().map(connections).collect(),

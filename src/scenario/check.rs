@@ -637,6 +637,7 @@ impl<'a> Check<'a> {
             period: table.period.map_or_else(|| secs(15), |period| self.some_time(&period, "period")),
             window: table.window.map_or_else(|| secs(30), |window| self.some_time(&window, "window")),
             delay: table.delay.map_or(Duration::ZERO, |delay| delay.value),
+            loss: table.loss.map_or(0.0, |loss| loss.0),
         }
     }
 

@@ -703,7 +703,7 @@ pub struct Version {
 }
 
 /// `metrics = { period = "15s", window = "30s", delay = "0s" }`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MetricsPipeline {
     /// Time between scrapes (default 15 s).
     pub period: Duration,
@@ -711,6 +711,8 @@ pub struct MetricsPipeline {
     pub window: Duration,
     /// From the end of a window until control loops can read the sample (default 0).
     pub delay: Duration,
+    /// Share of scrapes that get lost, 0..1 (default 0).
+    pub loss: f64,
 }
 
 /// `[[source]]`.

@@ -319,6 +319,8 @@ pub(super) struct MetricsTable {
     pub(super) window: Option<Spanned<Duration>>,
     /// From the end of a window until control loops can read it (default 0s).
     pub(super) delay: Option<Spanned<Duration>>,
+    /// Share of scrapes that get lost, each instance on its own (default 0%).
+    pub(super) loss: Option<Share>,
 }
 
 /// `instance = { .. }`

@@ -5,6 +5,7 @@
 
 use crate::kernel::queue::Queue;
 use crate::policies::autoscaler::{Phase, Pod, PodReading, Reading, Sample};
+use crate::random::Key;
 use crate::time::{Duration, Time};
 
 use super::World;
@@ -36,6 +37,9 @@ pub(super) struct Scrape {
     /// Core time that each side-car has used so far, ns; nothing without side-cars.
     sidecars: [u64; MAX_SIDECARS],
 }
+
+/// Scrapes that may be lost in a row before a reader finds nothing, and one.
+const STALE: u64 = 2;
 
 /// Something that is no instance of a scaled service, at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +94,9 @@ impl World<'_> {
         let horizon = window + delay + period * 2;
         for at in 0..self.services[service as usize].living.len() {
             let index = self.services[service as usize].living[at];
+            if self.loses_scrape(now, service, self.instances[index as usize].ordinal) {
+                continue;
+            }
             let memory = self.memory_in_use(now, index).unwrap_or(0);
             let disk = self.disk_in_use(now, index).unwrap_or(0);
             let instance = &mut self.instances[index as usize];
@@ -116,7 +123,9 @@ impl World<'_> {
         let signals = &self.spec.services[service as usize].signals;
         self.services[service as usize].histories.resize(signals.len(), Vec::new());
         for (at, signal) in signals.iter().enumerate() {
-            if let Signal::Of(thing, gauge) = *signal {
+            if let Signal::Of(thing, gauge) = *signal
+                && !self.loses_scrape(now, service, u32::MAX - at as u32)
+            {
                 let observed = self.observe(now, thing, gauge);
                 let history = &mut self.services[service as usize].histories[at];
                 history.retain(|known| now - known.at <= horizon);
@@ -126,6 +135,14 @@ impl World<'_> {
         if now < self.spec.end {
             self.schedule(queue, now + period, Control::Scrape(service));
         }
+    }
+
+    /// Whether this scrape of an instance (or of something else, counted down from the top) gets lost.
+    fn loses_scrape(&self, now: Time, service: u32, target: u32) -> bool {
+        let spec = &self.spec.services[service as usize];
+        let key =
+            || Key::new(self.seed).named("scrape").named(&spec.name).with(u64::from(target)).with(now.0);
+        spec.scrape_loss > 0.0 && key().draws().unit() < spec.scrape_loss
     }
 
     /// Counters or level at this moment.
@@ -212,8 +229,9 @@ impl World<'_> {
 
     /// What a reader finds of such a metric, in thousandths.
     fn value(&self, now: Time, service: u32, history: &History, gauge: Gauge) -> Option<i64> {
-        let (_, window, delay) = self.spec.services[service as usize].metrics;
-        let (last, first) = latest(history, |known| known.at, now, delay, window)?;
+        let (period, window, delay) = self.spec.services[service as usize].metrics;
+        let (last, first) = latest(history, |known| known.at, now, delay, window)
+            .filter(|(last, _)| now <= last.at + delay + period * STALE)?;
         // Saturates; fractions of a thousandth are dropped.
         gauge.value(last, first).map(|value| (value * 1000.0) as i64)
     }
@@ -223,7 +241,8 @@ impl World<'_> {
         let instance = &self.instances[index as usize];
         let spec = &self.spec.services[instance.service as usize];
         let (period, window, delay) = spec.metrics;
-        let found = latest(&instance.more.scrapes, |scrape| scrape.at, now, delay, window);
+        let found = latest(&instance.more.scrapes, |scrape| scrape.at, now, delay, window)
+            .filter(|(last, _)| now <= last.at + delay + period * STALE);
         // What runs on a lost machine is not scraped any more; the rest of the control plane notices later.
         let lost = instance.state == State::Dead;
         let found = found.filter(|_| !lost || now < instance.more.dead_at + period + delay);

@@ -273,6 +273,8 @@ pub struct ServiceSpec {
     pub signals: Vec<Signal>,
     /// Scrape period, window and delay of its metrics.
     pub metrics: (Duration, Duration, Duration),
+    /// Share of scrapes that get lost.
+    pub scrape_loss: f64,
     /// Propagation delay of membership changes, per client.
     pub discovery: Law,
     /// Caches.

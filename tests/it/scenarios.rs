@@ -428,6 +428,33 @@ mod fleet {
         // 0.9 busy against 0.5 wanted: two.
         assert_eq!((after[0].1, after[0].2), (1.0, 2.0));
     }
+
+    /// Without any sample nothing is changed, and the HPA says why; every second sample is enough, for a reader finds the one
+    /// before as well.
+    #[test]
+    fn scrapes_that_get_lost_leave_an_autoscaler_blind() {
+        let told = |loss: &str| {
+            let service = format!(
+                "[[service]]\nname = \"api\"\ninstance = {{ workers = 64 }}\n\
+                 autoscaler.hpa = {{ min-replicas = 1, max-replicas = 4, target-cpu-utilization = 50 }}\n\
+                 metrics = {{ period = \"10s\", window = \"60s\", loss = \"{loss}\" }}\n\
+                 [[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu 900ms\"]\n"
+            );
+            let told = tell("600s", &format!("{service}{EVERY_SECOND}"));
+            told.decisions("autoscaler")
+                .into_iter()
+                .map(|(_, _, to, reason)| (to, reason))
+                .collect::<Vec<_>>()
+        };
+        let blind = told("100%");
+        assert!(
+            blind.iter().all(|(to, reason)| *to == 1.0 && *reason == "FailedGetResourceMetric"),
+            "{blind:?}"
+        );
+        let seeing = told("30%");
+        assert!(seeing.iter().any(|(to, _)| *to == 2.0), "{seeing:?}");
+        assert!(seeing.iter().skip(3).any(|(_, reason)| *reason == "FailedGetResourceMetric"), "{seeing:?}");
+    }
 }
 
 mod network {
