@@ -39,7 +39,7 @@ pub fn sentence(
     let mut ranked: Vec<&ComparisonOutcome> =
         comparisons.iter().filter(|comparison| gain(comparison).is_some()).collect();
     ranked.sort_by(|a, b| gain(b).unwrap_or(0.0).total_cmp(&gain(a).unwrap_or(0.0)));
-    let (Some(first), Some(last)) = (ranked.first(), ranked.last()) else {
+    let Some(first) = ranked.first() else {
         return format!("No verdict: {label} applies to no pair of strategies.");
     };
     if ranked.iter().all(|comparison| comparison.p_holm.is_none()) {
@@ -66,9 +66,10 @@ pub fn sentence(
         return format!("`{}` beats `{baseline}`: {}{rivals}.", best.strategy, by(best));
     }
     let alone = comparisons.len() == 1;
-    if last.finding == Finding::Worse {
+    // The largest difference may be the least sure one.
+    if let Some(worst) = ranked.iter().rev().find(|comparison| comparison.finding == Finding::Worse) {
         let others = if alone { String::new() } else { format!("No strategy beats `{baseline}`, and ") };
-        return format!("{others}`{}` is worse than `{baseline}`: {}.", last.strategy, by(last));
+        return format!("{others}`{}` is worse than `{baseline}`: {}.", worst.strategy, by(worst));
     }
     let same = |comparison: &&ComparisonOutcome| {
         comparison
@@ -298,6 +299,18 @@ mod tests {
 
     fn availability(name: &str, values: &[f64]) -> StrategyOutcome {
         strategy(name, &[("availability", values)])
+    }
+
+    /// The strategy that lies furthest behind has a single replication in which the metric applies, and proves nothing.
+    #[test]
+    fn the_largest_loss_may_be_the_least_sure() {
+        let strategies = [
+            availability("nothing", BASE),
+            availability("storm", &moved(-0.1, 0.002)),
+            availability("collapsed", &[0.1]),
+        ];
+        let words = verdict("availability", &strategies);
+        assert!(words.starts_with("No strategy beats `nothing`, and `storm` is worse"), "{words}");
     }
 
     #[test]
