@@ -30,16 +30,30 @@ pub enum Retry {
 
 /// Decides what follows a failed attempt of one call. Stateless between calls; state over calls is a [`Budget`].
 pub trait RetryPolicy {
-    /// Attempt number `attempt` (0 for the first) ended with `outcome`, which is not a success. `previous` is the delay
-    /// before that attempt (zero for the first), for policies whose next delay grows from it.
+    /// Most attempts, the first included, and the endings that are retried.
+    fn bounds(&self) -> (u32, RetryOnSet);
+
+    /// Delay after attempt number `attempt` (0 for the first). `previous` is the delay before that attempt (zero for the
+    /// first), for policies whose next delay grows from it.
+    fn delay(&self, attempt: u32, previous: Duration, rng: &mut Rng) -> Duration;
+
+    /// Attempt number `attempt` (0 for the first) ended with `outcome`, which is not a success.
+    #[inline]
     fn on_failure(
         &self,
-        now: Time,
+        _now: Time,
         attempt: u32,
         previous: Duration,
         outcome: &Outcome,
         rng: &mut Rng,
-    ) -> Retry;
+    ) -> Retry {
+        let (attempts, on) = self.bounds();
+        if attempt + 1 < attempts && !outcome.ignored && on.covers(outcome.class) {
+            Retry::After(self.delay(attempt, previous, rng))
+        } else {
+            Retry::GiveUp
+        }
+    }
 }
 
 /// Which endings of an attempt are worth another one. An abandoned attempt never is: nobody wants its answer.
@@ -101,12 +115,6 @@ impl TryFrom<Vec<RetryOn>> for RetryOnSet {
     }
 }
 
-/// Whether attempt number `attempt` (0 for the first) of at most `attempts` may be followed by another one.
-#[inline]
-const fn may_retry(attempts: u32, on: RetryOnSet, attempt: u32, outcome: &Outcome) -> bool {
-    attempt + 1 < attempts && !outcome.ignored && on.covers(outcome.class)
-}
-
 registry! {
     ($)
     /// A retry policy and its settings, as written in a scenario.
@@ -127,6 +135,16 @@ registry! {
 const _: () = assert!(size_of::<AnyRetry>() <= 48);
 
 impl RetryPolicy for AnyRetry {
+    #[inline]
+    fn bounds(&self) -> (u32, RetryOnSet) {
+        dispatch!(self, policy => policy.bounds())
+    }
+
+    #[inline]
+    fn delay(&self, attempt: u32, previous: Duration, rng: &mut Rng) -> Duration {
+        dispatch!(self, policy => policy.delay(attempt, previous, rng))
+    }
+
     #[inline]
     fn on_failure(
         &self,

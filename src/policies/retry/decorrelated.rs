@@ -25,9 +25,8 @@
 //! The number of attempts is bounded; the simulator tries until it succeeds. Delays are rounded to whole nanoseconds.
 
 use super::exponential::ExponentialSettings;
-use super::{Retry, RetryPolicy, may_retry};
+use super::{RetryOnSet, RetryPolicy};
 use crate::policies::Algorithm;
-use crate::policies::view::Outcome;
 use crate::random::Rng;
 use crate::time::{Duration, Time};
 
@@ -55,18 +54,12 @@ impl Algorithm for Decorrelated {
 
 impl RetryPolicy for Decorrelated {
     #[inline]
-    fn on_failure(
-        &self,
-        _now: Time,
-        attempt: u32,
-        previous: Duration,
-        outcome: &Outcome,
-        rng: &mut Rng,
-    ) -> Retry {
-        if may_retry(self.0.attempts.get(), self.0.on, attempt, outcome) {
-            Retry::After(Duration::from_ns_f64(self.backoff_ns(previous.0 as f64, rng)))
-        } else {
-            Retry::GiveUp
-        }
+    fn bounds(&self) -> (u32, RetryOnSet) {
+        (self.0.attempts.get(), self.0.on)
+    }
+
+    #[inline]
+    fn delay(&self, _attempt: u32, previous: Duration, rng: &mut Rng) -> Duration {
+        Duration::from_ns_f64(self.backoff_ns(previous.0 as f64, rng))
     }
 }

@@ -31,9 +31,8 @@ use std::num::NonZeroU32;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Retry, RetryOnSet, RetryPolicy, may_retry};
+use super::{RetryOnSet, RetryPolicy};
 use crate::policies::Algorithm;
-use crate::policies::view::Outcome;
 use crate::random::Rng;
 use crate::time::{Duration, Time};
 
@@ -91,18 +90,12 @@ impl Algorithm for Exponential {
 
 impl RetryPolicy for Exponential {
     #[inline]
-    fn on_failure(
-        &self,
-        _now: Time,
-        attempt: u32,
-        _previous: Duration,
-        outcome: &Outcome,
-        rng: &mut Rng,
-    ) -> Retry {
-        if may_retry(self.0.attempts.get(), self.0.on, attempt, outcome) {
-            Retry::After(Duration::from_ns_f64(self.backoff_ns(attempt + 1, rng)))
-        } else {
-            Retry::GiveUp
-        }
+    fn bounds(&self) -> (u32, RetryOnSet) {
+        (self.0.attempts.get(), self.0.on)
+    }
+
+    #[inline]
+    fn delay(&self, attempt: u32, _previous: Duration, rng: &mut Rng) -> Duration {
+        Duration::from_ns_f64(self.backoff_ns(attempt + 1, rng))
     }
 }

@@ -27,9 +27,8 @@ use std::num::NonZeroU32;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Retry, RetryOnSet, RetryPolicy, may_retry};
+use super::{RetryOnSet, RetryPolicy};
 use crate::policies::Algorithm;
-use crate::policies::view::Outcome;
 use crate::random::Rng;
 use crate::time::{Duration, Time};
 
@@ -69,18 +68,12 @@ impl Algorithm for Fixed {
 
 impl RetryPolicy for Fixed {
     #[inline]
-    fn on_failure(
-        &self,
-        _now: Time,
-        attempt: u32,
-        _previous: Duration,
-        outcome: &Outcome,
-        _rng: &mut Rng,
-    ) -> Retry {
-        if may_retry(self.0.attempts.get(), self.0.on, attempt, outcome) {
-            Retry::After(self.0.delay)
-        } else {
-            Retry::GiveUp
-        }
+    fn bounds(&self) -> (u32, RetryOnSet) {
+        (self.0.attempts.get(), self.0.on)
+    }
+
+    #[inline]
+    fn delay(&self, _attempt: u32, _previous: Duration, _rng: &mut Rng) -> Duration {
+        self.0.delay
     }
 }

@@ -25,9 +25,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
-use super::{Retry, RetryOnSet, RetryPolicy, may_retry};
+use super::{RetryOnSet, RetryPolicy};
 use crate::policies::Algorithm;
-use crate::policies::view::Outcome;
 use crate::random::Rng;
 use crate::time::{Duration, Time};
 
@@ -99,18 +98,12 @@ impl Algorithm for Grpc {
 
 impl RetryPolicy for Grpc {
     #[inline]
-    fn on_failure(
-        &self,
-        _now: Time,
-        attempt: u32,
-        _previous: Duration,
-        outcome: &Outcome,
-        rng: &mut Rng,
-    ) -> Retry {
-        if may_retry(self.0.max_attempts, self.0.on, attempt, outcome) {
-            Retry::After(Duration::from_ns_f64(self.backoff_ns(attempt + 1, rng)))
-        } else {
-            Retry::GiveUp
-        }
+    fn bounds(&self) -> (u32, RetryOnSet) {
+        (self.0.max_attempts, self.0.on)
+    }
+
+    #[inline]
+    fn delay(&self, attempt: u32, _previous: Duration, rng: &mut Rng) -> Duration {
+        Duration::from_ns_f64(self.backoff_ns(attempt + 1, rng))
     }
 }

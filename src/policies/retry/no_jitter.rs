@@ -24,9 +24,8 @@
 //! The number of attempts is bounded; the simulator tries until it succeeds.
 
 use super::exponential::{ExponentialSettings, bound_ns};
-use super::{Retry, RetryPolicy, may_retry};
+use super::{RetryOnSet, RetryPolicy};
 use crate::policies::Algorithm;
-use crate::policies::view::Outcome;
 use crate::random::Rng;
 use crate::time::{Duration, Time};
 
@@ -52,18 +51,12 @@ impl Algorithm for NoJitter {
 
 impl RetryPolicy for NoJitter {
     #[inline]
-    fn on_failure(
-        &self,
-        _now: Time,
-        attempt: u32,
-        _previous: Duration,
-        outcome: &Outcome,
-        _rng: &mut Rng,
-    ) -> Retry {
-        if may_retry(self.0.attempts.get(), self.0.on, attempt, outcome) {
-            Retry::After(Duration::from_ns_f64(self.backoff_ns(attempt + 1)))
-        } else {
-            Retry::GiveUp
-        }
+    fn bounds(&self) -> (u32, RetryOnSet) {
+        (self.0.attempts.get(), self.0.on)
+    }
+
+    #[inline]
+    fn delay(&self, attempt: u32, _previous: Duration, _rng: &mut Rng) -> Duration {
+        Duration::from_ns_f64(self.backoff_ns(attempt + 1))
     }
 }

@@ -27,9 +27,8 @@ use std::num::NonZeroU32;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
-use super::{Retry, RetryOnSet, RetryPolicy, may_retry};
+use super::{RetryOnSet, RetryPolicy};
 use crate::policies::Algorithm;
-use crate::policies::view::Outcome;
 use crate::random::Rng;
 use crate::time::{Duration, Time};
 
@@ -97,22 +96,18 @@ impl Algorithm for Resilience4j {
 }
 
 impl RetryPolicy for Resilience4j {
-    fn on_failure(
-        &self,
-        _now: Time,
-        attempt: u32,
-        previous: Duration,
-        outcome: &Outcome,
-        _rng: &mut Rng,
-    ) -> Retry {
-        if !may_retry(self.0.max_attempts.get(), self.0.on, attempt, outcome) {
-            return Retry::GiveUp;
-        }
+    #[inline]
+    fn bounds(&self) -> (u32, RetryOnSet) {
+        (self.0.max_attempts.get(), self.0.on)
+    }
+
+    #[inline]
+    fn delay(&self, attempt: u32, previous: Duration, _rng: &mut Rng) -> Duration {
         // The previous wait is the interval before, already cut to whole milliseconds.
         let interval = match attempt {
             0 => self.0.wait_duration.as_millis(),
             _ => (previous.as_millis() as f64 * self.0.exponential_backoff_multiplier) as u64,
         };
-        Retry::After(Duration::from_millis(interval.min(self.0.exponential_max_wait_duration.as_millis())))
+        Duration::from_millis(interval.min(self.0.exponential_max_wait_duration.as_millis()))
     }
 }

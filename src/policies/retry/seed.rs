@@ -34,9 +34,8 @@ use std::num::NonZeroU32;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
-use super::{Retry, RetryOnSet, RetryPolicy, may_retry};
+use super::{RetryOnSet, RetryPolicy};
 use crate::policies::Algorithm;
-use crate::policies::view::Outcome;
 use crate::random::Rng;
 use crate::time::{Duration, Time};
 use crate::units::Share;
@@ -116,26 +115,21 @@ impl Algorithm for Seed {
 
 impl RetryPolicy for Seed {
     #[inline]
-    fn on_failure(
-        &self,
-        _now: Time,
-        attempt: u32,
-        _previous: Duration,
-        outcome: &Outcome,
-        rng: &mut Rng,
-    ) -> Retry {
-        if may_retry(self.0.attempts.get(), self.0.on, attempt, outcome) {
-            Retry::After(Duration::from_ns_f64(self.delay_ns(attempt, rng)))
-        } else {
-            Retry::GiveUp
-        }
+    fn bounds(&self) -> (u32, RetryOnSet) {
+        (self.0.attempts.get(), self.0.on)
+    }
+
+    #[inline]
+    fn delay(&self, attempt: u32, _previous: Duration, rng: &mut Rng) -> Duration {
+        Duration::from_ns_f64(self.delay_ns(attempt, rng))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policies::view::Class;
+    use crate::policies::retry::Retry;
+    use crate::policies::view::{Class, Outcome};
     use crate::random::Key;
 
     #[test]
