@@ -22,6 +22,7 @@ mod burst;
 mod cache;
 mod call;
 mod cluster;
+mod connection;
 mod control;
 mod cpu;
 mod disk;
@@ -38,6 +39,7 @@ mod metrics;
 mod neighbours;
 mod network;
 mod outbound;
+mod pool;
 mod program;
 mod provisioning;
 mod recommend;
@@ -65,6 +67,7 @@ use crate::time::Time;
 
 use call::{CallState, RequestRecord};
 use cluster::Cluster;
+use connection::Connection;
 use control::Control;
 use frame::{Frame, Side};
 use image::Registry;
@@ -91,6 +94,12 @@ pub struct World<'a> {
     requests: Arena<RequestRecord>,
     rings: Vec<Ring>,
     outbounds: Vec<Outbound>,
+    /// Connections between clients and instances, where they are simulated.
+    connections: Arena<Connection>,
+    /// Connections so far.
+    serial: u64,
+    /// Calling side of the messages that set connections up; it belongs to nobody.
+    wire: u32,
     instances: Vec<Instance>,
     services: Vec<Service>,
     sources: Vec<Source>,
@@ -250,6 +259,9 @@ impl<'a> World<'a> {
             requests: Arena::new(spec.limits.in_flight),
             rings: spec.rings.iter().enumerate().map(ring).collect(),
             outbounds: Vec::new(),
+            connections: Arena::new(spec.limits.in_flight),
+            serial: 0,
+            wire: frame::NIL,
             instances: Vec::new(),
             services: Vec::new(),
             sources: Vec::new(),
@@ -303,15 +315,30 @@ impl<'a> World<'a> {
         }
         let sources = spec.sources.iter().flat_map(|source| &source.edges);
         for edge in sources.chain(spec.services.iter().flat_map(|service| &service.edges)) {
-            self.services[edge.to as usize].broken_off |= edge.breaker.is_some();
+            let service = &mut self.services[edge.to as usize];
+            service.broken_off |= edge.breaker.is_some();
+            if edge.connections.is_some() {
+                service.guarded = true;
+                service.connections.get_or_insert_default();
+                if self.wire == frame::NIL {
+                    let mut nobody = Outbound::new(edge, 0, frame::NIL, Time::ZERO);
+                    nobody.bury();
+                    self.wire = self.outbounds.len() as u32;
+                    self.outbounds.push(nobody);
+                }
+            }
         }
         let mut users = 0;
         for (index, source) in spec.sources.iter().enumerate() {
             let first = self.outbounds.len() as u32;
-            for _ in 0..source.clients {
+            let root = Key::new(self.seed).named("connections").named(&source.name);
+            for client in 0..source.clients {
                 for edge in &source.edges {
                     self.services[edge.to as usize].callers.push(self.outbounds.len() as u32);
-                    self.outbounds.push(Outbound::new(edge, source.zone, index as u32, Time::ZERO));
+                    let mut outbound = Outbound::new(edge, source.zone, index as u32, Time::ZERO);
+                    let key = root.with(u64::from(client));
+                    outbound.pool = self.new_pool(edge, Time::ZERO, key, frame::NIL);
+                    self.outbounds.push(outbound);
                 }
             }
             let state = Source::new(source, self.seed, spec.warm_up, first, users);

@@ -4,13 +4,15 @@
 
 use crate::policies::recommender::Recommender as _;
 use crate::policies::recommender::updater::UpdateMode;
+use crate::random::law::Law;
 use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
-    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, BurstSpec, CacheSpec, CallSpec,
-    ConnectionPoolSpec, CpuMode, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec, NO_RING,
-    ObjectiveSpec, Op, Operation, Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec, Resize, RolloutSpec,
-    ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, Target, Thing, Trouble, VersionSpec, When,
+    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, BackoffSpec, BurstSpec, CacheSpec,
+    CallSpec, ConnectionPoolSpec, ConnectionsSpec, CpuMode, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec,
+    Limits, ListenerSpec, MemorySpec, NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec,
+    ProvisioningSpec, Rate, RegistrySpec, Resize, Resumption, RolloutSpec, ServiceSpec, SidecarSpec, Signal,
+    SourceSpec, Spec, Target, Thing, TlsSpec, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -27,6 +29,8 @@ struct Assembly<'a> {
     rings: Vec<Duration>,
     /// First op of each endpoint by (service, endpoint); known before any step is compiled.
     entries: Vec<Vec<u16>>,
+    /// How clients keep connections: what was written, and where the handshakes lie that belong to it.
+    connections: Vec<(written::Connections, ConnectionsSpec)>,
 }
 
 impl<'a> Assembly<'a> {
@@ -43,18 +47,35 @@ impl<'a> Assembly<'a> {
             }
             entries.push(list);
         }
-        Self { study, scenario, ops: Vec::new(), calls: Vec::new(), rings: Vec::new(), entries }
+        Self {
+            study,
+            scenario,
+            ops: Vec::new(),
+            calls: Vec::new(),
+            rings: Vec::new(),
+            entries,
+            connections: Vec::new(),
+        }
     }
 
     fn finish(mut self) -> Spec {
         let (study, scenario) = (self.study, self.scenario);
         let end = Time::ZERO + study.duration;
         let mut slots = 0;
-        let services = (0..scenario.services.len()).map(|index| self.service(index, &mut slots)).collect();
+        let mut services: Vec<ServiceSpec> =
+            (0..scenario.services.len()).map(|index| self.service(index, &mut slots)).collect();
         let mut priorities: Vec<u8> = scenario.sources.iter().map(|source| source.priority).collect();
         priorities.sort_unstable();
         priorities.dedup();
-        let sources = scenario.sources.iter().map(|source| self.source(source, &priorities)).collect();
+        let mut sources: Vec<SourceSpec> =
+            scenario.sources.iter().map(|source| self.source(source, &priorities)).collect();
+        // Handshakes come after all programs, whose places in `ops` are known beforehand.
+        for (spec, service) in services.iter_mut().zip(&scenario.services) {
+            self.connect(&mut spec.edges, &service.edges);
+        }
+        for (spec, source) in sources.iter_mut().zip(&scenario.sources) {
+            self.connect(&mut spec.edges, &source.edges);
+        }
         let limits = study.limits;
         Spec {
             warm_up: Time::ZERO + study.warm_up,
@@ -109,6 +130,64 @@ impl<'a> Assembly<'a> {
                 events: limits.events,
             },
             priorities,
+            connections: self.connections.into_iter().map(|(_, spec)| spec).collect(),
+        }
+    }
+
+    /// Gives edges the connections that were written for them; equal ones are kept once.
+    fn connect(&mut self, edges: &mut [EdgeSpec], written: &[written::Edge]) {
+        for (spec, edge) in edges.iter_mut().zip(written) {
+            let Some(wanted) = &edge.connections else { continue };
+            let known = self.connections.iter().position(|(known, _)| known == wanted);
+            let at = known.unwrap_or_else(|| {
+                let compiled = self.connections_spec(wanted);
+                self.connections.push((wanted.clone(), compiled));
+                self.connections.len() - 1
+            });
+            spec.connections = Some(at as u32);
+        }
+    }
+
+    fn connections_spec(&mut self, written: &written::Connections) -> ConnectionsSpec {
+        let mut work = |law: &Law| {
+            (!law.is_zero()).then(|| {
+                self.ops.extend([Op::Cpu(law.clone(), None), Op::End]);
+                self.ops.len() as u16 - 2
+            })
+        };
+        let tls = written.tls.as_ref().map(|tls| TlsSpec {
+            round_trips: tls.round_trips,
+            work: work(&tls.cpu),
+            resumption: match tls.resumption {
+                written::Resumption::None => Resumption::None,
+                written::Resumption::Instance => Resumption::Instance,
+                written::Resumption::Service => Resumption::Service,
+            },
+            resumed_round_trips: tls.resumed_round_trips,
+            resumed_work: work(&tls.resumed_cpu),
+            ticket_lifetime: tls.ticket_lifetime,
+        });
+        ConnectionsSpec {
+            streams: written.streams.unwrap_or(1),
+            multiplexed: written.streams.is_some(),
+            per_connection: written.per_connection,
+            max: written.max,
+            max_pending: written.max_pending,
+            max_idle: written.max_idle,
+            min: written.min,
+            idle_timeout: written.idle_timeout,
+            max_age: written.max_age.clone(),
+            max_requests: written.max_requests,
+            connect_round_trips: written.connect_round_trips,
+            connect_timeout: written.connect_timeout,
+            tls,
+            backoff: written.backoff.map(|backoff| BackoffSpec {
+                base: backoff.base,
+                multiplier: backoff.multiplier,
+                jitter: backoff.jitter,
+                max: backoff.max,
+                wait_for_ready: backoff.wait_for_ready,
+            }),
         }
     }
 
@@ -200,6 +279,7 @@ impl<'a> Assembly<'a> {
                 *slots += 1;
                 *slots - 1
             }),
+            listener: listener(&service.listener),
             price: service.price,
         }
     }
@@ -328,7 +408,7 @@ fn horizon(end: Time, scenario: &written::Scenario) -> Time {
 }
 
 /// One-way delays by (from, to); the last row and column are the outside.
-fn latency(scenario: &written::Scenario) -> Vec<crate::random::law::Law> {
+fn latency(scenario: &written::Scenario) -> Vec<Law> {
     let network = &scenario.network;
     let zones = scenario.zones.len().max(1);
     let between = |from: usize, to: usize| {
@@ -497,6 +577,16 @@ fn edge(edge: &written::Edge) -> EdgeSpec {
         limiter: edge.limiter.clone(),
         balancer: edge.balancer.clone(),
         shared: edge.sharing == written::Sharing::Service,
+        connections: None,
+    }
+}
+
+fn listener(listener: &written::Listener) -> ListenerSpec {
+    ListenerSpec {
+        idle_timeout: listener.idle_timeout,
+        max_age: listener.max_age.clone(),
+        max_requests: listener.max_requests,
+        max_connections: listener.max_connections,
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod alerts;
 mod calls;
+mod connections;
 mod events;
 mod machines;
 mod measures;
@@ -454,6 +455,7 @@ impl<'a> Check<'a> {
             pools,
             versions: self.versions(table),
             sidecars,
+            listener: self.listener(&table.listener),
             price: table.price.map(|Price(price)| price),
         };
         self.fits(table, &service, node_pools);

@@ -1,7 +1,7 @@
 //! Caller side of a call: attempts, timeouts, retries, breaker, limiter.
 //!
-//! Order of a call (DESIGN section 3): deadline, retry, breaker, limiter, pick, network. A call over an edge without
-//! retry, breaker and limiter is just its one attempt; otherwise a [`CallState`] holds what outlives an attempt.
+//! Order of a call (DESIGN section 3): deadline, retry, breaker, limiter, pick, connection, network. A call over an edge
+//! without retry, breaker, limiter and connections is just its one attempt; otherwise a [`CallState`] holds what outlives an attempt.
 
 use std::mem::ManuallyDrop;
 
@@ -14,7 +14,7 @@ use crate::policies::view::{Admit, Class, Outcome, Permit, RequestHead, Slot};
 use crate::random::{Key, Rng};
 use crate::time::{Duration, Time};
 
-use super::frame::{AWAITED, ENDED, EVENT, Frame, HELD, INSIDE, NIL, Side};
+use super::frame::{AWAITED, ENDED, EVENT, Frame, HELD, INSIDE, NIL, Side, WIRE};
 use super::hang::Late;
 use super::outbound::ANYWHERE;
 use super::spec::NO_RING;
@@ -222,7 +222,12 @@ impl World<'_> {
             tag: attempt_tag(state.tag, state.attempt),
             priority: state.priority,
         };
-        match self.send(now, queue, state.call, state.key, state.attempt, &origin, slot)? {
+        let refused = if self.outbounds[state.outbound as usize].pool.is_some() {
+            self.send_pooled(now, queue, state.call, state.key, state.attempt, &origin, slot)?
+        } else {
+            self.send(now, queue, state.call, state.key, state.attempt, &origin, slot)?
+        };
+        match refused {
             None => Ok(()),
             Some(failure) => {
                 let outcome = Outcome::new(failure, Duration::ZERO);
@@ -286,6 +291,45 @@ impl World<'_> {
         Ok(None)
     }
 
+    /// A new attempt that has not been sent yet: it has no instance, but its time runs.
+    pub(super) fn unsent(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        call: u32,
+        key: u64,
+        origin: &Origin,
+        state: u32,
+    ) -> Result<u32, Full> {
+        let target = &self.spec.calls[call as usize];
+        let frame = Frame {
+            started: now,
+            arrived: now,
+            key,
+            next: NIL,
+            parent: origin.parent,
+            instance: NIL,
+            outbound: origin.outbound,
+            pc: target.entry,
+            parent_pc: origin.parent_pc,
+            pending: 0,
+            need: 0,
+            slack: 0,
+            flags: AWAITED | HELD,
+            ring: target.ring,
+            priority: origin.priority,
+            zone: self.outbounds[origin.outbound as usize].zone as u16,
+        };
+        let slot = self.frames.insert(frame).ok_or(Full::InFlight)?;
+        if self.has_sides {
+            self.note_side(slot, origin, state);
+        }
+        if target.ring != NO_RING {
+            self.rings[target.ring as usize].arm(now, slot, queue);
+        }
+        Ok(slot)
+    }
+
     #[inline(never)]
     pub(super) fn note_side(&mut self, frame: u32, origin: &Origin, state: u32) {
         if self.frames[frame].zone == ANYWHERE {
@@ -342,7 +386,7 @@ impl World<'_> {
     #[inline(never)]
     pub(super) fn hear_beside(&mut self, now: Time, queue: &mut Queue, slot: u32, outcome: Outcome) -> Flow {
         let Frame { parent, parent_pc, outbound, started, .. } = self.frames[slot];
-        let Side { call, request, cpu, .. } = self.sides[slot as usize];
+        let Side { call, request, connection, cpu, .. } = self.sides[slot as usize];
         let class = outcome.class;
         if self.tracks_children && parent != NIL {
             self.unlink_child(parent, slot);
@@ -353,6 +397,12 @@ impl World<'_> {
         self.release_if_loose(slot);
         if call == NIL {
             return self.settle(now, queue, Caller { parent, parent_pc, outbound, request }, started, class);
+        }
+        if connection != NIL {
+            if call == WIRE {
+                return self.on_wire(now, queue, connection, class);
+            }
+            self.stream_over(now, queue, connection, class)?;
         }
         self.teach(now, call, &outcome);
         if class == Class::Success {

@@ -8,6 +8,7 @@ use crate::policies::view::Slot;
 use crate::random::Key;
 use crate::time::{Duration, Time};
 
+use super::connection::{Tie, Word};
 use super::program::PoolTicket;
 use super::provisioning::Drain;
 use super::report::{Decision, Step};
@@ -91,6 +92,12 @@ pub(super) enum Control {
     Sync(u32),
     /// An attempt has waited long enough for a connection.
     PoolWait(PoolTicket),
+    /// Something may have to be done about a connection between services.
+    Connection(Tie),
+    /// Its client hears from the other end.
+    Word(Tie, Word),
+    /// A client may set up connections to a place again.
+    Fill(u32, u32),
 }
 
 /// Writes down what a control loop explains.
@@ -212,6 +219,9 @@ impl World<'_> {
             Control::Rollout(rollout) => self.begin_rollout(now, queue, rollout),
             Control::Sync(rollout) => self.sync_rollout(now, queue, rollout),
             Control::PoolWait(ticket) => self.on_pool_wait(now, queue, ticket),
+            Control::Connection(tie) => self.on_connection_due(now, queue, tie),
+            Control::Word(tie, word) => self.on_word(now, queue, tie, word),
+            Control::Fill(from, host) => self.fill(now, queue, from, host),
         }
     }
 

@@ -154,6 +154,11 @@ impl World<'_> {
         }
     }
 
+    /// Time of a message that belongs to no frame, `None` if it gets lost.
+    pub(super) fn one_way(&self, from: u32, to: u32, key: u64) -> Option<Duration> {
+        if self.network.quiet { Some(Duration::ZERO) } else { self.network.delay(self.spec, from, to, key) }
+    }
+
     /// Schedules the arrival, or another try. `slack` tells the two apart, `need` counts the tries; a frame in transit
     /// has no other use for them.
     fn travel(&mut self, now: Time, queue: &mut Queue, slot: u32, kind: u8, delay: Option<Duration>) {
@@ -212,12 +217,18 @@ impl World<'_> {
             return Ok(());
         }
         let frame = &self.frames[slot];
-        let class = if frame.slack == 0 { class_of(frame.flags >> CLASS_SHIFT) } else { Class::Failure };
+        if frame.slack != 0 {
+            return self.broken(now, queue, slot);
+        }
+        let class = class_of(frame.flags >> CLASS_SHIFT);
         self.hear(now, queue, slot, class)
     }
 
     /// The connection of `slot` is broken: its caller gets an error now, if it still waits.
     pub(super) fn broken(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        if let Some(at) = self.ridden(slot) {
+            self.connections[at].gone = true;
+        }
         let frame = &mut self.frames[slot];
         frame.flags |= ENDED;
         if frame.has(AWAITED) {

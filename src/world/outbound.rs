@@ -7,6 +7,8 @@ use crate::policies::retry::{AnyBudget, AnyRetry};
 use crate::policies::view::{Endpoints, Slot};
 use crate::time::Time;
 
+use super::frame::NIL;
+use super::pool::Pool;
 use super::spec::EdgeSpec;
 
 /// Zone of a calling side that the instances of a service share: that of whoever calls.
@@ -35,6 +37,10 @@ pub(super) struct Outbound {
     /// As it was last seen.
     pub(super) breaker_state: BreakerState,
     pub(super) limiter: Option<AnyLimiter>,
+    /// Position in `Spec::connections`, `NIL` if attempts need no connection ...
+    pub(super) connections: u32,
+    /// ... and the connections, until its owner dies.
+    pub(super) pool: Option<Box<Pool>>,
     /// Attempts sent.
     pub(super) attempts: u64,
     /// Calls made, where a call can take more than one attempt; elsewhere `attempts` says it.
@@ -57,6 +63,8 @@ impl Outbound {
             breaker: edge.breaker.as_ref().map(|settings| settings.build(now)),
             breaker_state: BreakerState::Closed,
             limiter: edge.limiter.as_ref().map(|settings| settings.build(now)),
+            connections: edge.connections.unwrap_or(NIL),
+            pool: None,
             attempts: 0,
             firsts: 0,
         }
@@ -64,23 +72,21 @@ impl Outbound {
 
     /// The client learns that `slot` may be picked.
     pub(super) fn learn(&mut self, now: Time, slot: Slot) {
-        let view = &mut self.view;
-        let needed = slot.0 as usize + 1;
-        if view.weight.len() < needed {
-            view.weight.resize(needed, 1);
-            view.active.resize(needed, 0);
-        }
-        if let Err(at) = view.eligible.binary_search(&slot) {
-            view.eligible.insert(at, slot);
+        if add(&mut self.view, slot) {
             self.balancer.on_update(now, &self.view);
+        }
+        if let Some(pool) = &mut self.pool {
+            pool.learn(now, slot);
         }
     }
 
     /// The client learns that `slot` is gone.
     pub(super) fn forget(&mut self, now: Time, slot: Slot) {
-        if let Ok(at) = self.view.eligible.binary_search(&slot) {
-            self.view.eligible.remove(at);
+        if remove(&mut self.view, slot) {
             self.balancer.on_update(now, &self.view);
+        }
+        if let Some(pool) = &mut self.pool {
+            pool.forget(now, slot);
         }
     }
 
@@ -88,5 +94,25 @@ impl Outbound {
     pub(super) fn bury(&mut self) {
         self.alive = false;
         self.view = Endpoints::default();
+        self.pool = None;
     }
+}
+
+/// Adds an endpoint to a view; whether it is new there.
+pub(super) fn add(view: &mut Endpoints, slot: Slot) -> bool {
+    let needed = slot.0 as usize + 1;
+    if view.weight.len() < needed {
+        view.weight.resize(needed, 1);
+        view.active.resize(needed, 0);
+    }
+    let Err(at) = view.eligible.binary_search(&slot) else { return false };
+    view.eligible.insert(at, slot);
+    true
+}
+
+/// Takes an endpoint out of a view; whether it was there.
+pub(super) fn remove(view: &mut Endpoints, slot: Slot) -> bool {
+    let Ok(at) = view.eligible.binary_search(&slot) else { return false };
+    view.eligible.remove(at);
+    true
 }

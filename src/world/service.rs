@@ -9,6 +9,7 @@ use super::activator::{Activator, Sampled};
 use super::cache::CacheState;
 use super::governor::CpuCounts;
 use super::metrics::History;
+use super::pool::ConnectionCounts;
 use super::recommend::{Advice, Asked};
 use super::rollout::Set;
 use super::spec::{Ask, CpuMode, Order, ServiceSpec};
@@ -99,6 +100,10 @@ pub(super) struct Service {
     pub(super) disk_evictions: u64,
     /// Bytes in and out of all instances.
     pub(super) network_bytes: u64,
+    /// Handshakes taken in like attempts.
+    pub(super) handshakes: u64,
+    /// What is counted about connections to it, if some caller needs them.
+    pub(super) connections: Option<Box<ConnectionCounts>>,
 }
 
 impl Service {
@@ -155,6 +160,8 @@ impl Service {
             oom_kills: 0,
             disk_evictions: 0,
             network_bytes: 0,
+            handshakes: 0,
+            connections: None,
         }
     }
 

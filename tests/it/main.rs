@@ -4,6 +4,7 @@ mod activator;
 mod alerts;
 mod calibrate;
 mod cli;
+mod connections;
 mod conservation;
 mod contracts;
 mod determinism;

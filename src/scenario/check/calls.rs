@@ -235,7 +235,18 @@ impl Check<'_> {
         if let Some(known) = edges.iter().position(|edge| edge.to == to) {
             return (known, timeout);
         }
-        let balancer = set(&over(own.balancer, callers.balancer)).unwrap_or_else(default_balancer);
+        let sharing = match own.sharing.or(callers.sharing) {
+            Some(SharingWord::Service) => Sharing::Service,
+            Some(SharingWord::Instance) | None => Sharing::Instance,
+        };
+        let connections = set(&over(own.connections, callers.connections));
+        let connections = connections.map(|table| self.connections(&table, sharing));
+        let default_balancer = match &connections {
+            Some(connections) if connections.per_connection => "random",
+            _ => "round-robin",
+        };
+        let balancer =
+            set(&over(own.balancer, callers.balancer)).unwrap_or_else(|| balancer(default_balancer));
         edges.push(Edge {
             to,
             cancel: own.cancel.or(callers.cancel).unwrap_or(false),
@@ -244,10 +255,8 @@ impl Check<'_> {
             breaker: set(&over(own.breaker, callers.breaker)),
             limiter: set(&over(own.limiter, callers.limiter)),
             balancer,
-            sharing: match own.sharing.or(callers.sharing) {
-                Some(SharingWord::Service) => Sharing::Service,
-                Some(SharingWord::Instance) | None => Sharing::Instance,
-            },
+            sharing,
+            connections,
         });
         (edges.len() - 1, timeout)
     }
@@ -338,8 +347,8 @@ pub(super) fn set<T: Clone>(policy: &Policy<T>) -> Option<T> {
     }
 }
 
-/// Round robin, by the name under which it stands in the registry.
-fn default_balancer() -> BalancerSettings {
-    let settings = serde_json::json!({ "round-robin": {} });
-    BalancerSettings::deserialize(settings).expect("round robin needs no settings")
+/// A balancer without settings, by the name under which it stands in the registry.
+fn balancer(name: &str) -> BalancerSettings {
+    let settings = serde_json::json!({ name: {} });
+    BalancerSettings::deserialize(settings).expect("it needs no settings")
 }
