@@ -26,6 +26,7 @@ mod connection;
 mod control;
 mod cpu;
 mod disk;
+mod dns;
 mod fault;
 mod fleet;
 mod frame;
@@ -98,6 +99,8 @@ pub struct World<'a> {
     connections: Arena<Connection>,
     /// Connections so far.
     serial: u64,
+    /// DNS outages in force.
+    dns_outages: u32,
     /// Calling side of the messages that set connections up; it belongs to nobody.
     wire: u32,
     instances: Vec<Instance>,
@@ -261,6 +264,7 @@ impl<'a> World<'a> {
             outbounds: Vec::new(),
             connections: Arena::new(spec.limits.in_flight),
             serial: 0,
+            dns_outages: 0,
             wire: frame::NIL,
             instances: Vec::new(),
             services: Vec::new(),

@@ -9,8 +9,8 @@ use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
     ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, BackoffSpec, BurstSpec, CacheSpec,
-    CallSpec, ConnectionPoolSpec, ConnectionsSpec, CpuMode, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec,
-    Limits, ListenerSpec, MemorySpec, NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec,
+    CallSpec, ConnectionPoolSpec, ConnectionsSpec, CpuMode, DiskSpec, DnsSpec, EdgeSpec, FaultSpec, Gauge,
+    GcSpec, Limits, ListenerSpec, MemorySpec, NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec,
     ProvisioningSpec, Rate, RegistrySpec, Resize, Resumption, RolloutSpec, ServiceSpec, SidecarSpec, Signal,
     SourceSpec, Spec, Target, Thing, TlsSpec, Trouble, VersionSpec, When,
 };
@@ -187,6 +187,11 @@ impl<'a> Assembly<'a> {
                 jitter: backoff.jitter,
                 max: backoff.max,
                 wait_for_ready: backoff.wait_for_ready,
+            }),
+            dns: written.dns.map(|dns| DnsSpec {
+                ttl: dns.ttl,
+                answers: dns.answers,
+                ignore_ttl: dns.ignore_ttl,
             }),
         }
     }
@@ -682,6 +687,7 @@ fn fault(fault: &written::Fault) -> FaultSpec {
                 Trouble::ProvisioningOutage(pool.map(|pool| pool as u32))
             }
             written::Trouble::RegistryOutage => Trouble::RegistryOutage,
+            written::Trouble::DnsOutage => Trouble::DnsOutage,
             written::Trouble::ZoneLoss { zone } => Trouble::ZoneLoss(*zone as u32),
             written::Trouble::Partition { between } => {
                 let (a, b) = pair(between);

@@ -692,6 +692,19 @@ pub struct Connections {
     pub tls: Option<Tls>,
     /// Pause after a set-up that failed.
     pub backoff: Option<Backoff>,
+    /// The client finds endpoints by name; `None`: it is told of them (`discovery`).
+    pub dns: Option<Dns>,
+}
+
+/// `dns = { .. }`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dns {
+    /// How long a client may believe an answer.
+    pub ttl: Duration,
+    /// Most addresses in an answer; `u32::MAX` = all.
+    pub answers: u32,
+    /// Share of clients that believe their first answer for ever.
+    pub ignore_ttl: f64,
 }
 
 /// `tls = { .. }`.
@@ -963,6 +976,8 @@ pub enum Trouble {
     },
     /// No image can be pulled.
     RegistryOutage,
+    /// `dns-outage = { for = "5min" }`: no name is resolved; clients go on with what they know while it is good.
+    DnsOutage,
     /// Every node of the zone dies.
     ZoneLoss {
         /// Zone.

@@ -704,6 +704,20 @@ pub(super) struct ConnectionsTable {
     pub(super) tls: Option<TlsTable>,
     /// Pause after a set-up that failed (default none).
     pub(super) backoff: Option<Spanned<BackoffTable>>,
+    /// Endpoints are found by name (default: the client is told of them).
+    pub(super) dns: Option<DnsTable>,
+}
+
+/// `dns = { .. }`
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct DnsTable {
+    /// How long a client may believe an answer (default 30s).
+    pub(super) ttl: Option<Spanned<Duration>>,
+    /// Most addresses in an answer; each answer begins with the next one (default unlimited).
+    pub(super) answers: Option<Spanned<Count>>,
+    /// Share of clients that believe their first answer for ever (default 0%).
+    pub(super) ignore_ttl: Option<Share>,
 }
 
 /// `tls = { .. }`
@@ -962,6 +976,8 @@ pub(super) enum FaultChoice {
     ProvisioningOutage(ProvisioningOutageTable),
     /// No image can be pulled.
     RegistryOutage(RegistryOutageTable),
+    /// No name is resolved.
+    DnsOutage(DnsOutageTable),
     /// Every node of a zone dies.
     ZoneLoss(ZoneLossTable),
     /// No message passes between two zones.
@@ -1074,6 +1090,15 @@ pub(super) struct ProvisioningOutageTable {
     /// Which pool (default all).
     pub(super) pool: Option<Spanned<String>>,
     /// How long (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `dns-outage = { for = "5min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct DnsOutageTable {
+    /// How long it lasts.
     #[serde(rename = "for")]
     pub(super) lasts: Option<Spanned<Duration>>,
 }

@@ -72,6 +72,9 @@ impl Outbound {
 
     /// The client learns that `slot` may be picked.
     pub(super) fn learn(&mut self, now: Time, slot: Slot) {
+        if self.goes_by_name() {
+            return;
+        }
         if add(&mut self.view, slot) {
             self.balancer.on_update(now, &self.view);
         }
@@ -82,12 +85,20 @@ impl Outbound {
 
     /// The client learns that `slot` is gone.
     pub(super) fn forget(&mut self, now: Time, slot: Slot) {
+        if self.goes_by_name() {
+            return;
+        }
         if remove(&mut self.view, slot) {
             self.balancer.on_update(now, &self.view);
         }
         if let Some(pool) = &mut self.pool {
             pool.forget(now, slot);
         }
+    }
+
+    /// Whether it finds endpoints by itself.
+    fn goes_by_name(&self) -> bool {
+        self.pool.as_ref().is_some_and(|pool| pool.name.is_some())
     }
 
     /// The owner died; gives the memory back.

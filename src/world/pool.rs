@@ -21,6 +21,7 @@ use crate::time::{Duration, Time};
 
 use super::call::{Origin, PICK_SALT};
 use super::control::Control;
+use super::dns::Name;
 use super::frame::{HELD, NIL, WAITING};
 use super::outbound::{Outbound, add, remove};
 use super::spec::{BackoffSpec, EdgeSpec};
@@ -45,13 +46,15 @@ pub(super) struct Pool {
     pub(super) pending: u32,
     /// What picks the endpoint of a new connection behind a virtual address.
     pub(super) front: Option<Front>,
+    /// What it knows of the name of the service, if it goes by that.
+    pub(super) name: Option<Name>,
     /// Session tickets: instance, its process, good until.
     tickets: Vec<(u32, u32, Time)>,
 }
 
 /// A balancer behind a virtual address: it sees connections, not attempts.
 pub(super) struct Front {
-    balancer: AnyBalancer,
+    pub(super) balancer: AnyBalancer,
     /// Active are connections of this client.
     pub(super) view: Endpoints,
 }
@@ -89,6 +92,8 @@ pub(super) struct ConnectionCounts {
     pub(super) failed: u64,
     /// Handshakes that were resumed.
     pub(super) resumed: u64,
+    /// Answers of the name server.
+    pub(super) lookups: u64,
     /// Attempts that met a connection which their callee had closed.
     pub(super) stale: u64,
     /// Attempts that found no place to wait.
@@ -187,15 +192,18 @@ impl World<'_> {
         let front =
             per_connection.then(|| Front { balancer: edge.balancer.build(now), view: Endpoints::default() });
         let places = if per_connection { vec![Place::default()] } else { Vec::new() };
+        let key = key.with(u64::from(edge.to));
+        let dns = self.spec.connections[settings as usize].dns.as_ref();
         Some(Box::new(Pool {
             settings,
             owner,
-            key: key.with(u64::from(edge.to)),
+            key,
             places,
             begun: 0,
             connections: 0,
             pending: 0,
             front,
+            name: dns.map(|dns| Name::new(dns, key)),
             tickets: Vec::new(),
         }))
     }
@@ -263,6 +271,7 @@ impl World<'_> {
         tag: u32,
         attempt: u32,
     ) -> Option<u32> {
+        self.look_up(now, from);
         let Outbound { pool, balancer, view, .. } = &mut self.outbounds[from as usize];
         if let Some(Pool { front: Some(front), places, .. }) = pool.as_deref() {
             return (places[0].connections > 0 || !front.view.eligible.is_empty()).then_some(0);
@@ -379,6 +388,7 @@ impl World<'_> {
             return Ok(());
         }
         while self.wants_connection(now, queue, from, host) {
+            self.look_up(now, from);
             let Some(pool) = self.pool(from) else { return Ok(()) };
             let key = pool.next_key();
             let slot = match &mut pool.front {
@@ -461,6 +471,7 @@ impl World<'_> {
             self.schedule(queue, now, Control::Fill(from, 0));
             return Ok(());
         }
+        self.look_up(now, from);
         for _ in 0..min {
             let Some(pool) = self.pool(from) else { return Ok(()) };
             let key = pool.next_key();

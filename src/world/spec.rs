@@ -560,6 +560,19 @@ pub struct ConnectionsSpec {
     pub tls: Option<TlsSpec>,
     /// Pause after a set-up that failed.
     pub backoff: Option<BackoffSpec>,
+    /// Endpoints are found by name.
+    pub dns: Option<DnsSpec>,
+}
+
+/// A name of a service.
+#[derive(Clone, Copy, Debug)]
+pub struct DnsSpec {
+    /// How long a client may believe an answer.
+    pub ttl: Duration,
+    /// Most addresses in an answer.
+    pub answers: u32,
+    /// Share of clients that believe their first answer for ever.
+    pub ignore_ttl: f64,
 }
 
 /// What encryption costs when a connection is set up.
@@ -813,6 +826,8 @@ pub enum Trouble {
     ProvisioningOutage(Option<u32>),
     /// No image can be pulled.
     RegistryOutage,
+    /// No name is resolved.
+    DnsOutage,
     /// All nodes of a zone die.
     ZoneLoss(u32),
     /// No message passes between two zones.

@@ -69,3 +69,241 @@ fn tickets_make_later_handshakes_cheaper() {
         told.is("service.api.connect_resumed_share", 0.9);
     }
 }
+
+/// Two instances, four cores each, a request takes `cpu`; one client without a network.
+fn near(settings: &str, cpu: &str, source: &str, duration: &str) -> Told {
+    let text = format!(
+        "[[service]]\nname = \"api\"\nreplicas = 2\ninstance = {{ cores = 4, workers = 4 }}\n{settings}\n\
+         [[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu {cpu}\"]\n\
+         [[source]]\nname = \"web\"\nto = \"api.get\"\n{source}\n"
+    );
+    tell(duration, &text)
+}
+
+#[test]
+fn one_connection_serves_one_attempt_at_a_time() {
+    // A request of 300 ms each 100 ms for a second: the n-th of ten goes out at 0.1 + 0.3 (n - 1) s and waits 0.2 (n - 1) s.
+    let source = "requests = 10\narrivals.deterministic = { rate = \"10/s\" }";
+    let told =
+        near("callers.connections = { max = 1, balancing = \"per-connection\" }", "300ms", source, "10s");
+    told.is("service.api.pool_wait_mean_ms", 0.2 * 4.5 * 1000.0);
+    told.is("latency_mean_ms", 0.2 * 4.5 * 1000.0 + 300.0);
+    // The run is over with the last answer, at 3.1 s.
+    told.is("service.api.pool_waiting_mean", 0.2 * 45.0 / 3.1);
+    // At 1 s seven are still to go out.
+    assert_eq!(told.curve("api", "pool_waiting")[0], 6.0);
+    assert_eq!(told.curve("api", "connection_skew")[0], 2.0, "all of them are at one of two instances");
+}
+
+#[test]
+fn streams_share_a_connection() {
+    let source = "requests = 10\narrivals.deterministic = { rate = \"10/s\" }";
+    let told = near(
+        "callers.connections = { max = 1, protocol = \"http2\", streams = 2, balancing = \"per-connection\" }",
+        "300ms",
+        source,
+        "10s",
+    );
+    // Two at a time: the n-th pair goes out at 0.1 + 0.3 (n - 1) s at the earliest, and comes each 0.2 s.
+    // Sent: 0.1 0.2 | 0.4 0.5 | 0.7 0.8 | 1.0 1.1 | 1.3 1.4; came: 0.1 0.2 0.3 0.4 0.5 ...
+    told.is("service.api.pool_wait_mean_ms", 1000.0 * (0.1 + 0.1 + 0.2 + 0.2 + 0.3 + 0.3 + 0.4 + 0.4) / 10.0);
+}
+
+#[test]
+fn few_may_wait() {
+    let source = "requests = 10\narrivals.deterministic = { rate = \"10/s\" }";
+    let told = near(
+        "callers.connections = { max = 1, max-pending = 1, balancing = \"per-connection\" }",
+        "300ms",
+        source,
+        "10s",
+    );
+    // Out at 0.1, 0.4, 0.7 and 1 s; those of 0.2, 0.5 and 0.8 s wait. The others find the place taken, but for the last.
+    told.is("rejected_ratio", 0.5);
+    told.is("service.api.pool_refused_ratio", 0.5);
+    told.is("availability", 0.5);
+}
+
+#[test]
+fn a_timeout_closes_a_connection_but_takes_back_a_stream() {
+    let source = "requests = 10\ncall.api.timeout = \"100ms\"\narrivals.deterministic = { rate = \"1/s\" }";
+    for (protocol, connects) in [("http1", 10.0), ("http2", 1.0)] {
+        let told = near(
+            &format!("callers.connections = {{ protocol = \"{protocol}\", balancing = \"per-connection\" }}"),
+            "300ms",
+            source,
+            "20s",
+        );
+        told.is("timeout_ratio", 1.0);
+        // The last answer is given up at 10.1 s.
+        told.is("service.api.connects_rps", connects / 10.1);
+    }
+}
+
+#[test]
+fn waiting_for_a_connection_counts_against_the_timeout() {
+    let source = "requests = 10\ncall.api.timeout = \"450ms\"\narrivals.deterministic = { rate = \"10/s\" }";
+    let told =
+        near("callers.connections = { max = 1, balancing = \"per-connection\" }", "300ms", source, "20s");
+    // Sent: 0.1, 0.4 (came 0.2, until 0.65: too late, the connection is closed), 0.65 (came 0.3, until 0.75), ...
+    // Only the first is served in time: the next one always has less than 300 ms left.
+    told.is("availability", 0.1);
+    told.is("timeout_ratio", 0.9);
+}
+
+#[test]
+fn long_lived_connections_do_not_notice_a_new_instance() {
+    // Eight clients with one connection each, which they keep.
+    let told = |settings: &str| {
+        let text = format!(
+            "[[service]]\nname = \"api\"\nreplicas = 1\ninstance = {{ cores = 4, workers = 4 }}\n\
+             callers.connections = {{ balancing = \"per-connection\"{settings} }}\n\
+             [[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu 1ms\"]\n\
+             [[source]]\nname = \"web\"\nto = \"api.get\"\nclients = 8\narrivals.deterministic = {{ rate = \"400/s\" }}\n\
+             [[action]]\nat = \"10s\"\nscale = {{ service = \"api\", replicas = 2 }}\n"
+        );
+        tell("30s", &text)
+    };
+    let kept = told("");
+    assert_eq!(kept.curve("api", "connection_skew")[28], 2.0, "all are where they were");
+    assert_eq!(kept.curve("api", "connections")[28], 8.0);
+    // Ages that differ, or all would come back at once.
+    let churned = told(", max-age = \"uniform(1s, 5s)\"");
+    let skew: f64 = churned.curve("api", "connection_skew")[16..28].iter().sum::<f64>() / 12.0;
+    // The larger of two parts of eight is 5.1 in the mean.
+    assert!((1.1..1.5).contains(&skew), "they have come back: {skew}");
+    assert_eq!(churned.curve("api", "connections")[28], 8.0);
+}
+
+#[test]
+fn whoever_sends_while_the_other_end_hangs_up_fails() {
+    // An idle second, and the instance closes: that is at 2.045 + k s, heard 10 ms later. Requests of each second (and 995 ms)
+    // are sent 5 ms before that and arrive 5 ms after it.
+    let source = "requests = 4\n";
+    let kept = |idle: &str| {
+        far(
+            &format!(
+                "callers.connections = {{ idle-timeout = \"0s\" }}\nlistener = {{ idle-timeout = \"{idle}\" }}"
+            ),
+            source,
+            "20s",
+        )
+    };
+    // Sent at 1 s, connected at 1.02 s, answered at 1.045 s; sent at 2 s.
+    let told = kept("960ms");
+    // Closed at 2.005 s, and the request arrives at 2.01 s: it fails at 2.02 s. The next needs a new connection.
+    told.is("failed_ratio", 0.5);
+    told.is("service.api.stale_requests", 2.0);
+    // Closed at 2.011 s: the request of 2 s came first. With a connection that stands, each is answered after 25 ms, and
+    // idle for 975 ms of each second.
+    kept("980ms").is("availability", 1.0);
+    // Closed at 1.945 s, heard at 1.955 s.
+    let told = kept("900ms");
+    told.is("availability", 1.0);
+    told.is("service.api.connect_mean_ms", 20.0);
+    told.is("latency_mean_ms", 45.0);
+}
+
+#[test]
+fn a_shutdown_closes_what_is_idle_and_lets_the_rest_finish() {
+    let text = |protocol: &str| {
+        format!(
+            "[network]\noutside = \"10ms\"\n\
+             [[service]]\nname = \"api\"\nreplicas = 2\ninstance = {{ cores = 8, workers = 8 }}\n\
+             callers.connections = {{ protocol = \"{protocol}\", balancing = \"per-connection\" }}\n\
+             [[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu 400ms\"]\n\
+             [[source]]\nname = \"web\"\nto = \"api.get\"\nclients = 10\narrivals.deterministic = {{ rate = \"5/s\" }}\n\
+             [[action]]\nat = \"5s\"\nscale = {{ service = \"api\", replicas = 1 }}\n"
+        )
+    };
+    for protocol in ["http1", "http2"] {
+        let told = tell("10s", &text(protocol));
+        // Whoever was inside has its answer, and the others went elsewhere: at 5 s nobody is on the way.
+        told.is("availability", 1.0);
+        assert_eq!(told.curve("api", "connection_skew")[9], 1.0, "all are at the one that is left");
+    }
+}
+
+#[test]
+fn a_machine_that_dies_silently_is_found_by_timeouts_or_not_at_all() {
+    let text = |protocol: &str, source: &str| {
+        format!(
+            "[[node-pool]]\nname = \"n\"\nnodes = 1\ncores = 8\nmemory = \"8GiB\"\n\
+             [[service]]\nname = \"api\"\npool = \"n\"\ninstance = {{ cores = 8, workers = 8 }}\n\
+             callers.connections = {{ protocol = \"{protocol}\", connect-timeout = \"1s\" }}\ncallers.timeout = \"2s\"\n\
+             [[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu 1ms\"]\n\
+             [[source]]\nname = \"web\"\nto = \"api.get\"\n{source}\narrivals.deterministic = {{ rate = \"1/s\" }}\n\
+             [[fault]]\nat = \"3500ms\"\nnode-loss = {{ pool = \"n\", count = 1 }}\n"
+        )
+    };
+    // Sent at 1 .. 3 s: good. At 4 s and 5 s on the old connection: no answer. At 6 s a new one cannot be set up within 1 s.
+    let told = tell("20s", &text("http1", "requests = 7"));
+    told.is("availability", 3.0 / 7.0);
+    told.is("timeout_ratio", 2.0 / 7.0);
+    told.is("failed_ratio", 2.0 / 7.0);
+    // Streams are taken back, and the connection is kept.
+    let told = tell("20s", &text("http2", "requests = 7"));
+    told.is("timeout_ratio", 4.0 / 7.0);
+    told.is("service.api.connect_failed_ratio", 0.0);
+}
+
+#[test]
+fn backoff_paces_the_attempts_to_connect() {
+    let text = |wait: bool| {
+        format!(
+            "[[service]]\nname = \"api\"\nreplicas = 1\ninstance = {{ cores = 8, workers = 8, start = \"8s\" }}\n\
+             callers.connections = {{ balancing = \"per-connection\", dns = {{ ignore-ttl = \"100%\" }}, \
+             backoff = {{ base = \"1s\", multiplier = 2, jitter = \"0%\", wait-for-ready = {wait} }} }}\n\
+             [[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu 1ms\"]\n\
+             [[source]]\nname = \"web\"\nto = \"api.get\"\narrivals.deterministic = {{ rate = \"2/s\" }}\n\
+             [[fault]]\nat = \"1200ms\"\ncrash = {{ service = \"api\" }}\n"
+        )
+    };
+    // Its only address is dead. Set-ups begin at 1.5 s, 2.5 s, 4.5 s, 8.5 s.
+    let told = tell("10400ms", &text(false));
+    told.is("availability", 2.0 / 20.0);
+    // The first one succeeded.
+    told.is("service.api.connect_failed_ratio", 4.0 / 5.0);
+    let told = tell("10400ms", &text(true));
+    told.is("service.api.connect_failed_ratio", 4.0 / 5.0);
+    told.is("failed_ratio", 0.0);
+    told.is("unfinished_ratio", 18.0 / 20.0);
+}
+
+#[test]
+fn names_are_believed_until_their_time_is_over() {
+    let text = |ignore: &str| {
+        format!(
+            "[[service]]\nname = \"api\"\nreplicas = 1\ninstance = {{ cores = 8, workers = 8, start = \"0s\" }}\n\
+             callers.connections = {{ balancing = \"per-connection\", dns = {{ ttl = \"10s\"{ignore} }} }}\n\
+             [[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu 1ms\"]\n\
+             [[source]]\nname = \"web\"\nto = \"api.get\"\narrivals.deterministic = {{ rate = \"1/s\" }}\n\
+             [[fault]]\nat = \"3500ms\"\ncrash = {{ service = \"api\" }}\n"
+        )
+    };
+    // Asked at 1 s; the address dies at 3.5 s, and its successor is in the answer from 11 s on: seven requests fail.
+    tell("20500ms", &text("")).is("failed_ratio", 7.0 / 20.0);
+    tell("20500ms", &text(", ignore-ttl = \"100%\"")).is("failed_ratio", 17.0 / 20.0);
+}
+
+#[test]
+fn short_answers_take_turns() {
+    let text = "[[service]]\nname = \"api\"\nreplicas = 4\ninstance = { cores = 8, workers = 8 }\n\
+         callers.connections = { balancing = \"per-connection\", dns = { answers = 1 } }\n\
+         [[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu 1ms\"]\n\
+         [[source]]\nname = \"web\"\nto = \"api.get\"\nclients = 400\narrivals.deterministic = { rate = \"1000/s\" }\n";
+    let told = tell("10s", text);
+    assert_eq!(told.curve("api", "connections")[9], 400.0);
+    assert_eq!(told.curve("api", "connection_skew")[9], 1.0, "a hundred each");
+}
+
+#[test]
+fn without_a_name_server_open_connections_go_on() {
+    let text = "[[service]]\nname = \"api\"\nreplicas = 2\ninstance = { cores = 8, workers = 8 }\n\
+         callers.connections = { balancing = \"per-connection\", max-requests = 5, dns = { ttl = \"2s\" } }\n\
+         [[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu 1ms\"]\n\
+         [[source]]\nname = \"web\"\nto = \"api.get\"\narrivals.deterministic = { rate = \"1/s\" }\n\
+         [[fault]]\nat = \"2500ms\"\ndns-outage = { for = \"8s\" }\n";
+    // The connection carries the requests of 1 s to 5 s; from 6 s on a new one is needed, and nobody says where. Over at 10.5 s.
+    tell("20500ms", text).is("failed_ratio", 5.0 / 20.0);
+}

@@ -4,9 +4,10 @@ use super::Check;
 use crate::random::law::Law;
 use crate::scenario::de::Spanned;
 use crate::scenario::error::Diagnostic;
-use crate::scenario::model::{Backoff, Connections, Listener, Resumption, Sharing, Tls};
+use crate::scenario::model::{Backoff, Connections, Dns, Listener, Resumption, Sharing, Tls};
 use crate::scenario::schema::{
-    BackoffTable, BalancingWord, ConnectionsTable, ListenerTable, ProtocolWord, ResumptionWord, TlsTable,
+    BackoffTable, BalancingWord, ConnectionsTable, DnsTable, ListenerTable, ProtocolWord, ResumptionWord,
+    TlsTable,
 };
 use crate::time::Duration;
 
@@ -21,6 +22,8 @@ const ENVOY_CONNECT: Duration = Duration::from_secs(5);
 const STREAMS: u32 = 100;
 /// OpenSSL's default session time-out, `SSL_get_default_timeout` of TLS.
 const TICKET: Duration = Duration::from_secs(7200);
+/// What kubeadm writes into CoreDNS' `Corefile` for names of the cluster.
+const NAME: Duration = Duration::from_secs(30);
 /// More round trips than this in one set-up are a slip of the keyboard.
 const MOST_ROUND_TRIPS: u64 = 10;
 
@@ -85,6 +88,15 @@ impl Check<'_> {
                 .map_or(ENVOY_CONNECT, |timeout| self.some_time(timeout, "connect-timeout")),
             tls: table.tls.as_ref().map(|tls| self.tls(tls)),
             backoff,
+            dns: table.dns.as_ref().map(|dns| self.dns(dns)),
+        }
+    }
+
+    fn dns(&mut self, table: &DnsTable) -> Dns {
+        Dns {
+            ttl: table.ttl.as_ref().map_or(NAME, |ttl| self.some_time(ttl, "ttl")),
+            answers: self.count(table.answers.as_ref(), "answers", 1).unwrap_or(u32::MAX),
+            ignore_ttl: table.ignore_ttl.map_or(0.0, |share| share.0),
         }
     }
 
