@@ -273,8 +273,11 @@ impl World<'_> {
     ) -> Option<u32> {
         self.look_up(now, from);
         let Outbound { pool, balancer, view, .. } = &mut self.outbounds[from as usize];
-        if let Some(Pool { front: Some(front), places, .. }) = pool.as_deref() {
-            return (places[0].connections > 0 || !front.view.eligible.is_empty()).then_some(0);
+        if let Some(Pool { front: Some(front), places, settings, .. }) = pool.as_deref() {
+            let backoff = self.spec.connections[*settings as usize].backoff;
+            let waits = backoff.is_some_and(|backoff| backoff.wait_for_ready);
+            let somebody = places[0].connections > 0 || !front.view.eligible.is_empty();
+            return (somebody || waits).then_some(0);
         }
         let head = RequestHead { affinity: 0, attempt };
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(tag)).rng());
@@ -399,9 +402,8 @@ impl World<'_> {
                 }
             };
             let Some(slot) = slot else {
-                // Nobody is behind the address.
-                self.let_down_waiting(now, queue, from, host, usize::MAX)?;
-                break;
+                self.find_nobody(now, queue, from, host, key)?;
+                continue;
             };
             self.open_connection(now, queue, from, host, slot, key)?;
         }
@@ -409,6 +411,21 @@ impl World<'_> {
             pool.place(host).filling = false;
         }
         Ok(())
+    }
+
+    /// There is nobody behind the address: a set-up that fails at once.
+    fn find_nobody(&mut self, now: Time, queue: &mut Queue, from: u32, host: u32, key: Key) -> Flow {
+        let spec = self.spec;
+        let counts = self.counts_of(from);
+        counts.begun += 1;
+        counts.failed += 1;
+        let Some(pool) = self.pool(from) else { return Ok(()) };
+        let backoff = spec.connections[pool.settings as usize].backoff;
+        pool.failed(host, now, backoff.as_ref(), key.draws().unit());
+        if backoff.is_some_and(|backoff| backoff.wait_for_ready) {
+            return Ok(());
+        }
+        self.let_down_waiting(now, queue, from, host, usize::MAX)
     }
 
     fn wants_connection(&mut self, now: Time, queue: &mut Queue, from: u32, host: u32) -> bool {
