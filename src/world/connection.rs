@@ -496,9 +496,11 @@ impl World<'_> {
             self.free_if_loose(at);
             return Ok(());
         }
+        // That is how the client learns that the other end is gone.
+        connection.draining |= connection.gone && class == Class::Failure;
         let Connection { outbound: from, host, streams, .. } = *connection;
         let unheard = !connection.multiplexed && matches!(class, Class::Timeout | Class::Abandoned);
-        let done = connection.gone || connection.closing || connection.draining;
+        let done = connection.closing || connection.draining;
         if unheard || done && streams == 0 {
             self.close(now, at);
             return self.pump(now, queue, from, host);

@@ -23,6 +23,7 @@ use super::call::{Origin, PICK_SALT};
 use super::control::Control;
 use super::dns::Name;
 use super::frame::{HELD, NIL, WAITING};
+use super::instance::State;
 use super::outbound::{Outbound, add, remove};
 use super::spec::{BackoffSpec, EdgeSpec};
 use super::telemetry::{Integral, Moments};
@@ -219,11 +220,14 @@ impl World<'_> {
         counts.expect("a service that is reached by connections counts them")
     }
 
-    /// Nothing is sent from an instance that hangs.
-    fn owner_hangs(&self, from: u32) -> bool {
+    /// Nothing is sent from an instance that hangs, is not ready yet, or dies at this moment.
+    fn owner_stands_still(&self, from: u32) -> bool {
         let pool = self.outbounds[from as usize].pool.as_deref();
         let owner = pool.map_or(NIL, |pool| pool.owner);
-        owner != NIL && self.instances[owner as usize].hung
+        owner != NIL && {
+            let instance = &self.instances[owner as usize];
+            instance.hung || !matches!(instance.state, State::Ready | State::Draining)
+        }
     }
 
     /// Sends one attempt over a connection, or lets it wait for one; how it fails if neither is possible.
@@ -287,12 +291,12 @@ impl World<'_> {
     /// An attempt that has not been sent yet takes a connection, or waits for one.
     pub(super) fn board(&mut self, now: Time, queue: &mut Queue, slot: u32, host: u32) -> Flow {
         let from = self.frames[slot].outbound;
-        let hangs = self.owner_hangs(from);
+        let still = self.owner_stands_still(from);
         self.frames[slot].arrived = now;
         let Some(pool) = self.pool(from) else { return Ok(()) };
         let place = pool.place(host);
         if place.waiting.is_empty()
-            && !hangs
+            && !still
             && let Some(&at) = place.ready.last()
         {
             self.note_wait(now, slot);
@@ -365,11 +369,11 @@ impl World<'_> {
             return Ok(());
         }
         loop {
-            let hangs = self.owner_hangs(from);
+            let still = self.owner_stands_still(from);
             let Some(pool) = self.pool(from) else { return Ok(()) };
             let place = pool.place(host);
             match place.ready.last() {
-                Some(&at) if !hangs && !place.waiting.is_empty() => {
+                Some(&at) if !still && !place.waiting.is_empty() => {
                     let Some(slot) = place.waiting.pop_front() else { break };
                     self.stop_waiting(now, slot);
                     self.ride(now, queue, slot, at)?;
@@ -430,7 +434,7 @@ impl World<'_> {
 
     fn wants_connection(&mut self, now: Time, queue: &mut Queue, from: u32, host: u32) -> bool {
         let spec = self.spec;
-        let hangs = self.owner_hangs(from);
+        let still = self.owner_stands_still(from);
         let Some(pool) = self.pool(from) else { return false };
         let settings = &spec.connections[pool.settings as usize];
         let connections = pool.connections;
@@ -438,7 +442,7 @@ impl World<'_> {
         let coming = u64::from(place.opening) * u64::from(settings.streams);
         let wanted =
             place.waiting.len() as u64 > coming || settings.per_connection && connections < settings.min;
-        if !wanted || hangs || connections >= settings.max && place.connections > 0 {
+        if !wanted || still || connections >= settings.max && place.connections > 0 {
             return false;
         }
         let due = place.not_before;

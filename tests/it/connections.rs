@@ -1,6 +1,6 @@
 //! Connections between clients and instances: what they cost, who waits for them and how they end, worked out by hand.
 
-use crate::story::{Told, tell};
+use crate::story::{Told, load, run, tell};
 
 /// A client 10 ms away from one instance that works for 5 ms; a request each second.
 fn far(settings: &str, source: &str, duration: &str) -> Told {
@@ -177,8 +177,7 @@ fn long_lived_connections_do_not_notice_a_new_instance() {
 
 #[test]
 fn whoever_sends_while_the_other_end_hangs_up_fails() {
-    // An idle second, and the instance closes: that is at 2.045 + k s, heard 10 ms later. Requests of each second (and 995 ms)
-    // are sent 5 ms before that and arrive 5 ms after it.
+    // What the instance does is heard 10 ms later, and what the client does, too.
     let source = "requests = 4\n";
     let kept = |idle: &str| {
         far(
@@ -194,9 +193,8 @@ fn whoever_sends_while_the_other_end_hangs_up_fails() {
     // Closed at 2.005 s, and the request arrives at 2.01 s: it fails at 2.02 s. The next needs a new connection.
     told.is("failed_ratio", 0.5);
     told.is("service.api.stale_requests", 2.0);
-    // Closed at 2.011 s: the request of 2 s came first. With a connection that stands, each is answered after 25 ms, and
-    // idle for 975 ms of each second.
-    kept("980ms").is("availability", 1.0);
+    // Each request on a connection that stands arrives 985 ms after the answer to the one before.
+    kept("990ms").is("availability", 1.0);
     // Closed at 1.945 s, heard at 1.955 s.
     let told = kept("900ms");
     told.is("availability", 1.0);
@@ -213,12 +211,12 @@ fn a_shutdown_closes_what_is_idle_and_lets_the_rest_finish() {
              callers.connections = {{ protocol = \"{protocol}\", balancing = \"per-connection\" }}\n\
              [[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu 400ms\"]\n\
              [[source]]\nname = \"web\"\nto = \"api.get\"\nclients = 10\narrivals.deterministic = {{ rate = \"5/s\" }}\n\
-             [[action]]\nat = \"5s\"\nscale = {{ service = \"api\", replicas = 1 }}\n"
+             [[action]]\nat = \"5050ms\"\nscale = {{ service = \"api\", replicas = 1 }}\n"
         )
     };
     for protocol in ["http1", "http2"] {
         let told = tell("10s", &text(protocol));
-        // Whoever was inside has its answer, and the others went elsewhere: at 5 s nobody is on the way.
+        // Whoever was inside has its answer, and the others went elsewhere: at 5.05 s nobody is on the way.
         told.is("availability", 1.0);
         assert_eq!(told.curve("api", "connection_skew")[9], 1.0, "all are at the one that is left");
     }
@@ -236,11 +234,11 @@ fn a_machine_that_dies_silently_is_found_by_timeouts_or_not_at_all() {
              [[fault]]\nat = \"3500ms\"\nnode-loss = {{ pool = \"n\", count = 1 }}\n"
         )
     };
-    // Sent at 1 .. 3 s: good. At 4 s and 5 s on the old connection: no answer. At 6 s a new one cannot be set up within 1 s.
+    // Sent at 1 .. 3 s: good. At 4 s on the old connection: no answer. From 5 s on a new one cannot be set up within 1 s.
     let told = tell("20s", &text("http1", "requests = 7"));
     told.is("availability", 3.0 / 7.0);
-    told.is("timeout_ratio", 2.0 / 7.0);
-    told.is("failed_ratio", 2.0 / 7.0);
+    told.is("timeout_ratio", 1.0 / 7.0);
+    told.is("failed_ratio", 3.0 / 7.0);
     // Streams are taken back, and the connection is kept.
     let told = tell("20s", &text("http2", "requests = 7"));
     told.is("timeout_ratio", 4.0 / 7.0);
@@ -306,4 +304,74 @@ fn without_a_name_server_open_connections_go_on() {
          [[fault]]\nat = \"2500ms\"\ndns-outage = { for = \"8s\" }\n";
     // The connection carries the requests of 1 s to 5 s; from 6 s on a new one is needed, and nobody says where. Over at 10.5 s.
     tell("20500ms", text).is("failed_ratio", 5.0 / 20.0);
+}
+
+#[test]
+fn a_herd_is_as_large_as_what_was_lost() {
+    // A thousand devices with a connection each; the only instance dies at 10 s and is back at 10.5 s. All find nobody at
+    // 10 s, and all come at 11 s, for gRPC's first pause is exact. One worker shakes hands with one after the other.
+    let text = "[[service]]\nname = \"api\"\nreplicas = 1\ninstance = { cores = 1, workers = 1, start = \"500ms\" }\n\
+         callers.connections = { balancing = \"per-connection\", min = 1, max = 1, tls = { cpu = \"1ms\" }, backoff = {} }\n\
+         [[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu 1ms\"]\n\
+         [[source]]\nname = \"web\"\nto = \"api.get\"\nclients = 1000\narrivals.deterministic = { rate = \"0.01/s\" }\n\
+         [[fault]]\nat = \"10s\"\ncrash = { service = \"api\" }\n";
+    let told = tell("30s", text);
+    told.is("service.api.connects_rps", 2000.0 / 30.0);
+    told.is("service.api.connect_failed_ratio", 0.5);
+    // 1 ms, 2 ms ... 1000 ms.
+    told.is("service.api.connect_mean_ms", 500.5);
+    told.is("service.api.utilization", 1.0 / 29.5);
+    assert_eq!(told.curve("api", "connections")[8], 1000.0, "they are there from the start");
+    assert_eq!(told.curve("api", "connections")[10], 0.0);
+    assert_eq!(told.curve("api", "connections")[28], 1000.0);
+}
+
+#[test]
+fn the_share_of_a_new_instance_follows_the_churn() {
+    // Connections live for 60 s and their ages are uniform, so t after the scale-out t / 60 s of them have been opened again,
+    // half of these to the new instance. Three looks at 4 standard errors: a right engine fails one time in 5000.
+    const CLIENTS: f64 = 4000.0;
+    let text = "[[service]]\nname = \"api\"\nreplicas = 1\ninstance = { cores = 1, workers = 1 }\n\
+         callers.connections = { balancing = \"per-connection\", min = 1, max = 1, max-age = \"60s\", backoff = {} }\n\
+         [[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu 1ms\"]\n\
+         [[source]]\nname = \"web\"\nto = \"api.get\"\nclients = 4000\narrivals.deterministic = { rate = \"1/s\" }\n\
+         [[action]]\nat = \"10s\"\nscale = { service = \"api\", replicas = 2 }\n";
+    let told = tell("60s", text);
+    let skew = told.curve("api", "connection_skew");
+    for after in [15.0, 30.0, 45.0] {
+        let new = after / 60.0 / 2.0;
+        let found = 1.0 - skew[10 + after as usize - 1] / 2.0;
+        let error = (new * (1.0 - new) / CLIENTS).sqrt();
+        assert!((found - new).abs() < 4.0 * error, "{after} s after: {found}, not {new}");
+    }
+}
+
+#[test]
+fn waiting_for_one_of_c_connections_is_a_queue_with_c_servers() {
+    // The callee has room for everybody, so the pool is what queues: M/M/4 at 80 %. Twenty independent runs; two figures at
+    // 99.9 % each (t with 19 degrees of freedom).
+    const T: f64 = 3.883;
+    let text = "[scenario]\nname = \"pool\"\nduration = \"330s\"\nwarm-up = \"30s\"\nreplications = 20\n\
+         [[service]]\nname = \"api\"\nreplicas = 1\ninstance = { cores = 64, workers = 64 }\n\
+         callers.connections = { balancing = \"per-connection\", max = 4, max-pending = \"unlimited\" }\n\
+         [[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu exp(100ms)\"]\n\
+         [[source]]\nname = \"web\"\nto = \"api.get\"\narrivals.poisson = { rate = \"32/s\" }\n";
+    let outcome = run(&load(text), 2);
+    // Erlang C with a = 3.2.
+    let a: f64 = 3.2;
+    let below: f64 = [1.0, a, a.powi(2) / 2.0, a.powi(3) / 6.0].iter().sum();
+    let full = a.powi(4) / 24.0 / (1.0 - a / 4.0);
+    let waits = full / (below + full);
+    let mean_ms = waits / (40.0 - 32.0) * 1000.0;
+    for (name, expected) in
+        [("service.api.pool_waited_ratio", waits), ("service.api.pool_wait_mean_ms", mean_ms)]
+    {
+        let found: Vec<f64> =
+            outcome.strategies[0].replications.iter().map(|one| one.metrics[name]).collect();
+        let mean = found.iter().sum::<f64>() / 20.0;
+        let variance = found.iter().map(|one| (one - mean).powi(2)).sum::<f64>() / 19.0;
+        let half = T * (variance / 20.0).sqrt();
+        assert!((mean - expected).abs() < half, "{name} is {mean} +- {half}, not {expected}");
+        assert!(half < 0.2 * expected, "{name}: the interval says something");
+    }
 }
