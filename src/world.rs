@@ -9,7 +9,7 @@
 //! | `STEP`, `SHARED` | work or waiting ends | `program`, `cpu` |
 //! | `RING` | timeouts and deadlines | `call` |
 //! | `RETRY` | a delayed attempt starts | `call` |
-//! | `PATIENCE` | a queued attempt gives up | `instance` |
+//! | `PATIENCE` | a queued attempt gives up | `instance`, `waiting` |
 //! | `CONTROL` | everything rare: life cycle, control loops, faults, windows | `control`, `fleet`, `cluster`, `provisioning`, `image`, `fault`, `telemetry` |
 //!
 //! The life of one attempt: `call` picks an endpoint and sends it, `network` delivers it, `instance` queues and starts
@@ -49,6 +49,7 @@ mod source;
 pub mod spec;
 mod telemetry;
 mod traffic;
+mod waiting;
 
 pub use report::{Decision, LogEntry, NamedHistogram, RunReport, WindowSeries};
 
@@ -296,6 +297,7 @@ impl<'a> World<'a> {
                 kills || service.limiter.is_some() || spec.faults.iter().any(|fault| outage(&fault.what));
             // Whoever is taken in allocates memory, writes to the disk, and has come in bytes.
             let guarded = guarded || service.memory_use.is_some() || service.disk_use.is_some();
+            let guarded = guarded || service.shedding.is_some();
             let measured = !service.network_use.is_empty();
             let judged = service.versions.iter().any(|version| version.error_rate > 0.0)
                 || spec.faults.iter().any(|fault| strikes(&fault.what));

@@ -10,7 +10,7 @@ use crate::world::spec::{
     ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, BurstSpec, CacheSpec, CallSpec,
     ConnectionPoolSpec, CpuMode, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec, NO_RING,
     ObjectiveSpec, Op, Operation, Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec, Resize, RolloutSpec,
-    ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, Target, Thing, Trouble, VersionSpec, When,
+    ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, Standing, Target, Thing, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -174,9 +174,16 @@ impl<'a> Assembly<'a> {
             order: match instance.order {
                 written::Order::Fifo => Order::Fifo,
                 written::Order::Lifo => Order::Lifo,
+                written::Order::AdaptiveLifo(written::Standing::Waiting(least)) => {
+                    Order::AdaptiveLifo(Standing::Waiting(least))
+                }
+                written::Order::AdaptiveLifo(written::Standing::For(time)) => {
+                    Order::AdaptiveLifo(Standing::For(time))
+                }
                 written::Order::Priority => Order::Priority,
             },
             queue_timeout: instance.queue_timeout.clone(),
+            shedding: instance.shedding.clone(),
             pull: instance.pull.clone(),
             start: instance.start.clone(),
             warm_up: instance.warm_up.map(|warm_up| (warm_up.lasts, warm_up.slowdown)),

@@ -8,6 +8,7 @@ mod calls;
 mod events;
 mod machines;
 mod measures;
+mod queues;
 mod resources;
 mod traffic;
 mod widths;
@@ -20,13 +21,13 @@ use super::files::Files;
 use super::loops;
 use super::model::{
     Activator, Arrivals, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Instance, Limits, Link,
-    MetricsPipeline, Mode, Network, NodePool, Order, Pool, Registry, Scenario, Service, Signal, SlowDown,
-    Thing, Version, WarmUp,
+    MetricsPipeline, Mode, Network, NodePool, Pool, Registry, Scenario, Service, Signal, SlowDown, Thing,
+    Version, WarmUp,
 };
 use super::schema::{
     ActivatorTable, CacheTable, Count, CpuWord, EdgeTable, FullWord, InstanceTable, LawText, LimitsTable,
-    MetricsTable, ModeWord, NetworkTable, OrderWord, PoolOrPools, PoolTable, ScenarioFile, ScopeWord,
-    ServiceTable, SlowDownChoice, SourceTable,
+    MetricsTable, ModeWord, NetworkTable, PoolOrPools, PoolTable, ScenarioFile, ScopeWord, ServiceTable,
+    SlowDownChoice, SourceTable,
 };
 use crate::policies::autoscaler::{Autoscaler as _, AutoscalerSettings, Query};
 use crate::random::law::{Dimension, Law};
@@ -166,6 +167,7 @@ impl<'a> Check<'a> {
                 );
             }
         }
+        self.priorities(sources, scenario);
         self.widths(scenario);
         let instances: u64 = scenario.services.iter().map(|service| u64::from(service.replicas)).sum();
         self.within_limit(instances, "instances at the start", self.limits.instances, "instances", None);
@@ -582,11 +584,8 @@ impl<'a> Check<'a> {
                 Some(FullWord::Drop) => Full::Drop,
                 Some(FullWord::Reject) | None => Full::Reject,
             },
-            order: match table.order {
-                Some(OrderWord::Lifo) => Order::Lifo,
-                Some(OrderWord::Priority) => Order::Priority,
-                Some(OrderWord::Fifo) | None => Order::Fifo,
-            },
+            order: self.order(table),
+            shedding: self.shedding(table),
             queue_timeout: table.queue_timeout.as_ref().map(|law| self.law(law)),
             pull: self.law_or_zero(table.pull.as_ref()),
             start: self.law_or_zero(table.start.as_ref()),

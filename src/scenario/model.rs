@@ -14,6 +14,7 @@ use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
+use crate::policies::shedding::SheddingSettings;
 use crate::random::law::Law;
 use crate::time::{Duration, Time};
 
@@ -401,6 +402,8 @@ pub struct Instance {
     pub order: Order,
     /// Longest wait in the queue, drawn per attempt; then the attempt is rejected. `None` = for ever.
     pub queue_timeout: Option<Law>,
+    /// Who turns attempts away at the queue, or drops them when their turn comes. `None`: nobody.
+    pub shedding: Option<SheddingSettings>,
     /// Time to fetch the image on a node that does not have it. Default 0.
     pub pull: Law,
     /// From the end of the pull to readiness. Default 0.
@@ -533,8 +536,19 @@ pub enum Order {
     Fifo,
     /// Newest first.
     Lifo,
+    /// Newest first while there is a standing queue, oldest first otherwise.
+    AdaptiveLifo(Standing),
     /// Highest priority of the source first (`source.priority`), oldest first among equals.
     Priority,
+}
+
+/// When a queue is a standing one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// While so many wait beside the one that is taken (`lifo-threshold`).
+    Waiting(u32),
+    /// When it has not been empty for longer than this (`lifo-after`).
+    For(Duration),
 }
 
 /// `warm-up = { for = "60s", slowdown = 4 }`: demand is multiplied by `slowdown` at readiness, falling linearly to 1.

@@ -19,6 +19,7 @@ use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::SchedulerSettings;
+use crate::policies::shedding::SheddingSettings;
 use crate::time::Duration;
 use crate::units::{Bandwidth, Bytes, Price, Rate, Share};
 
@@ -358,7 +359,14 @@ pub(super) struct InstanceTable {
     /// What happens at a full queue (default reject).
     pub(super) full: Option<FullWord>,
     /// Who starts next (default fifo).
-    pub(super) order: Option<OrderWord>,
+    pub(super) order: Option<Spanned<OrderWord>>,
+    /// With order = "adaptive-lifo": the newest starts next while so many others wait.
+    pub(super) lifo_threshold: Option<Spanned<u32>>,
+    /// With order = "adaptive-lifo": the newest starts next when the queue has not been empty for so long.
+    pub(super) lifo_after: Option<Spanned<Duration>>,
+    /// Who is turned away or dropped (default nobody).
+    #[serde(default)]
+    pub(super) shedding: Policy<SheddingSettings>,
     /// Longest wait in the queue.
     pub(super) queue_timeout: Option<Spanned<LawText>>,
     /// How cpu steps share the cores (default shared for threads, fifo for async).
@@ -504,6 +512,8 @@ pub(super) enum OrderWord {
     Fifo,
     /// Newest first.
     Lifo,
+    /// Newest first while there is a standing queue, oldest first otherwise.
+    AdaptiveLifo,
     /// Highest priority first.
     Priority,
 }
@@ -685,7 +695,7 @@ pub(super) struct SourceTable {
     /// Whether the deadline travels down the call tree (default false).
     pub(super) propagate_deadline: Option<Spanned<bool>>,
     /// Larger is more important (default 0).
-    pub(super) priority: Option<u8>,
+    pub(super) priority: Option<Spanned<u8>>,
     /// When requests come.
     pub(super) arrivals: Spanned<ArrivalsChoice>,
     /// At most so many requests, then the source stops.

@@ -68,6 +68,7 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
     ("attempts_rps", Unit::Rate),
     ("attempts_per_call", Unit::Number),
     ("refused_ratio", Unit::Share),
+    ("shed_ratio", Unit::Share),
     ("cache_hit_ratio", Unit::Share),
     ("throttled_ratio", Unit::Share),
     ("throttled_per_instance_s", Unit::Seconds),

@@ -315,8 +315,15 @@ impl World<'_> {
         for instance in &self.instances {
             walk(instance.lane);
             walk(instance.more.cpu_lane);
-            instance.more.lanes.iter().for_each(|lane| walk(*lane));
             instance.more.pools.iter().for_each(|pool| walk(pool.waiting));
+        }
+        for line in self.instances.iter().map(|instance| &instance.more.line) {
+            let mut marked = 0;
+            for slot in line.listed() {
+                listed[slot as usize] += 1;
+                marked += u32::from(self.frames[slot].has(LINKED));
+            }
+            assert_eq!(line.marked(), marked, "INV-28: a line knows who has left it");
         }
         let stalled = self.instances.iter().flat_map(|instance| &instance.more.hang.stalled);
         for (slot, _) in stalled {

@@ -18,6 +18,7 @@ use super::memory::Memory;
 use super::outbound::Outbound;
 use super::program::PoolState;
 use super::spec::{CpuMode, NO_RING};
+use super::waiting::Line;
 use super::{Flow, Full, REPLY, World};
 use crate::policies::view::Class;
 
@@ -125,7 +126,7 @@ impl World<'_> {
         let sidecars = spec.sidecars.iter();
         instance.more.sidecars =
             sidecars.map(|sidecar| Shared::new(sidecar.cores, govern(sidecar.cpu_limit), now)).collect();
-        instance.more.lanes = vec![Lane::EMPTY; self.spec.priorities.len().saturating_sub(1)];
+        instance.more.line = Line::new(spec, self.spec.priorities.len(), now);
         instance.more.pools =
             spec.pools.iter().map(|pool| PoolState { free: pool.size, waiting: Lane::EMPTY }).collect();
         instance.more.caches = spec.caches.iter().map(|_| super::cache::CacheState::default()).collect();
@@ -451,7 +452,7 @@ impl World<'_> {
         instance.inside = 0;
         instance.queued = 0;
         instance.lane = Lane::EMPTY;
-        instance.more.lanes.fill(Lane::EMPTY);
+        instance.more.line.clear();
         instance.more.cpu_lane = Lane::EMPTY;
         let late = instance.more.hang.lose();
         instance.hung = false;

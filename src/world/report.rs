@@ -270,6 +270,9 @@ impl World<'_> {
             }
             if attempts > 0 {
                 put("refused_ratio", (new.refused - old.refused) as f64 / attempts as f64);
+                if spec.shedding.is_some() {
+                    put("shed_ratio", (new.shed - old.shed) as f64 / attempts as f64);
+                }
                 put("attempts_per_call", attempts as f64 / (new.calls - old.calls).max(1) as f64);
             }
             if let Some(mean) = service.wait.mean_ms() {

@@ -13,6 +13,7 @@ use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
+use crate::policies::shedding::SheddingSettings;
 use crate::policies::view::Resources;
 use crate::random::law::Law;
 use crate::time::{Duration, Time};
@@ -245,6 +246,8 @@ pub struct ServiceSpec {
     pub order: Order,
     /// Patience in the queue.
     pub queue_timeout: Option<Law>,
+    /// Who decides over those who come and those whose turn has come.
+    pub shedding: Option<SheddingSettings>,
     /// Image pull, on a node that does not have it.
     pub pull: Law,
     /// From the end of the pull to readiness.
@@ -448,8 +451,19 @@ pub enum Order {
     Fifo,
     /// Newest.
     Lifo,
+    /// Newest while there is a standing queue, oldest otherwise.
+    AdaptiveLifo(Standing),
     /// Highest priority, then oldest.
     Priority,
+}
+
+/// When a queue is a standing one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// While so many wait beside the one that is taken.
+    Waiting(u32),
+    /// When it has not been empty for longer than this.
+    For(Duration),
 }
 
 /// A cache.
