@@ -17,6 +17,7 @@
 
 mod activator;
 mod alert;
+mod backlog;
 mod books;
 mod burst;
 mod cache;
@@ -24,6 +25,7 @@ mod call;
 mod cluster;
 mod control;
 mod cpu;
+mod degrade;
 mod disk;
 mod fault;
 mod fleet;
@@ -105,6 +107,11 @@ pub struct World<'a> {
     rollouts: Vec<rollout::Progress>,
     faults: Vec<fault::Progress>,
     alerts: Vec<alert::Watch>,
+    /// Endpoints that answer cheaper, and calling sides that leave calls out.
+    degraded: Vec<degrade::Degraded>,
+    throttled: Vec<degrade::Throttled>,
+    /// Tickets given to calls that wait for room at their limiter.
+    backlog_tickets: u64,
     /// Endpoints (by first op) that a kill switch refuses.
     killed: Vec<u16>,
     telemetry: Telemetry,
@@ -234,7 +241,9 @@ impl<'a> World<'a> {
         let stateful = spec.services.iter().any(|service| retries(&service.edges))
             || spec.sources.iter().any(|source| retries(&source.edges));
         let users = spec.sources.iter().any(|source| matches!(source.arrivals, spec::Arrivals::Users { .. }));
-        let tracks_requests = users || spec.services.iter().any(|service| service.version_slot.is_some());
+        let degrades = spec.actions.iter().any(|action| matches!(action.what, spec::Operation::Degrade(..)));
+        let tracks_requests =
+            users || degrades || spec.services.iter().any(|service| service.version_slot.is_some());
         let tracks_children = spec.sources.iter().any(|source| source.propagate_deadline)
             || spec.services.iter().any(|service| service.edges.iter().any(|edge| edge.cancel))
             || spec.sources.iter().any(|source| source.edges.iter().any(|edge| edge.cancel));
@@ -263,6 +272,9 @@ impl<'a> World<'a> {
             rollouts: spec.rollouts.iter().map(|plan| rollout::Progress::new(plan.service)).collect(),
             faults: Vec::new(),
             alerts: Vec::new(),
+            degraded: Vec::new(),
+            throttled: Vec::new(),
+            backlog_tickets: 0,
             killed: Vec::new(),
             telemetry: Telemetry::new(&spec.pools),
             slow_above: spec.objective.latency_p99.map_or(u64::MAX, |limit| limit.0),
@@ -299,7 +311,13 @@ impl<'a> World<'a> {
             let guarded = guarded || service.memory_use.is_some() || service.disk_use.is_some();
             let guarded = guarded || service.shedding.is_some();
             let measured = !service.network_use.is_empty();
+            let ours = |entry: u16| service.endpoints.iter().any(|(_, first)| *first == entry);
+            let degrades = |action: &spec::ActionSpec| match action.what {
+                spec::Operation::Degrade(entry, _) => ours(entry),
+                _ => false,
+            };
             let judged = service.versions.iter().any(|version| version.error_rate > 0.0)
+                || spec.actions.iter().any(degrades)
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
             self.services.push(Service::new(service, spec.warm_up, guarded || measured, judged || measured));
         }

@@ -54,7 +54,7 @@ impl<'a> Assembly<'a> {
         let mut priorities: Vec<u8> = scenario.sources.iter().map(|source| source.priority).collect();
         priorities.sort_unstable();
         priorities.dedup();
-        let sources = scenario.sources.iter().map(|source| self.source(source, &priorities)).collect();
+        let sources = (0..scenario.sources.len()).map(|index| self.source(index, &priorities)).collect();
         let limits = study.limits;
         Spec {
             warm_up: Time::ZERO + study.warm_up,
@@ -190,7 +190,7 @@ impl<'a> Assembly<'a> {
             grace: instance.grace,
             slow_down: slow_down(&instance.slow_down),
             endpoints,
-            edges: service.edges.iter().map(edge).collect(),
+            edges: edges(self.scenario, written::Thing::Service(index), &service.edges),
             limiter: service.limiter.clone(),
             autoscaler: service.autoscaler.clone(),
             recommender: service.recommender.clone(),
@@ -211,7 +211,8 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn source(&mut self, source: &written::Source, priorities: &[u8]) -> SourceSpec {
+    fn source(&mut self, index: usize, priorities: &[u8]) -> SourceSpec {
+        let source = &self.scenario.sources[index];
         let entry = self.ops.len() as u16;
         self.program(&source.steps);
         self.ops.push(Op::End);
@@ -227,7 +228,7 @@ impl<'a> Assembly<'a> {
             name: source.name.clone(),
             entry,
             direct,
-            edges: source.edges.iter().map(edge).collect(),
+            edges: edges(self.scenario, written::Thing::Source(index), &source.edges),
             clients: source.clients,
             zone: source.zone.unwrap_or_else(|| self.scenario.zones.len().max(1)) as u32,
             arrivals: arrivals(&source.arrivals),
@@ -494,7 +495,17 @@ fn pool(scenario: &written::Scenario, at: usize) -> PoolSpec {
     }
 }
 
-fn edge(edge: &written::Edge) -> EdgeSpec {
+fn edges(scenario: &written::Scenario, of: written::Thing, edges: &[written::Edge]) -> Vec<EdgeSpec> {
+    let throttled = |at: usize| {
+        scenario.actions.iter().any(|action| match action.what {
+            written::Operation::ThrottleCalls { caller, edge, .. } => caller == of && edge == at,
+            _ => false,
+        })
+    };
+    edges.iter().enumerate().map(|(at, written)| edge(written, throttled(at))).collect()
+}
+
+fn edge(edge: &written::Edge, throttled: bool) -> EdgeSpec {
     EdgeSpec {
         to: edge.to as u32,
         cancel: edge.cancel,
@@ -504,6 +515,7 @@ fn edge(edge: &written::Edge) -> EdgeSpec {
         limiter: edge.limiter.clone(),
         balancer: edge.balancer.clone(),
         shared: edge.sharing == written::Sharing::Service,
+        throttled,
     }
 }
 
@@ -628,6 +640,12 @@ fn operation(action: &written::Action, entries: &[Vec<u16>]) -> Operation {
             let written::Resize { cpu_request, cpu_limit, memory, memory_limit } = *to;
             Operation::Resize(*service as u32, Resize { cpu_request, cpu_limit, memory, memory_limit })
         }
+        written::Operation::ThrottleCalls { caller, edge, share } => {
+            Operation::ThrottleCalls(thing(*caller), *edge as u32, *share)
+        }
+        written::Operation::Degrade { endpoint, cost } => {
+            Operation::Degrade(entries[endpoint.service][endpoint.endpoint], *cost)
+        }
         written::Operation::KillSwitch { endpoint, on } => {
             Operation::KillSwitch(entries[endpoint.service][endpoint.endpoint], *on)
         }
@@ -667,6 +685,7 @@ fn gauge(gauge: written::Gauge) -> Gauge {
         written::Gauge::QueueLength => Gauge::QueueLength,
         written::Gauge::Utilization => Gauge::Utilization,
         written::Gauge::BadRatio => Gauge::BadRatio,
+        written::Gauge::MeanTime => Gauge::MeanTime,
         written::Gauge::MemoryUtilization => Gauge::MemoryUtilization,
         written::Gauge::DiskUtilization => Gauge::DiskUtilization,
         written::Gauge::Network => Gauge::Network,
@@ -687,5 +706,8 @@ fn action_time(when: written::ActionTime) -> ActionTime {
     match when {
         written::ActionTime::At(at) => ActionTime::At(at),
         written::ActionTime::OnAlert { alert, after } => ActionTime::OnAlert { alert: alert as u32, after },
+        written::ActionTime::OnResolved { alert, after } => {
+            ActionTime::OnResolved { alert: alert as u32, after }
+        }
     }
 }

@@ -444,7 +444,7 @@ impl<'a> Check<'a> {
             instance,
             endpoints,
             edges,
-            limiter: calls::set(&table.limiter),
+            limiter: self.own_limiter(table),
             activator: self.activator(table),
             disruption_budget: table.disruption_budget,
             signals: self.signals(table),

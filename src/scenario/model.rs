@@ -357,6 +357,8 @@ pub enum Gauge {
     Utilization,
     /// Share of the requests that ended otherwise than well, 0..1; only of a source.
     BadRatio,
+    /// Mean time from coming to going of requests (attempts, for a service) that are gone, seconds.
+    MeanTime,
     /// Memory in use over the limit, of ready instances, 0..1; only of a service.
     MemoryUtilization,
     /// Disk in use over its size, of ready instances, 0..1; only of a service.
@@ -964,6 +966,13 @@ pub enum ActionTime {
         /// How long people take to act.
         after: Duration,
     },
+    /// Each time an alert no longer fires.
+    OnResolved {
+        /// Position in `Scenario::alerts`.
+        alert: usize,
+        /// How long people take to act.
+        after: Duration,
+    },
 }
 
 /// `[[alert]]`
@@ -1004,6 +1013,22 @@ pub enum Operation {
         service: usize,
         /// Which.
         to: Resize,
+    },
+    /// Make only this share of the calls that one caller makes to one service (0 none, 1 all); the others fail at once.
+    ThrottleCalls {
+        /// Who calls.
+        caller: Thing,
+        /// Position in its `edges`.
+        edge: usize,
+        /// Share, 0..1.
+        share: f64,
+    },
+    /// Answer cheaper and worse at one endpoint, or in full again.
+    Degrade {
+        /// Endpoint.
+        endpoint: EndpointRef,
+        /// Factor on its `cpu` steps, 0..1; 1 is in full.
+        cost: f64,
     },
     /// Refuse every attempt at one endpoint, or allow it again.
     KillSwitch {

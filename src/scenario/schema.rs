@@ -266,7 +266,7 @@ pub(super) struct ServiceTable {
     pub(super) instance: InstanceTable,
     /// The service's own limiter, in front of its queue.
     #[serde(default)]
-    pub(super) limiter: Policy<LimiterSettings>,
+    pub(super) limiter: Policy<Spanned<LimiterSettings>>,
     /// Control loop over the number of replicas.
     #[serde(default)]
     pub(super) autoscaler: Policy<AutoscalerSettings>,
@@ -1122,6 +1122,8 @@ pub(super) struct ActionTable {
     pub(super) at: Option<Spanned<Duration>>,
     /// Each time this alert begins to fire, instead.
     pub(super) on_alert: Option<Spanned<String>>,
+    /// Each time this alert no longer fires, instead.
+    pub(super) on_resolved: Option<Spanned<String>>,
     /// How long people take after the alert (default 0s).
     pub(super) after: Option<Spanned<Duration>>,
     #[serde(rename = "$action")]
@@ -1137,8 +1139,10 @@ pub(super) enum ActionChoice {
     Scale(ScaleTable),
     /// Gives the instances of a service other requests and limits, in place.
     Resize(ResizeTable),
-    /// Lets only a share of a source's requests in.
+    /// Lets only a share of a source's requests in, or of a caller's calls out.
     Throttle(ThrottleTable),
+    /// Has an endpoint answer cheaper and worse, or in full again.
+    Degrade(DegradeTable),
     /// Refuses every attempt at an endpoint, or allows it again.
     KillSwitch(KillSwitchTable),
 }
@@ -1174,9 +1178,23 @@ pub(super) struct ResizeTable {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct ThrottleTable {
     /// Which source.
-    pub(super) source: Spanned<String>,
-    /// Share of its requests that pass.
+    pub(super) source: Option<Spanned<String>>,
+    /// Or which service, together with callee.
+    pub(super) service: Option<Spanned<String>>,
+    /// Only its calls to this service; those left out fail at once (default: the source's requests).
+    pub(super) callee: Option<Spanned<String>>,
+    /// Share that passes.
     pub(super) share: Share,
+}
+
+/// `degrade = { endpoint = "a.x", cost = "30%" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct DegradeTable {
+    /// `service.endpoint`
+    pub(super) endpoint: Spanned<String>,
+    /// Share of its core time that an answer takes; 100% is an answer in full.
+    pub(super) cost: Share,
 }
 
 /// `kill-switch = { endpoint = "a.x", on = true }`

@@ -36,6 +36,7 @@ pub const REQUEST_METRICS: &[(&str, Unit)] = &[
     ("timeout_ratio", Unit::Share),
     ("failed_ratio", Unit::Share),
     ("unfinished_ratio", Unit::Share),
+    ("degraded_ratio", Unit::Share),
     ("in_system_mean", Unit::Number),
     ("requests", Unit::Number),
 ];

@@ -7,6 +7,7 @@ use crate::policies::view::Resources;
 use crate::time::Time;
 
 use super::World;
+use super::backlog::Backlog;
 use super::cluster::{Phase, allocatable};
 use super::frame::{AWAITED, ENDED, HELD, INSIDE, LINKED, NIL, ON_CPU, PERMIT, QUEUED, STARTED};
 use super::instance::State;
@@ -179,6 +180,22 @@ impl World<'_> {
                 permits[call.outbound as usize] += 1;
             }
         }
+        let mut listed = Vec::new();
+        for (index, outbound) in (0..).zip(&self.outbounds) {
+            for call in outbound.backlog.iter().flat_map(Backlog::calls) {
+                let state = &self.calls[call];
+                let waits = state.open && state.waits > 0 && !state.admitted;
+                assert!(
+                    waits && state.outbound == index,
+                    "INV-10: whoever is listed at a limiter waits there"
+                );
+                listed.push(call);
+            }
+        }
+        listed.sort_unstable();
+        let waits = |slot: &u32| self.calls[*slot].open && self.calls[*slot].waits > 0;
+        let waiting: Vec<u32> = (0..self.calls.slots()).filter(waits).collect();
+        assert_eq!(listed, waiting, "INV-10: whoever waits for a limiter is listed, once");
         for (index, outbound) in self.outbounds.iter().enumerate() {
             if outbound.alive {
                 assert_eq!(outbound.view.active, active[index], "INV-10: attempts of a client");

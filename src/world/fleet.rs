@@ -144,6 +144,7 @@ impl World<'_> {
             self.services[edge.to as usize].callers.push(self.outbounds.len() as u32);
             self.outbounds.push(outbound);
         }
+        self.throttle_new(index);
     }
 
     /// Finds a node and starts the process there; without a node it stays pending.
@@ -275,8 +276,9 @@ impl World<'_> {
         let instance = &mut self.instances[index as usize];
         instance.set_running(now, 0);
         let (first, node, zone) = (instance.outbounds as usize, instance.more.node, instance.more.zone);
-        for outbound in &mut self.outbounds[first..first + spec.edges.len()] {
-            outbound.bury();
+        for at in first..first + spec.edges.len() {
+            self.outbounds[at].bury();
+            self.clear_backlog(now, queue, at as u32);
         }
         self.furnish(now, index);
         self.join_node(index, node);
@@ -405,8 +407,9 @@ impl World<'_> {
         self.look_at_held(now, queue, service);
         self.instances[index as usize].set_running(now, 0);
         let first = self.instances[index as usize].outbounds as usize;
-        for outbound in &mut self.outbounds[first..first + self.spec.services[service as usize].edges.len()] {
-            outbound.bury();
+        for at in first..first + self.spec.services[service as usize].edges.len() {
+            self.outbounds[at].bury();
+            self.clear_backlog(now, queue, at as u32);
         }
         if silent {
             // The control plane notices late, and waits before it gives the instance up.

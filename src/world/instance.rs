@@ -347,7 +347,8 @@ impl World<'_> {
             let mut rng = ManuallyDrop::new(
                 Key(self.frames[slot].key ^ LIMITER_SALT ^ u64::from(self.sides[slot as usize].tag)).rng(),
             );
-            match limiter.try_acquire(now, 1, Duration::ZERO, &mut rng) {
+            let priority = self.spec.priorities[usize::from(self.frames[slot].priority)];
+            match limiter.try_acquire_of(now, priority, 1, Duration::ZERO, &mut rng) {
                 Admit::Now(permit) | Admit::At(_, permit) => {
                     self.frames[slot].flags |= PERMIT;
                     self.sides[slot as usize].permit = permit;
@@ -482,6 +483,7 @@ impl World<'_> {
         let hung = instance.hung;
         if self.tracks_requests {
             self.note_version(slot);
+            self.sides[slot as usize].degraded = self.degraded_at(self.frames[slot].pc).is_some();
         }
         if hung {
             self.stall(slot, true);

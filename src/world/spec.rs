@@ -191,6 +191,8 @@ pub enum Gauge {
     Utilization,
     /// Share of the requests that ended otherwise than well; only of a source.
     BadRatio,
+    /// Mean time from coming to going, of requests or attempts that are gone; seconds.
+    MeanTime,
     /// Memory in use over the limit, of ready instances; only of a service.
     MemoryUtilization,
     /// Disk in use over its size, of ready instances; only of a service.
@@ -528,12 +530,14 @@ pub struct EdgeSpec {
     pub balancer: BalancerSettings,
     /// One state for all callers of the calling service.
     pub shared: bool,
+    /// Operators may have calls left out.
+    pub throttled: bool,
 }
 
 impl EdgeSpec {
     /// Whether a call over this edge needs a record of its own beside its attempts.
     pub const fn is_stateful(&self) -> bool {
-        self.retry.is_some() || self.breaker.is_some() || self.limiter.is_some()
+        self.retry.is_some() || self.breaker.is_some() || self.limiter.is_some() || self.throttled
     }
 }
 
@@ -802,6 +806,13 @@ pub enum ActionTime {
         /// How long people take.
         after: Duration,
     },
+    /// Each time an alert no longer fires.
+    OnResolved {
+        /// Position in `Spec::alerts`.
+        alert: u32,
+        /// How long people take.
+        after: Duration,
+    },
 }
 
 /// Operator actions.
@@ -811,6 +822,10 @@ pub enum Operation {
     Scale(u32, u32),
     /// Share of a source's requests that is let in.
     Throttle(u32, f64),
+    /// Share of the calls over an edge of a caller that is made.
+    ThrottleCalls(Thing, u32, f64),
+    /// Factor on the cost of the endpoint that starts at this op.
+    Degrade(u16, f64),
     /// Refuse (or allow) the endpoint that starts at this op.
     KillSwitch(u16, bool),
     /// Other requests and limits for the instances of a service.

@@ -155,6 +155,14 @@ const VARIANTS: &[(&str, &str, &str)] = &[
     ),
     ("limiter", "envoy-local-rate-limit", r#"{"max-tokens": 4, "fill-interval": "250ms"}"#),
     ("limiter", "bulkhead", r#"{"max-concurrent": 4}"#),
+    ("limiter", "bulkhead", r#"{"max-concurrent": 3, "max-wait": "1s"}"#),
+    ("limiter", "lifo-blocking", r#"{"delegate": {"aimd": {"min-limit": 1, "max-limit": 12}}}"#),
+    (
+        "limiter",
+        "partitioned",
+        r#"{"delegate": {"fixed": 6}, "partitions": [{"priority": 0, "percent": "20%"}, {"priority": 1, "percent": "80%"}]}"#,
+    ),
+    ("limiter", "envoy-circuit-breakers", r#"{"max-requests": 5}"#),
     (
         "provisioner",
         "cluster-autoscaler",

@@ -1,11 +1,14 @@
 //! Queues of instances: who starts next, and who is shed.
 
 use super::{Check, calls};
+use crate::policies::limiter::{Limiter as _, LimiterSettings};
 use crate::policies::shedding::SheddingSettings;
 use crate::policies::shedding::failsafe_go_priority::PRIORITIES;
+use crate::scenario::de::Spanned;
 use crate::scenario::error::Diagnostic;
 use crate::scenario::model::{Order, Scenario, Standing};
-use crate::scenario::schema::{Count, InstanceTable, OrderWord, SourceTable};
+use crate::scenario::schema::{Count, InstanceTable, OrderWord, ServiceTable, SourceTable};
+use crate::time::Time;
 
 impl Check<'_> {
     /// Which waiting attempt starts next.
@@ -64,6 +67,18 @@ impl Check<'_> {
             let message =
                 format!("with queue = 0 nobody waits, and `{}` has nobody to shed", settings.name());
             self.errors.push(Diagnostic::new(message).at(queue.place));
+        }
+        Some(settings)
+    }
+
+    /// The limiter in front of the queue, which is where the work waits.
+    pub(super) fn own_limiter(&mut self, table: &ServiceTable) -> Option<LimiterSettings> {
+        let Spanned { value: settings, place } = calls::set(&table.limiter)?;
+        if settings.build(Time::ZERO).waiting_room().is_some() {
+            let message =
+                "nobody waits at the limiter of a service: it stands in front of the queue of each instance";
+            let hint = "bound the wait there by `queue` and `queue-timeout`, or limit on the calling side ([service.X.callers])";
+            self.errors.push(Diagnostic::new(message).at(place).hint(hint));
         }
         Some(settings)
     }
