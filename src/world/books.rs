@@ -30,9 +30,9 @@ impl World<'_> {
     pub(super) fn check_books(&self, now: Time) {
         self.check_requests(now);
         self.check_frames();
-        self.check_clients();
+        self.check_clients(now);
         self.check_activators(now);
-        self.check_instances();
+        self.check_instances(now);
         self.check_bytes();
         self.check_lists();
         self.check_nodes();
@@ -160,7 +160,7 @@ impl World<'_> {
     }
 
     /// INV-10: what clients believe to have outstanding is outstanding.
-    fn check_clients(&self) {
+    fn check_clients(&self, now: Time) {
         let mut active: Vec<Vec<u32>> =
             self.outbounds.iter().map(|outbound| vec![0; outbound.view.active.len()]).collect();
         let mut permits = vec![0; self.outbounds.len()];
@@ -199,7 +199,7 @@ impl World<'_> {
         for (index, outbound) in self.outbounds.iter().enumerate() {
             if outbound.alive {
                 assert_eq!(outbound.view.active, active[index], "INV-10: attempts of a client");
-                if let Some(held) = in_flight(outbound.limiter.as_ref()) {
+                if let Some(held) = in_flight(now, outbound.limiter.as_ref()) {
                     assert_eq!(held, permits[index], "INV-10: permits of a client's limiter");
                 }
             }
@@ -237,7 +237,7 @@ impl World<'_> {
         assert_eq!(listed, held, "INV-29: who is held is listed");
     }
 
-    fn check_instances(&self) {
+    fn check_instances(&self, now: Time) {
         let mut inside = vec![Inside::default(); self.instances.len()];
         for (index, instance) in self.instances.iter().enumerate() {
             inside[index].held = vec![0; self.spec.services[instance.service as usize].pools.len()];
@@ -298,7 +298,7 @@ impl World<'_> {
             for (pool, (state, held)) in instance.more.pools.iter().zip(&here.held).enumerate() {
                 assert_eq!(state.free + held, service.pools[pool].size, "INV-10: connections of a pool");
             }
-            if let Some(held) = in_flight(instance.more.limiter.as_ref()) {
+            if let Some(held) = in_flight(now, instance.more.limiter.as_ref()) {
                 assert_eq!(held, here.permits, "INV-10: permits of an instance's limiter");
             }
         }
@@ -405,9 +405,9 @@ impl World<'_> {
 }
 
 /// Calls in flight as a limiter sees them, if it counts them.
-fn in_flight(limiter: Option<&AnyLimiter>) -> Option<u32> {
+fn in_flight(now: Time, limiter: Option<&AnyLimiter>) -> Option<u32> {
     let mut found = None;
-    limiter?.gauges(Time::ZERO, &mut |name, value| {
+    limiter?.gauges(now, &mut |name, value| {
         if name == "in_flight" {
             found = Some(value as u32);
         }

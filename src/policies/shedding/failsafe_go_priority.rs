@@ -12,8 +12,8 @@
 //! level cuts a priority in two where a whole one would be too much.
 //!
 //! ## How it fails
-//! The threshold moves once per interval, so the first seconds of a flood fill the queue with everything, and then
-//! everything is refused until it has moved. The quantile is taken of what was let in: a threshold that has refused the low levels
+//! The threshold moves once per interval. A queue that fills and drains faster than that swings between letting everything
+//! in and refusing everything, and the important work pays as well. The quantile is taken of what was let in: a threshold that has refused the low levels
 //! for a while no longer sees them, and rises on. If all work is of one priority, it is a queue that refuses at random.
 //!
 //! ## Settings

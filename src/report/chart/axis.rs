@@ -102,7 +102,9 @@ impl Axis {
     /// The same in a narrow panel: few labels.
     pub(super) fn sparse_latency(title: &str, range: (f64, f64)) -> Self {
         let mut axis = Self::latency(title, range);
-        let bare = |label: &str| label.starts_with('1') && label.chars().filter(|c| ('1'..='9').contains(c)).count() == 1;
+        let bare = |label: &str| {
+            label.starts_with('1') && label.chars().filter(|c| ('1'..='9').contains(c)).count() == 1
+        };
         if axis.ticks.iter().filter(|(_, label)| bare(label)).count() >= 2 {
             axis.ticks.retain(|(_, label)| bare(label));
         } else {
@@ -119,7 +121,8 @@ impl Axis {
     /// Rows with these labels, the first on top, at heights from their number down to 1.
     pub(super) fn rows(labels: &[String]) -> Self {
         let last = labels.len();
-        let ticks = labels.iter().enumerate().map(|(at, label)| ((last - at) as f64, label.clone())).collect();
+        let ticks =
+            labels.iter().enumerate().map(|(at, label)| ((last - at) as f64, label.clone())).collect();
         let hi = last as f64 + 0.5;
         Self { title: String::new(), scale: Scale::Linear, lo: 0.5, hi, ticks, minor: Vec::new() }
     }
