@@ -6,6 +6,7 @@ use super::picture::{Arrangement, Layer, LegendEntry, Panel, Picture, Rgb, Weigh
 use super::{Style, caption, extent, shortened};
 use crate::lab::metric::{Direction, direction};
 use crate::lab::outcome::{Estimate, Finding, StrategyOutcome, StudyOutcome};
+use crate::report::curves::Focus;
 use crate::report::quantity::{self, Unit};
 use crate::stats::paired::paired;
 
@@ -18,7 +19,6 @@ pub(super) const READING: &str = "The best is on top. Markers are means over the
 /// With fewer strategies the other charts say it as well.
 const FEWEST: usize = 5;
 
-const LATENCY: &str = "latency_p99_ms";
 const BETTER: Rgb = (0, 114, 178);
 const WORSE: Rgb = (213, 94, 0);
 const ALIKE: Rgb = (150, 150, 150);
@@ -43,10 +43,11 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
     let labels: Vec<String> = rows.iter().enumerate().map(|(at, row)| label(at, row, primary)).collect();
     let blank: Vec<String> = vec![String::new(); rows.len()];
     let mut panels = vec![panel(outcome, &rows, primary, Axis::rows(&labels))];
-    let others = [Some(LATENCY), costs(outcome)];
+    let focus = Focus::of(outcome);
+    let others = [Some(focus.metric("latency_p99_ms")), costs(outcome).map(str::to_owned)];
     for metric in others.into_iter().flatten().filter(|metric| *metric != primary) {
-        if rows.iter().any(|row| row.strategy.metrics.contains_key(metric)) {
-            panels.push(panel(outcome, &rows, metric, Axis::rows(&blank)));
+        if rows.iter().any(|row| row.strategy.metrics.contains_key(&metric)) {
+            panels.push(panel(outcome, &rows, &metric, Axis::rows(&blank)));
         }
     }
     let tied = rows.iter().filter(|row| row.leads).count();
@@ -61,7 +62,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
     }
     Some(Picture {
         title: format!("Which comes first in {}?", Unit::words(primary)),
-        subtitle: format!("{} · {} strategies, the best on top", outcome.manifest.title, rows.len()),
+        subtitle: format!("{} · {} strategies, the best on top", focus.subject(&outcome.manifest.title), rows.len()),
         caption: caption(outcome, "Markers: means with 95 % intervals; pale dots: single replications."),
         panels,
         legend,
