@@ -7,7 +7,6 @@ use crate::policies::view::Resources;
 use crate::time::Time;
 
 use super::World;
-use super::backlog::Backlog;
 use super::cluster::{Phase, allocatable};
 use super::frame::{AWAITED, ENDED, HELD, INSIDE, LINKED, NIL, ON_CPU, PERMIT, QUEUED, STARTED};
 use super::instance::State;
@@ -182,7 +181,7 @@ impl World<'_> {
         }
         let mut listed = Vec::new();
         for (index, outbound) in (0..).zip(&self.outbounds) {
-            for call in outbound.backlog.iter().flat_map(Backlog::calls) {
+            for call in outbound.backlog.iter().flat_map(|backlog| backlog.calls()) {
                 let state = &self.calls[call];
                 let waits = state.open && state.waits > 0 && !state.admitted;
                 assert!(

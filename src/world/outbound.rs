@@ -37,7 +37,7 @@ pub(super) struct Outbound {
     pub(super) breaker_state: BreakerState,
     pub(super) limiter: Option<AnyLimiter>,
     /// Who waits for room there, if one may.
-    pub(super) backlog: Option<Backlog>,
+    pub(super) backlog: Option<Box<Backlog>>,
     /// Share of the calls that is made.
     pub(super) share: f64,
     /// Attempts sent.
@@ -62,7 +62,7 @@ impl Outbound {
             budget: edge.budget.as_ref().map(|settings| settings.build(now)),
             breaker: edge.breaker.as_ref().map(|settings| settings.build(now)),
             breaker_state: BreakerState::Closed,
-            backlog: limiter.as_ref().and_then(Limiter::waiting_room).map(Backlog::new),
+            backlog: limiter.as_ref().and_then(Limiter::waiting_room).map(|room| Box::new(Backlog::new(room))),
             limiter,
             share: 1.0,
             attempts: 0,

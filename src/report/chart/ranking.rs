@@ -120,13 +120,13 @@ const fn look(finding: Option<Finding>) -> Style {
     }
 }
 
-/// `3  gobreaker  98.12 ± 0.10 %`.
+/// `3. gobreaker: 98.12 ± 0.10 %`.
 fn label(at: usize, row: &Row<'_>, metric: &str) -> String {
     let name = super::picture::cut(&row.strategy.name, 26);
-    let Some(found) = row.found else { return format!("–  {name}") };
+    let Some(found) = row.found else { return format!("{name}: –") };
     let sign = Unit::of(metric).sign();
     let gap = if sign.is_empty() { "" } else { " " };
-    format!("{}  {name}  {}{gap}{sign}", at + 1, quantity::estimate(metric, &found))
+    format!("{}. {name}: {}{gap}{sign}", at + 1, quantity::estimate(metric, &found))
 }
 
 /// What is paid: money, else work for nothing, else machines.
@@ -195,11 +195,11 @@ fn axis(metric: &str, (lo, hi): (f64, f64)) -> Axis {
     let title = Unit::words(metric);
     match Unit::of(metric) {
         Unit::Millis if lo > 0.0 && hi / lo > 4.0 => Axis::sparse_latency(&title, (lo, hi)),
-        Unit::Millis => Axis::linear(&title, (lo, hi), 4, quantity::millis).padded(),
+        Unit::Millis => Axis::linear(&title, (lo, hi), 3, quantity::millis).padded(),
         Unit::Percent => {
             let percent = |share: f64| format!("{} %", quantity::share_digits((share * 1e8).round() / 1e6));
-            Axis::linear(&title, (lo.max(0.0), hi.min(1.0)), 5, percent).padded()
+            Axis::linear(&title, (lo.max(0.0), hi.min(1.0)), 4, percent).padded()
         }
-        _ => Axis::linear(&title, (lo, hi), 4, quantity::short).padded(),
+        _ => Axis::linear(&title, (lo, hi), 3, quantity::short).padded(),
     }
 }
