@@ -40,6 +40,8 @@ pub struct Study {
     pub primary: String,
     /// Position of the strategy that the others are compared with (default 0).
     pub baseline: usize,
+    /// Name of the source whose requests the charts show; `None` = all requests.
+    pub focus: Option<String>,
     /// Service level objective, if one is stated.
     pub objective: Objective,
     /// Strategies in file order; a file without any has one named `default`.

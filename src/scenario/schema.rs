@@ -108,6 +108,8 @@ pub(super) struct Header {
     pub(super) primary: Option<Spanned<String>>,
     /// The strategy the others are compared with (default: the first).
     pub(super) baseline: Option<Spanned<String>>,
+    /// The source whose requests the charts show (default: all requests).
+    pub(super) focus: Option<Spanned<String>>,
 }
 
 /// `[objective]`
