@@ -4,13 +4,16 @@
 
 use crate::policies::recommender::Recommender as _;
 use crate::policies::recommender::updater::UpdateMode;
+use crate::random::Key;
+use crate::random::variate::Zipf;
 use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
-    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, BurstSpec, CacheSpec, CallSpec,
-    ConnectionPoolSpec, CpuMode, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec, NO_RING,
-    ObjectiveSpec, Op, Operation, Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec, Resize, RolloutSpec,
-    ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, Target, Thing, Trouble, VersionSpec, When,
+    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, AttributeSpec, BurstSpec, CacheSpec,
+    CallSpec, Carried, ConnectionPoolSpec, CpuMode, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits,
+    MemorySpec, NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec,
+    Resize, RolloutSpec, ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, Target, Thing, Trouble,
+    VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -109,6 +112,7 @@ impl<'a> Assembly<'a> {
                 events: limits.events,
             },
             priorities,
+            attributes: scenario.attributes.iter().map(attribute).collect(),
         }
     }
 
@@ -183,7 +187,7 @@ impl<'a> Assembly<'a> {
             grace: instance.grace,
             slow_down: slow_down(&instance.slow_down),
             endpoints,
-            edges: service.edges.iter().map(edge).collect(),
+            edges: service.edges.iter().map(|edge| self.edge(edge)).collect(),
             limiter: service.limiter.clone(),
             autoscaler: service.autoscaler.clone(),
             recommender: service.recommender.clone(),
@@ -220,13 +224,14 @@ impl<'a> Assembly<'a> {
             name: source.name.clone(),
             entry,
             direct,
-            edges: source.edges.iter().map(edge).collect(),
+            edges: source.edges.iter().map(|edge| self.edge(edge)).collect(),
             clients: source.clients,
             zone: source.zone.unwrap_or_else(|| self.scenario.zones.len().max(1)) as u32,
             arrivals: arrivals(&source.arrivals),
             requests: source.requests.unwrap_or(u64::MAX),
             deadline: self.ring(source.deadline),
             propagate_deadline: source.propagate_deadline,
+            carries: carried(&source.carries, self.scenario.attributes.len()),
             priority: priorities.iter().position(|&priority| priority == source.priority).unwrap_or(0) as u8,
         }
     }
@@ -266,6 +271,14 @@ impl<'a> Assembly<'a> {
                     }
                     self.ops.push(Op::Choose(list.into()));
                 }
+                written::Step::Route { attribute, calls, to, otherwise } => {
+                    let calls: Vec<u32> = calls.iter().map(|call| self.call(call)).collect();
+                    self.ops.push(Op::Route {
+                        attribute: *attribute as u16,
+                        to: to.iter().map(|&at| calls[at]).collect(),
+                        otherwise: calls[*otherwise],
+                    });
+                }
                 written::Step::Parallel { calls, need } => {
                     let calls = calls.iter().map(|call| self.call(call)).collect();
                     self.ops.push(Op::Parallel { calls, need: *need as u16 });
@@ -280,6 +293,22 @@ impl<'a> Assembly<'a> {
                     }
                 }
             }
+        }
+    }
+
+    fn edge(&self, edge: &written::Edge) -> EdgeSpec {
+        let callee = &self.scenario.services[edge.to];
+        EdgeSpec {
+            to: edge.to as u32,
+            cancel: edge.cancel,
+            retry: edge.retry.clone(),
+            budget: edge.retry_budget.clone(),
+            breaker: edge.breaker.clone(),
+            limiter: edge.limiter.clone(),
+            balancer: edge.balancer.clone(),
+            affinity: edge.affinity.map(|at| at as u16),
+            callee: (callee.name.as_str().into(), callee.weights.clone().into()),
+            shared: edge.sharing == written::Sharing::Service,
         }
     }
 
@@ -487,17 +516,31 @@ fn pool(scenario: &written::Scenario, at: usize) -> PoolSpec {
     }
 }
 
-fn edge(edge: &written::Edge) -> EdgeSpec {
-    EdgeSpec {
-        to: edge.to as u32,
-        cancel: edge.cancel,
-        retry: edge.retry.clone(),
-        budget: edge.retry_budget.clone(),
-        breaker: edge.breaker.clone(),
-        limiter: edge.limiter.clone(),
-        balancer: edge.balancer.clone(),
-        shared: edge.sharing == written::Sharing::Service,
+fn attribute(attribute: &written::Attribute) -> AttributeSpec {
+    AttributeSpec {
+        salt: Key(0).named("attribute").named(&attribute.name).0,
+        values: attribute.values.clone(),
     }
+}
+
+/// What the requests of a source carry, for each attribute.
+fn carried(carries: &[(usize, written::Carried)], attributes: usize) -> Vec<Carried> {
+    let mut all = vec![Carried::Nothing; attributes];
+    for (at, how) in carries {
+        all[*at] = match how {
+            written::Carried::Number { count, zipf } => Carried::Number(Zipf::new(*count, *zipf)),
+            written::Carried::Named(shares) => {
+                let mut upto = 0.0;
+                let cumulate = |&(share, value): &(f64, usize)| {
+                    upto += share;
+                    (upto, value as u32)
+                };
+                Carried::Named(shares.iter().map(cumulate).collect())
+            }
+            written::Carried::User => Carried::User,
+        };
+    }
+    all
 }
 
 const fn activator(activator: written::Activator) -> ActivatorSpec {

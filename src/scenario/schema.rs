@@ -257,6 +257,8 @@ pub(super) struct ServiceTable {
     pub(super) zone_max_skew: Option<Spanned<u32>>,
     /// Price of one instance.
     pub(super) price: Option<Price>,
+    /// Weights of its instances for balancers, over and over again in the order of their creation (default all 1).
+    pub(super) weights: Option<Spanned<Vec<Spanned<u32>>>>,
     /// Time until a client learns that an instance came or went (default 0s).
     pub(super) discovery: Option<Spanned<LawText>>,
     /// How the autoscaler's metrics reach it.
@@ -577,7 +579,7 @@ pub(super) struct UslTable {
 pub(super) struct EndpointTable {
     /// Unique within the service.
     pub(super) name: Spanned<String>,
-    /// What serving it takes: `cpu`, `wait`, `call`, `choose`, `parallel`, `cache`, `pool`.
+    /// What serving it takes: `cpu`, `wait`, `call`, `choose`, `route`, `parallel`, `cache`, `pool`.
     pub(super) steps: Vec<Spanned<String>>,
     /// Bytes that pass with each attempt, for metrics (default: not measured).
     pub(super) network_use: Option<NetworkUseTable>,
@@ -664,6 +666,8 @@ pub(super) struct EdgeTable {
     /// Balancer (default round-robin).
     #[serde(default)]
     pub(super) balancer: Policy<BalancerSettings>,
+    /// Attribute of requests that a hashing balancer keeps together, and whose breaks are counted (default none).
+    pub(super) affinity: Option<Spanned<String>>,
     /// Who owns the policies' state (default instance).
     pub(super) sharing: Option<SharingWord>,
 }
@@ -676,7 +680,7 @@ pub(super) struct SourceTable {
     pub(super) name: Spanned<String>,
     /// The endpoint a request goes to.
     pub(super) to: Option<Spanned<String>>,
-    /// Or a journey: `call`, `choose`, `parallel` and `wait` steps.
+    /// Or a journey: `call`, `choose`, `route`, `parallel` and `wait` steps.
     pub(super) steps: Option<Spanned<Vec<Spanned<String>>>>,
     /// Clients, each with its own policies (default 1).
     pub(super) clients: Option<Spanned<u32>>,
@@ -692,6 +696,9 @@ pub(super) struct SourceTable {
     pub(super) arrivals: Spanned<ArrivalsChoice>,
     /// At most so many requests, then the source stops.
     pub(super) requests: Option<u64>,
+    /// What requests carry, by name: "zipf(10_000, 0.9)", "uniform(10_000)", "user" or "70% /search, 30% /buy".
+    #[serde(default)]
+    pub(super) attributes: Named<Spanned<String>>,
     /// Edges from this source to services, by name.
     #[serde(default)]
     pub(super) call: Named<EdgeTable>,

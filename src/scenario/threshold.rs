@@ -69,6 +69,8 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
     ("attempts_per_call", Unit::Number),
     ("refused_ratio", Unit::Share),
     ("cache_hit_ratio", Unit::Share),
+    ("affinity_broken_ratio", Unit::Share),
+    ("probes_rps", Unit::Rate),
     ("throttled_ratio", Unit::Share),
     ("throttled_per_instance_s", Unit::Seconds),
     ("steal_ratio", Unit::Share),

@@ -36,6 +36,7 @@ impl World<'_> {
         self.check_lists();
         self.check_nodes();
         self.check_sizes();
+        self.check_probes();
     }
 
     /// INV-5, INV-6 and INV-7: nothing is lost, and Little's law holds exactly, in integers.

@@ -16,7 +16,7 @@ use crate::time::{Duration, Time};
 
 use super::frame::{AWAITED, ENDED, EVENT, Frame, HELD, INSIDE, NIL, Side};
 use super::hang::Late;
-use super::outbound::ANYWHERE;
+use super::outbound::{AFFINITY, ANYWHERE, PROBES};
 use super::spec::NO_RING;
 use super::{Flow, Full, RETRY, World};
 
@@ -54,6 +54,10 @@ pub(super) struct RequestRecord {
     pub(super) refs: u32,
     /// Closed loop: the user, else `NIL`.
     pub(super) user: u32,
+    /// Where it comes from ...
+    pub(super) source: u32,
+    /// ... and its key, for what it carries.
+    pub(super) key: u64,
     /// Version (plus 1) of each updating service that the request has seen first.
     pub(super) versions: [u8; 8],
     /// It has seen two versions of one service.
@@ -247,8 +251,12 @@ impl World<'_> {
     ) -> Result<Option<Class>, Full> {
         let spec = self.spec;
         let target = &spec.calls[call as usize];
+        let mut head = RequestHead { affinity: None, attempt };
+        let asks = self.outbounds[origin.outbound as usize].asks;
+        if asks != 0 {
+            self.brief(now, origin.outbound, origin.request, &mut head);
+        }
         let outbound = &mut self.outbounds[origin.outbound as usize];
-        let head = RequestHead { affinity: 0, attempt };
         // Without recorded draws there is nothing to drop.
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(origin.tag)).rng());
         let Some(slot) = outbound.balancer.pick(now, &head, &outbound.view, &mut rng) else {
@@ -256,6 +264,10 @@ impl World<'_> {
         };
         outbound.view.active[slot.0 as usize] += 1;
         outbound.attempts += 1;
+        if asks & (PROBES | AFFINITY) != 0 {
+            self.picked(now, queue, origin.outbound, (origin.parent, origin.request), slot, &mut rng)?;
+        }
+        let outbound = &self.outbounds[origin.outbound as usize];
         let instance = self.services[target.service as usize].slots[slot.0 as usize];
         let frame = Frame {
             started: now,
@@ -284,6 +296,27 @@ impl World<'_> {
         }
         self.transmit(now, queue, frame)?;
         Ok(None)
+    }
+
+    /// What else happens when an attempt goes out to `slot`, where the balancer looks at more than its own counts.
+    #[inline(never)]
+    pub(super) fn picked(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        outbound: u32,
+        (parent, request): (u32, u32),
+        slot: Slot,
+        rng: &mut Rng,
+    ) -> Flow {
+        let asks = self.outbounds[outbound as usize].asks;
+        if asks & AFFINITY != 0 {
+            self.note_affinity(now, outbound, request, slot);
+        }
+        if asks & PROBES != 0 {
+            self.send_probes(now, queue, outbound, parent, rng)?;
+        }
+        Ok(())
     }
 
     #[inline(never)]

@@ -129,7 +129,7 @@ impl World<'_> {
                 Ok(())
             }
             Control::Forget(outbound, slot) => {
-                self.outbounds[outbound as usize].forget(now, slot);
+                self.outbounds[outbound as usize].forget(slot);
                 Ok(())
             }
             Control::Evict(instance) => self.evict(now, queue, instance),

@@ -3,6 +3,7 @@
 use std::mem::ManuallyDrop;
 
 use crate::kernel::queue::{Payload, Queue};
+use crate::policies::balancer::prequal::Reporter;
 use crate::policies::limiter::{AnyLimiter, Limiter as _};
 use crate::policies::view::{Admit, Class, Outcome, Resources};
 use crate::random::Key;
@@ -122,6 +123,8 @@ pub(super) struct More {
     pub(super) lanes: Vec<Lane>,
     pub(super) pools: Vec<PoolState>,
     pub(super) caches: Vec<super::cache::CacheState>,
+    /// What it answers to probes, if callers send any.
+    pub(super) reporter: Option<Box<Reporter>>,
     /// What the metrics pipeline still remembers.
     pub(super) scrapes: Vec<super::metrics::Scrape>,
 }
@@ -187,6 +190,7 @@ impl Instance {
                 lanes: Vec::new(),
                 pools: Vec::new(),
                 caches: Vec::new(),
+                reporter: None,
                 scrapes: Vec::new(),
             }),
         }
@@ -294,6 +298,9 @@ impl World<'_> {
         }
         service.enter(now);
         let index = frame.instance;
+        if instance.more.reporter.is_some() {
+            self.sides[slot as usize].found = instance.inside + instance.queued;
+        }
         let (allocates, writes) = (instance.more.memory.is_some(), instance.more.disk.is_some());
         self.count_bytes(slot, true);
         if free {
@@ -550,6 +557,9 @@ impl World<'_> {
         self.services[service as usize].leave(now, arrived);
         if flags & STARTED != 0 {
             instance.inside -= 1;
+            if let Some(reporter) = &mut instance.more.reporter {
+                reporter.on_answer(self.sides[slot as usize].found, now - arrived);
+            }
             if flags & ON_CPU != 0 {
                 self.give_core_back(now, queue, slot);
             }

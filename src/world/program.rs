@@ -93,6 +93,12 @@ impl World<'_> {
                     };
                     return self.call_one(now, queue, slot, call, 0);
                 }
+                Op::Route { attribute, to, otherwise } => {
+                    let request = self.sides[slot as usize].request;
+                    let value = self.value_of(request, *attribute);
+                    let call = value.map_or(*otherwise, |value| to[value as usize]);
+                    return self.call_one(now, queue, slot, call, 0);
+                }
                 Op::Parallel { calls, need } => {
                     frame.need = *need;
                     frame.slack = calls.len() as u16 - *need;

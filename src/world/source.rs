@@ -234,7 +234,14 @@ impl World<'_> {
         let client = if spec.clients == 1 { 0 } else { below((key.0 ^ CLIENT_SALT) as u32, spec.clients) };
         let first = source.outbounds + client * spec.edges.len() as u32;
         let request = if self.tracks_requests {
-            let record = RequestRecord { refs: 1, user, versions: [0; 8], inconsistent: false };
+            let record = RequestRecord {
+                refs: 1,
+                user,
+                source: index as u32,
+                key: key.0,
+                versions: [0; 8],
+                inconsistent: false,
+            };
             self.requests.insert(record).ok_or(Full::InFlight)?
         } else {
             NIL

@@ -14,7 +14,7 @@ use simlab::scenario::Overrides;
 use simlab::scenario::model::Study;
 
 /// What a random scenario may have. A failing mixture shrinks to the few that matter.
-const FEATURES: [&str; 102] = [
+const FEATURES: [&str; 105] = [
     "long",
     "nodes",
     "tight nodes",
@@ -117,6 +117,9 @@ const FEATURES: [&str; 102] = [
     "images",
     "no registry",
     "spreads",
+    "affinity",
+    "route",
+    "weights",
 ];
 
 /// And some more that need the others: rollouts, a second helping of faults, and what bounds an instance from outside.
@@ -241,8 +244,29 @@ impl Writer<'_> {
                 "smooth-weighted-round-robin",
                 "least-request",
                 "p2c",
+                "weighted-round-robin",
+                "least-conn",
+                "peak-ewma",
+                "finagle-peak-ewma",
+                "ring-hash",
+                "maglev",
+                "join-shortest-queue",
+                "prequal",
+                "least-rate",
+                "least-response-time",
+                "aperture",
             ];
-            writeln!(text, "balancer.{} = {{}}", self.one_of(&format!("{name} balancer"), &kinds)).unwrap();
+            let settings = match self.one_of(&format!("{name} balancer"), &kinds) {
+                "least-conn" => "least-conn = { max-fails = 2, fail-timeout = \"1s\" }".to_owned(),
+                "maglev" => "maglev = { table-size = 127, retry-other-host = true }".to_owned(),
+                "weighted-round-robin" => "weighted-round-robin = { slow-start.window = \"5s\" }".to_owned(),
+                kind => format!("{kind} = {{}}"),
+            };
+            writeln!(text, "balancer.{settings}").unwrap();
+        }
+        if self.has("affinity") {
+            let attribute = self.one_of(&format!("{name} affinity"), &["session", "path"]);
+            writeln!(text, "affinity = \"{attribute}\"").unwrap();
         }
         text
     }
@@ -593,6 +617,7 @@ impl Writer<'_> {
         front.push(match () {
             () if self.has("parallel any") => "parallel any mid.get mid.get leaf.get".to_owned(),
             () if self.has("quorum") => "parallel quorum=2 mid.get mid.get leaf.get timeout=150ms".to_owned(),
+            () if self.has("route") => "route path /a mid.get, /b* leaf.get, * mid.get".to_owned(),
             () if self.has("choose") => "choose 60% mid.get, 30% leaf.get".to_owned(),
             () if self.has("probability") => "call mid.get probability=60%".to_owned(),
             () => "call mid.get".to_owned(),
@@ -630,6 +655,9 @@ impl Writer<'_> {
             let replicas = if has("starts at zero") { 0 } else { number("replicas", 1, 3) };
             writeln!(text, "[[service]]\nname = \"{name}\"\nreplicas = {replicas}\nprice = \"0.1/h\"")
                 .unwrap();
+            if self.has("weights") {
+                text.push_str("weights = [1, 3, 2]\n");
+            }
             if self.has("apart") && name == "mid" {
                 *text += "anti-affinity = \"node\"\n";
             }
@@ -737,7 +765,12 @@ impl Writer<'_> {
                 .unwrap();
             }
             let callees: &[&str] = match name {
-                "front" if self.has("parallel any") || self.has("quorum") || self.has("choose") => {
+                "front"
+                    if self.has("parallel any")
+                        || self.has("quorum")
+                        || self.has("choose")
+                        || self.has("route") =>
+                {
                     &["mid", "leaf"]
                 }
                 "front" => &["mid"],
@@ -765,6 +798,11 @@ impl Writer<'_> {
             }
         };
         text.push_str("[[source]]\nname = \"web\"\nto = \"front.get\"\n");
+        if self.has("affinity") || self.has("route") {
+            text.push_str(
+                "attributes = { session = \"zipf(50, 1)\", path = \"30% /a, 20% /b/1, 20% /b/2\" }\n",
+            );
+        }
         deadline(text);
         if self.has("web clients") {
             writeln!(text, "clients = {}", self.number("clients", 2, 9)).unwrap();
@@ -784,7 +822,7 @@ impl Writer<'_> {
             let leave = if self.has("leaving users") { ", leave = \"50%\", away = \"exp(5s)\"" } else { "" };
             writeln!(
                 text,
-                "[[source]]\nname = \"people\"\npriority = 3\nsteps = [\"call front.get\", \"wait exp(50ms)\", \"call mid.get\"]\n\
+                "[[source]]\nname = \"people\"\npriority = 3\nattributes.session = \"user\"\nsteps = [\"call front.get\", \"wait exp(50ms)\", \"call mid.get\"]\n\
                  arrivals.users = {{ count = {}, think = \"exp(1s)\"{leave} }}",
                 self.number("people", 1, 10)
             )

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use simlab::policies::Kind;
 use simlab::policies::autoscaler::AutoscalerSettings;
-use simlab::policies::balancer::{AnyBalancer, Balancer, BalancerSettings};
+use simlab::policies::balancer::{AnyBalancer, Balancer, BalancerSettings, Reading};
 use simlab::policies::breaker::{Breaker, BreakerSettings, BreakerState};
 use simlab::policies::limiter::{Limiter, LimiterSettings};
 use simlab::policies::provisioner::ProvisionerSettings;
@@ -71,6 +71,26 @@ const VARIANTS: &[(&str, &str, &str)] = &[
     ("balancer", "smooth-weighted-round-robin", r#"{"max-fails": 3, "fail-timeout": "2s", "max-conns": 4}"#),
     ("balancer", "least-request", r#"{"selection-method": "full-scan", "active-request-bias": 0.5}"#),
     ("balancer", "least-request", r#"{"choice-count": 5, "active-request-bias": 0}"#),
+    ("balancer", "least-request", r#"{"slow-start": {"window": "3s", "aggression": 2}}"#),
+    ("balancer", "weighted-round-robin", r#"{"slow-start": {"window": "3s", "min-weight-percent": "1%"}}"#),
+    ("balancer", "least-conn", r#"{"max-fails": 0}"#),
+    ("balancer", "least-conn", r#"{"max-fails": 3, "fail-timeout": "2s", "max-conns": 4}"#),
+    ("balancer", "peak-ewma", r#"{"default-rtt": "1s", "decay": "1ns"}"#),
+    (
+        "balancer",
+        "ring-hash",
+        r#"{"minimum-ring-size": 1, "maximum-ring-size": 3, "retry-other-host": true}"#,
+    ),
+    ("balancer", "maglev", r#"{"table-size": 7, "retry-other-host": true}"#),
+    (
+        "balancer",
+        "prequal",
+        r#"{"probes-per-query": 2.7, "removals-per-query": 0.3, "pool-size": 2, "rif-quantile": "0%"}"#,
+    ),
+    ("balancer", "prequal", r#"{"probes-per-query": 0, "rif-quantile": "100%", "probe-age": "0s"}"#),
+    ("balancer", "least-rate", r#"{"metric": "tps", "window": "1ms"}"#),
+    ("balancer", "aperture", r#"{"kind": "random", "min-aperture": 3}"#),
+    ("balancer", "aperture", r#"{"min-aperture": 2}"#),
     ("breaker", "seed", r#"{"error-threshold": 1, "open": "10s"}"#),
     ("breaker", "seed", r#"{"error-threshold": 3, "window": "900ms", "count-unit": "100ms", "open": "0s"}"#),
     (
@@ -432,16 +452,38 @@ fn balancers() {
         let (mut now, mut digest) = (Time::ZERO, 0);
         let mut endpoints = Endpoints::default();
         let mut out: Vec<Slot> = Vec::new();
+        let mut probes: Vec<Slot> = Vec::new();
         let mut refused = 0;
         for step in 0..STEPS {
             now += pause(&mut rng);
             if rng.index(50) == 0 {
-                change(&mut endpoints, &mut rng);
+                change(now, &mut endpoints, &mut rng);
                 policy.on_update(now, &endpoints);
             }
+            if !probes.is_empty() && rng.index(2) == 0 {
+                let slot = probes.swap_remove(rng.index(probes.len() as u32) as usize);
+                let latency = Duration(u64::from(rng.index(1_000_000_000)));
+                policy.on_probe(now, slot, Reading { rif: rng.index(100), latency });
+            }
             if out.len() < 64 && rng.index(2) == 0 {
-                let request = RequestHead { affinity: rng.bits(), attempt: rng.index(3) };
-                let picked = policy.pick(now, &request, &endpoints, &mut Key::new(u64::from(step)).rng());
+                let request =
+                    RequestHead { affinity: (rng.index(4) > 0).then(|| rng.bits()), attempt: rng.index(3) };
+                if policy.needs().load {
+                    endpoints.load = endpoints.active.clone();
+                }
+                let mut draws = Key::new(u64::from(step)).rng();
+                let picked = policy.pick(now, &request, &endpoints, &mut draws);
+                // Answers to probes come later, or never.
+                while let Some(slot) = policy.next_probe(now, &endpoints, &mut draws) {
+                    assert!(policy.needs().probes, "{text}: probes without having said so");
+                    assert!(
+                        endpoints.eligible.contains(&slot),
+                        "{text}: probes {slot:?}, which is not eligible"
+                    );
+                    if rng.index(4) > 0 {
+                        probes.push(slot);
+                    }
+                }
                 match picked {
                     Some(slot) => {
                         assert!(endpoints.eligible.contains(&slot), "{text}: {slot:?} is not eligible");
@@ -467,10 +509,9 @@ fn balancers() {
 }
 
 /// A new list of eligible endpoints (sometimes none), sometimes new endpoints, sometimes new weights.
-fn change(endpoints: &mut Endpoints, rng: &mut Rng) {
+fn change(now: Time, endpoints: &mut Endpoints, rng: &mut Rng) {
     if endpoints.weight.len() < 12 && rng.index(4) == 0 {
-        endpoints.weight.push(1);
-        endpoints.active.push(0);
+        endpoints.grow(endpoints.weight.len() + 1);
     }
     match rng.index(4) {
         0 => endpoints.weight.iter_mut().for_each(|weight| *weight = 1),
@@ -479,7 +520,11 @@ fn change(endpoints: &mut Endpoints, rng: &mut Rng) {
     }
     let slots = (0..endpoints.weight.len() as u32).map(Slot);
     let most = rng.index(10);
+    let known = std::mem::take(&mut endpoints.eligible);
     endpoints.eligible = slots.filter(|_| rng.index(10) < most).collect();
+    for slot in endpoints.eligible.iter().filter(|slot| !known.contains(slot)) {
+        endpoints.since[slot.0 as usize] = now;
+    }
 }
 
 #[test]
