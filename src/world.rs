@@ -9,7 +9,7 @@
 //! | `STEP`, `SHARED` | work or waiting ends | `program`, `cpu` |
 //! | `RING` | timeouts and deadlines | `call` |
 //! | `RETRY` | a delayed attempt starts | `call` |
-//! | `PATIENCE` | a queued attempt gives up | `instance` |
+//! | `PATIENCE` | a queued attempt gives up | `instance`, `waiting` |
 //! | `PROBE` | a probe or its answer arrives | `probe` |
 //! | `CONTROL` | everything rare: life cycle, control loops, faults, windows | `control`, `fleet`, `cluster`, `provisioning`, `image`, `fault`, `telemetry` |
 //!
@@ -19,6 +19,7 @@
 mod activator;
 mod alert;
 mod attribute;
+mod backlog;
 mod books;
 mod burst;
 mod cache;
@@ -26,6 +27,7 @@ mod call;
 mod cluster;
 mod control;
 mod cpu;
+mod degrade;
 mod disk;
 mod fault;
 mod fleet;
@@ -52,6 +54,7 @@ mod source;
 pub mod spec;
 mod telemetry;
 mod traffic;
+mod waiting;
 
 pub use report::{Decision, LogEntry, NamedHistogram, RunReport, WindowSeries};
 
@@ -112,6 +115,11 @@ pub struct World<'a> {
     /// Probes under way.
     probes: Arena<Probe>,
     probe_counts: ProbeCounts,
+    /// Endpoints that answer cheaper, and calling sides that leave calls out.
+    degraded: Vec<degrade::Degraded>,
+    throttled: Vec<degrade::Throttled>,
+    /// Tickets given to calls that wait for room at their limiter.
+    backlog_tickets: u64,
     /// Endpoints (by first op) that a kill switch refuses.
     killed: Vec<u16>,
     telemetry: Telemetry,
@@ -250,8 +258,11 @@ impl<'a> World<'a> {
         let looks_at_requests = edges().any(|edge| edge.affinity.is_some())
             || spec.ops.iter().any(|op| matches!(op, spec::Op::Route { .. }));
         let probes = edges().any(spec::EdgeSpec::probes);
-        let tracks_requests =
-            users || looks_at_requests || spec.services.iter().any(|service| service.version_slot.is_some());
+        let degrades = spec.actions.iter().any(|action| matches!(action.what, spec::Operation::Degrade(..)));
+        let tracks_requests = users
+            || looks_at_requests
+            || degrades
+            || spec.services.iter().any(|service| service.version_slot.is_some());
         let tracks_children = spec.sources.iter().any(|source| source.propagate_deadline)
             || spec.services.iter().any(|service| service.edges.iter().any(|edge| edge.cancel))
             || spec.sources.iter().any(|source| source.edges.iter().any(|edge| edge.cancel));
@@ -282,6 +293,9 @@ impl<'a> World<'a> {
             alerts: Vec::new(),
             probes: Arena::new(spec.limits.in_flight),
             probe_counts: ProbeCounts::default(),
+            degraded: Vec::new(),
+            throttled: Vec::new(),
+            backlog_tickets: 0,
             killed: Vec::new(),
             telemetry: Telemetry::new(&spec.pools),
             slow_above: spec.objective.latency_p99.map_or(u64::MAX, |limit| limit.0),
@@ -316,8 +330,15 @@ impl<'a> World<'a> {
                 kills || service.limiter.is_some() || spec.faults.iter().any(|fault| outage(&fault.what));
             // Whoever is taken in allocates memory, writes to the disk, and has come in bytes.
             let guarded = guarded || service.memory_use.is_some() || service.disk_use.is_some();
+            let guarded = guarded || service.shedding.is_some();
             let measured = !service.network_use.is_empty();
+            let ours = |entry: u16| service.endpoints.iter().any(|(_, first)| *first == entry);
+            let degrades = |action: &spec::ActionSpec| match action.what {
+                spec::Operation::Degrade(entry, _) => ours(entry),
+                _ => false,
+            };
             let judged = service.versions.iter().any(|version| version.error_rate > 0.0)
+                || spec.actions.iter().any(degrades)
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
             self.services.push(Service::new(service, spec.warm_up, guarded || measured, judged || measured));
         }

@@ -19,6 +19,7 @@ use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::SchedulerSettings;
+use crate::policies::shedding::SheddingSettings;
 use crate::time::Duration;
 use crate::units::{Bandwidth, Bytes, Price, Rate, Share};
 
@@ -269,7 +270,7 @@ pub(super) struct ServiceTable {
     pub(super) instance: InstanceTable,
     /// The service's own limiter, in front of its queue.
     #[serde(default)]
-    pub(super) limiter: Policy<LimiterSettings>,
+    pub(super) limiter: Policy<Spanned<LimiterSettings>>,
     /// Control loop over the number of replicas.
     #[serde(default)]
     pub(super) autoscaler: Policy<AutoscalerSettings>,
@@ -362,7 +363,14 @@ pub(super) struct InstanceTable {
     /// What happens at a full queue (default reject).
     pub(super) full: Option<FullWord>,
     /// Who starts next (default fifo).
-    pub(super) order: Option<OrderWord>,
+    pub(super) order: Option<Spanned<OrderWord>>,
+    /// With order = "adaptive-lifo": the newest starts next while so many others wait.
+    pub(super) lifo_threshold: Option<Spanned<u32>>,
+    /// With order = "adaptive-lifo": the newest starts next when the queue has not been empty for so long.
+    pub(super) lifo_after: Option<Spanned<Duration>>,
+    /// Who is turned away or dropped (default nobody).
+    #[serde(default)]
+    pub(super) shedding: Policy<SheddingSettings>,
     /// Longest wait in the queue.
     pub(super) queue_timeout: Option<Spanned<LawText>>,
     /// How cpu steps share the cores (default shared for threads, fifo for async).
@@ -508,6 +516,8 @@ pub(super) enum OrderWord {
     Fifo,
     /// Newest first.
     Lifo,
+    /// Newest first while there is a standing queue, oldest first otherwise.
+    AdaptiveLifo,
     /// Highest priority first.
     Priority,
 }
@@ -691,7 +701,7 @@ pub(super) struct SourceTable {
     /// Whether the deadline travels down the call tree (default false).
     pub(super) propagate_deadline: Option<Spanned<bool>>,
     /// Larger is more important (default 0).
-    pub(super) priority: Option<u8>,
+    pub(super) priority: Option<Spanned<u8>>,
     /// When requests come.
     pub(super) arrivals: Spanned<ArrivalsChoice>,
     /// At most so many requests, then the source stops.
@@ -1121,6 +1131,8 @@ pub(super) struct ActionTable {
     pub(super) at: Option<Spanned<Duration>>,
     /// Each time this alert begins to fire, instead.
     pub(super) on_alert: Option<Spanned<String>>,
+    /// Each time this alert no longer fires, instead.
+    pub(super) on_resolved: Option<Spanned<String>>,
     /// How long people take after the alert (default 0s).
     pub(super) after: Option<Spanned<Duration>>,
     #[serde(rename = "$action")]
@@ -1136,8 +1148,10 @@ pub(super) enum ActionChoice {
     Scale(ScaleTable),
     /// Gives the instances of a service other requests and limits, in place.
     Resize(ResizeTable),
-    /// Lets only a share of a source's requests in.
+    /// Lets only a share of a source's requests in, or of a caller's calls out.
     Throttle(ThrottleTable),
+    /// Has an endpoint answer cheaper and worse, or in full again.
+    Degrade(DegradeTable),
     /// Refuses every attempt at an endpoint, or allows it again.
     KillSwitch(KillSwitchTable),
 }
@@ -1173,9 +1187,23 @@ pub(super) struct ResizeTable {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct ThrottleTable {
     /// Which source.
-    pub(super) source: Spanned<String>,
-    /// Share of its requests that pass.
+    pub(super) source: Option<Spanned<String>>,
+    /// Or which service, together with callee.
+    pub(super) service: Option<Spanned<String>>,
+    /// Only its calls to this service; those left out fail at once (default: the source's requests).
+    pub(super) callee: Option<Spanned<String>>,
+    /// Share that passes.
     pub(super) share: Share,
+}
+
+/// `degrade = { endpoint = "a.x", cost = "30%" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct DegradeTable {
+    /// `service.endpoint`
+    pub(super) endpoint: Spanned<String>,
+    /// Share of its core time that an answer takes; 100% is an answer in full.
+    pub(super) cost: Share,
 }
 
 /// `kill-switch = { endpoint = "a.x", on = true }`

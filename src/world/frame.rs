@@ -69,6 +69,8 @@ pub(super) struct Side {
     pub(super) permit: Permit,
     /// Core time of this attempt and of the useful attempts below it, ns.
     pub(super) cpu: u64,
+    /// Its answer is of lower quality.
+    pub(super) degraded: bool,
 }
 
 impl Side {
@@ -82,6 +84,7 @@ impl Side {
         found: 0,
         permit: Permit { generation: 0, slot: 0, start: Time::ZERO },
         cpu: 0,
+        degraded: false,
     };
 }
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crate::policies::balancer::{AnyBalancer, Balancer as _, Needs};
 use crate::policies::breaker::{AnyBreaker, BreakerState};
-use crate::policies::limiter::AnyLimiter;
+use crate::policies::limiter::{AnyLimiter, Limiter};
 use crate::policies::retry::{AnyBudget, AnyRetry};
 use crate::policies::view::{Endpoints, Slot};
 use crate::time::Time;
 
+use super::backlog::Backlog;
 use super::spec::EdgeSpec;
 
 /// Zone of a calling side that the instances of a service share: that of whoever calls.
@@ -56,6 +57,10 @@ pub(super) struct Outbound {
     /// As it was last seen.
     pub(super) breaker_state: BreakerState,
     pub(super) limiter: Option<AnyLimiter>,
+    /// Who waits for room there, if one may.
+    pub(super) backlog: Option<Backlog>,
+    /// Share of the calls that is made.
+    pub(super) share: f64,
     /// Attempts sent.
     pub(super) attempts: u64,
     /// Calls made, where a call can take more than one attempt; elsewhere `attempts` says it.
@@ -69,6 +74,7 @@ impl Outbound {
         let asks = if load { LOAD } else { 0 }
             | if probes { PROBES } else { 0 }
             | if edge.affinity.is_some() { AFFINITY } else { 0 };
+        let limiter = edge.limiter.as_ref().map(|settings| settings.build(now));
         Self {
             view: Endpoints { service: edge.callee.0.clone(), clients: 1, ..Endpoints::default() },
             balancer,
@@ -85,7 +91,9 @@ impl Outbound {
             budget: edge.budget.as_ref().map(|settings| settings.build(now)),
             breaker: edge.breaker.as_ref().map(|settings| settings.build(now)),
             breaker_state: BreakerState::Closed,
-            limiter: edge.limiter.as_ref().map(|settings| settings.build(now)),
+            backlog: limiter.as_ref().and_then(Limiter::waiting_room).map(Backlog::new),
+            limiter,
+            share: 1.0,
             attempts: 0,
             firsts: 0,
         }

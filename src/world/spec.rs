@@ -15,6 +15,7 @@ use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
+use crate::policies::shedding::SheddingSettings;
 use crate::policies::view::Resources;
 use crate::random::law::Law;
 use crate::random::variate::Zipf;
@@ -217,6 +218,8 @@ pub enum Gauge {
     Utilization,
     /// Share of the requests that ended otherwise than well; only of a source.
     BadRatio,
+    /// Mean time from coming to going, of requests or attempts that are gone; seconds.
+    MeanTime,
     /// Memory in use over the limit, of ready instances; only of a service.
     MemoryUtilization,
     /// Disk in use over its size, of ready instances; only of a service.
@@ -272,6 +275,8 @@ pub struct ServiceSpec {
     pub order: Order,
     /// Patience in the queue.
     pub queue_timeout: Option<Law>,
+    /// Who decides over those who come and those whose turn has come.
+    pub shedding: Option<SheddingSettings>,
     /// Image pull, on a node that does not have it.
     pub pull: Law,
     /// From the end of the pull to readiness.
@@ -475,8 +480,19 @@ pub enum Order {
     Fifo,
     /// Newest.
     Lifo,
+    /// Newest while there is a standing queue, oldest otherwise.
+    AdaptiveLifo(Standing),
     /// Highest priority, then oldest.
     Priority,
+}
+
+/// When a queue is a standing one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// While so many wait beside the one that is taken.
+    Waiting(u32),
+    /// When it has not been empty for longer than this.
+    For(Duration),
 }
 
 /// A cache.
@@ -545,6 +561,8 @@ pub struct EdgeSpec {
     pub callee: (Arc<str>, Arc<[u32]>),
     /// One state for all callers of the calling service.
     pub shared: bool,
+    /// Operators may have calls left out.
+    pub throttled: bool,
 }
 
 impl EdgeSpec {
@@ -555,7 +573,7 @@ impl EdgeSpec {
 
     /// Whether a call over this edge needs a record of its own beside its attempts.
     pub const fn is_stateful(&self) -> bool {
-        self.retry.is_some() || self.breaker.is_some() || self.limiter.is_some()
+        self.retry.is_some() || self.breaker.is_some() || self.limiter.is_some() || self.throttled
     }
 }
 
@@ -835,6 +853,13 @@ pub enum ActionTime {
         /// How long people take.
         after: Duration,
     },
+    /// Each time an alert no longer fires.
+    OnResolved {
+        /// Position in `Spec::alerts`.
+        alert: u32,
+        /// How long people take.
+        after: Duration,
+    },
 }
 
 /// Operator actions.
@@ -844,6 +869,10 @@ pub enum Operation {
     Scale(u32, u32),
     /// Share of a source's requests that is let in.
     Throttle(u32, f64),
+    /// Share of the calls over an edge of a caller that is made.
+    ThrottleCalls(Thing, u32, f64),
+    /// Factor on the cost of the endpoint that starts at this op.
+    Degrade(u16, f64),
     /// Refuse (or allow) the endpoint that starts at this op.
     KillSwitch(u16, bool),
     /// Other requests and limits for the instances of a service.

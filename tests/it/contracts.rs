@@ -17,7 +17,7 @@ use simlab::policies::recommender::RecommenderSettings;
 use simlab::policies::retry::{Budget, BudgetSettings, Retry, RetryPolicy, RetrySettings};
 use simlab::policies::rollout::RolloutSettings;
 use simlab::policies::scheduler::SchedulerSettings;
-use simlab::policies::shedding::{Shedding, SheddingSettings};
+use simlab::policies::shedding::{Newcomer, Shedding, SheddingSettings, Turn};
 use simlab::policies::view::{Admit, Class, Endpoints, Outcome, Permit, RequestHead, Slot};
 use simlab::random::{Key, Rng, mix};
 use simlab::time::{Duration, Time};
@@ -175,6 +175,14 @@ const VARIANTS: &[(&str, &str, &str)] = &[
     ),
     ("limiter", "envoy-local-rate-limit", r#"{"max-tokens": 4, "fill-interval": "250ms"}"#),
     ("limiter", "bulkhead", r#"{"max-concurrent": 4}"#),
+    ("limiter", "bulkhead", r#"{"max-concurrent": 3, "max-wait": "1s"}"#),
+    ("limiter", "lifo-blocking", r#"{"delegate": {"aimd": {"min-limit": 1, "max-limit": 12}}}"#),
+    (
+        "limiter",
+        "partitioned",
+        r#"{"delegate": {"fixed": 6}, "partitions": [{"priority": 0, "percent": "20%"}, {"priority": 1, "percent": "80%"}]}"#,
+    ),
+    ("limiter", "envoy-circuit-breakers", r#"{"max-requests": 5}"#),
     (
         "provisioner",
         "cluster-autoscaler",
@@ -203,6 +211,9 @@ const VARIANTS: &[(&str, &str, &str)] = &[
         "envoy-admission-control",
         r#"{"sampling-window": "60s", "aggression": 2.5, "rps-threshold": 1}"#,
     ),
+    ("shedding", "codel", r#"{"interval": "20ms", "target-delay": "40ms"}"#),
+    ("shedding", "deadline", r#"{"needs": "20ms"}"#),
+    ("shedding", "failsafe-go-priority", r#"{"calibration-interval": "30ms", "level-window": 50}"#),
     ("retry", "seed", r#"{"attempts": 7, "backoff": 3, "increase": "50%"}"#),
     ("retry", "fixed", r#"{"attempts": 1}"#),
     ("retry", "exponential", r#"{"attempts": 40, "base": "1s", "max-delay": "1min"}"#),
@@ -591,17 +602,26 @@ fn shedding() {
         let mut policy = settings.build(Time::ZERO);
         let mut rng = Key::new(16).rng();
         let (mut now, mut digest) = (Time::ZERO, 0);
-        let mut dropped = 0;
+        let mut lost = 0;
         for step in 0..STEPS {
             now += Duration(pause(&mut rng).0 / 16);
-            // In good times nobody waits, in bad times nearly everybody does.
-            let most = if step % 2000 < 1000 { 1_000_000 } else { 100_000_000 };
-            let drops = policy.drops(now, Duration(most / 4 + u64::from(rng.index(most as u32))));
-            assert!(!drops || step % 2000 >= 1000, "{text}: drops what has hardly waited");
-            dropped += u32::from(drops);
-            fold(&mut digest, u64::from(drops));
+            // In good times nobody waits and everybody has time, in bad times few do.
+            let good_times = step % 2000 < 1000;
+            let most = if good_times { 1_000_000 } else { 100_000_000 };
+            let waiting = if good_times { 0 } else { rng.index(15) };
+            let priority = rng.index(4) as u8;
+            let waited = Duration(most / 4 + u64::from(rng.index(most as u32)));
+            let left = Duration(130_000_000).0.checked_sub(waited.0).map_or(Duration::ZERO, Duration);
+            let newcomer = Newcomer { priority, waiting, workers: 4 };
+            let turned_away = policy.turns_away(now, &newcomer, &mut rng);
+            let turn = Turn { priority, waiting, waited, left: Some(left) };
+            let drops = !turned_away && policy.drops(now, &turn, &mut rng);
+            let calm = step % 2000 > 50 && good_times;
+            assert!(!(drops || turned_away) || !calm, "{text}: sheds what hardly waits");
+            lost += u32::from(drops || turned_away);
+            fold(&mut digest, u64::from(drops) + 2 * u64::from(turned_away));
         }
-        assert!((1000..STEPS / 2).contains(&dropped), "{text}: dropped {dropped}");
+        assert!((1000..STEPS * 6 / 10).contains(&lost), "{text}: lost {lost}");
         digest
     });
 }

@@ -14,6 +14,7 @@ mod inside;
 mod layers;
 mod machines;
 mod manifests;
+mod overload;
 mod queueing;
 mod scenarios;
 mod snapshots;
