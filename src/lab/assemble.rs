@@ -8,9 +8,10 @@ use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
     ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, BurstSpec, CacheSpec, CallSpec,
-    ConnectionPoolSpec, CpuMode, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec, NO_RING,
-    ObjectiveSpec, Op, Operation, Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec, Resize, RolloutSpec,
-    ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, Target, Thing, Trouble, VersionSpec, When,
+    ConnectionPoolSpec, CpuMode, Deadline, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec,
+    NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec, Resize,
+    RolloutSpec, ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, StackSpec, Target, Thing, Trouble,
+    VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -25,6 +26,7 @@ struct Assembly<'a> {
     ops: Vec<Op>,
     calls: Vec<CallSpec>,
     rings: Vec<Duration>,
+    level_rings: Vec<Duration>,
     /// First op of each endpoint by (service, endpoint); known before any step is compiled.
     entries: Vec<Vec<u16>>,
 }
@@ -43,7 +45,15 @@ impl<'a> Assembly<'a> {
             }
             entries.push(list);
         }
-        Self { study, scenario, ops: Vec::new(), calls: Vec::new(), rings: Vec::new(), entries }
+        Self {
+            study,
+            scenario,
+            ops: Vec::new(),
+            calls: Vec::new(),
+            rings: Vec::new(),
+            level_rings: Vec::new(),
+            entries,
+        }
     }
 
     fn finish(mut self) -> Spec {
@@ -86,6 +96,7 @@ impl<'a> Assembly<'a> {
             ops: self.ops,
             calls: self.calls,
             rings: self.rings,
+            level_rings: self.level_rings,
             faults: scenario.faults.iter().map(fault).collect(),
             alerts: scenario.alerts.iter().map(alert).collect(),
             actions: scenario
@@ -183,7 +194,7 @@ impl<'a> Assembly<'a> {
             grace: instance.grace,
             slow_down: slow_down(&instance.slow_down),
             endpoints,
-            edges: service.edges.iter().map(edge).collect(),
+            edges: service.edges.iter().map(|edge| self.edge(edge)).collect(),
             limiter: service.limiter.clone(),
             autoscaler: service.autoscaler.clone(),
             recommender: service.recommender.clone(),
@@ -220,7 +231,7 @@ impl<'a> Assembly<'a> {
             name: source.name.clone(),
             entry,
             direct,
-            edges: source.edges.iter().map(edge).collect(),
+            edges: source.edges.iter().map(|edge| self.edge(edge)).collect(),
             clients: source.clients,
             zone: source.zone.unwrap_or_else(|| self.scenario.zones.len().max(1)) as u32,
             arrivals: arrivals(&source.arrivals),
@@ -295,15 +306,55 @@ impl<'a> Assembly<'a> {
         self.calls.len() as u32 - 1
     }
 
+    fn edge(&mut self, edge: &written::Edge) -> EdgeSpec {
+        EdgeSpec {
+            to: edge.to as u32,
+            stack: stack(&edge.policies, NO_RING),
+            above: edge
+                .levels
+                .iter()
+                .rev()
+                .map(|level| {
+                    let ring = ring(&mut self.level_rings, level.timeout);
+                    stack(&level.policies, ring)
+                })
+                .collect(),
+            deadline: match edge.propagate_deadline {
+                None => Deadline::Pass,
+                Some(true) => Deadline::Set,
+                Some(false) => Deadline::Stop,
+            },
+            balancer: edge.balancer.clone(),
+            shared: edge.sharing == written::Sharing::Service,
+        }
+    }
+
     /// The ring of a constant delay.
     fn ring(&mut self, delay: Option<Duration>) -> u8 {
-        let Some(delay) = delay else { return NO_RING };
-        let found = self.rings.iter().position(|ring| *ring == delay);
-        let at = found.unwrap_or_else(|| {
-            self.rings.push(delay);
-            self.rings.len() - 1
-        });
-        at as u8
+        ring(&mut self.rings, delay)
+    }
+}
+
+/// The ring of a constant delay among `rings`.
+fn ring(rings: &mut Vec<Duration>, delay: Option<Duration>) -> u8 {
+    let Some(delay) = delay else { return NO_RING };
+    let found = rings.iter().position(|ring| *ring == delay);
+    let at = found.unwrap_or_else(|| {
+        rings.push(delay);
+        rings.len() - 1
+    });
+    at as u8
+}
+
+fn stack(policies: &written::EdgePolicies, ring: u8) -> StackSpec {
+    StackSpec {
+        cancel: policies.cancel,
+        ring,
+        retry: policies.retry.clone(),
+        hedge: policies.hedge.clone(),
+        budget: policies.retry_budget.clone(),
+        breaker: policies.breaker.clone(),
+        limiter: policies.limiter.clone(),
     }
 }
 
@@ -484,19 +535,6 @@ fn pool(scenario: &written::Scenario, at: usize) -> PoolSpec {
         rank: pool.rank,
         disk: pool.disk,
         shares_cpu: shares_cpu(scenario, at),
-    }
-}
-
-fn edge(edge: &written::Edge) -> EdgeSpec {
-    EdgeSpec {
-        to: edge.to as u32,
-        cancel: edge.cancel,
-        retry: edge.retry.clone(),
-        budget: edge.retry_budget.clone(),
-        breaker: edge.breaker.clone(),
-        limiter: edge.limiter.clone(),
-        balancer: edge.balancer.clone(),
-        shared: edge.sharing == written::Sharing::Service,
     }
 }
 

@@ -8,6 +8,8 @@ use crate::policies::view::Slot;
 use crate::random::Key;
 use crate::time::{Duration, Time};
 
+use super::call::Expiry;
+use super::hedge::TieTicket;
 use super::program::PoolTicket;
 use super::provisioning::Drain;
 use super::report::{Decision, Step};
@@ -91,6 +93,10 @@ pub(super) enum Control {
     Sync(u32),
     /// An attempt has waited long enough for a connection.
     PoolWait(PoolTicket),
+    /// Word of a tied call's copy that has started reaches the others.
+    CallOff(TieTicket),
+    /// The deadline of what goes on for nobody.
+    Expire(Expiry),
 }
 
 /// Writes down what a control loop explains.
@@ -212,6 +218,8 @@ impl World<'_> {
             Control::Rollout(rollout) => self.begin_rollout(now, queue, rollout),
             Control::Sync(rollout) => self.sync_rollout(now, queue, rollout),
             Control::PoolWait(ticket) => self.on_pool_wait(now, queue, ticket),
+            Control::Expire(expiry) => self.on_expire(now, queue, expiry),
+            Control::CallOff(ticket) => self.on_call_off(now, queue, ticket),
         }
     }
 

@@ -53,7 +53,7 @@ const _: () = assert!(size_of::<Frame>() == 56);
 /// closed loops or cancellation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Side {
-    /// Call record, if the edge is stateful.
+    /// Call record, if the edge is stateful; [`LET_GO`](super::call::LET_GO) once that has let go of it.
     pub(super) call: u32,
     /// Request record.
     pub(super) request: u32,
@@ -67,6 +67,8 @@ pub(super) struct Side {
     pub(super) permit: Permit,
     /// Core time of this attempt and of the useful attempts below it, ns.
     pub(super) cpu: u64,
+    /// When everybody above that has told it so stops waiting.
+    pub(super) deadline: Time,
 }
 
 impl Side {
@@ -79,6 +81,7 @@ impl Side {
         sibling: NIL,
         permit: Permit { generation: 0, slot: 0, start: Time::ZERO },
         cpu: 0,
+        deadline: Time::MAX,
     };
 }
 

@@ -37,8 +37,10 @@ pub(super) enum Late {
     Patience(u32),
     /// The wait for a connection.
     Pool(PoolTicket),
-    /// Another attempt of a call.
-    Retry(u32),
+    /// Another attempt of a call, and when it was due.
+    Retry(u32, Time),
+    /// Another copy of a hedged call, and when it was due.
+    Hedge(u32, Time),
 }
 
 impl Hang {
@@ -153,7 +155,8 @@ impl World<'_> {
                 self.on_patience(now, queue, slot)
             }
             Late::Pool(ticket) => self.on_pool_wait(now, queue, ticket),
-            Late::Retry(call) => self.on_retry(now, queue, call),
+            Late::Retry(call, due) => self.on_retry(now, queue, call, due),
+            Late::Hedge(hedge, due) => self.on_hedge(now, queue, hedge, due),
         }
     }
 
