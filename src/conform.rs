@@ -13,6 +13,7 @@ pub mod autoscaler;
 pub mod aws;
 pub mod balancer;
 pub mod breaker;
+pub mod hedge;
 pub mod keda;
 pub mod knative;
 pub mod limiter;
@@ -63,6 +64,7 @@ pub const ADAPTERS: &[&[Adapter]] = &[
     aws::ADAPTERS,
     balancer::ADAPTERS,
     breaker::ADAPTERS,
+    hedge::ADAPTERS,
     keda::ADAPTERS,
     knative::ADAPTERS,
     limiter::ADAPTERS,

@@ -16,6 +16,7 @@ pub mod autoscaler;
 pub mod balancer;
 pub mod breaker;
 pub mod disruption;
+pub mod hedge;
 pub mod limiter;
 pub mod provisioner;
 pub mod recommender;

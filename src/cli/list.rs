@@ -12,6 +12,7 @@ use crate::policies::Kind;
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
+use crate::policies::hedge::HedgeSettings;
 use crate::policies::limiter::LimiterSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
@@ -45,6 +46,7 @@ const FAMILIES: &[&[Kind]] = &[
     AutoscalerSettings::KINDS,
     BalancerSettings::KINDS,
     BreakerSettings::KINDS,
+    HedgeSettings::KINDS,
     LimiterSettings::KINDS,
     ProvisionerSettings::KINDS,
     RecommenderSettings::KINDS,

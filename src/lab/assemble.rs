@@ -4,13 +4,16 @@
 
 use crate::policies::recommender::Recommender as _;
 use crate::policies::recommender::updater::UpdateMode;
+use crate::random::Key;
+use crate::random::variate::Zipf;
 use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
-    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, BurstSpec, CacheSpec, CallSpec,
-    ConnectionPoolSpec, CpuMode, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec, NO_RING,
-    ObjectiveSpec, Op, Operation, Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec, Resize, RolloutSpec,
-    ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, Standing, Target, Thing, Trouble, VersionSpec, When,
+    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, AttributeSpec, BurstSpec, CacheSpec,
+    CallSpec, Carried, ConnectionPoolSpec, CpuMode, Deadline, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec,
+    Limits, MemorySpec, NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec, ProvisioningSpec, Rate,
+    RegistrySpec, Resize, RolloutSpec, ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, StackSpec,
+    Standing, Target, Thing, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -25,6 +28,7 @@ struct Assembly<'a> {
     ops: Vec<Op>,
     calls: Vec<CallSpec>,
     rings: Vec<Duration>,
+    level_rings: Vec<Duration>,
     /// First op of each endpoint by (service, endpoint); known before any step is compiled.
     entries: Vec<Vec<u16>>,
 }
@@ -43,7 +47,15 @@ impl<'a> Assembly<'a> {
             }
             entries.push(list);
         }
-        Self { study, scenario, ops: Vec::new(), calls: Vec::new(), rings: Vec::new(), entries }
+        Self {
+            study,
+            scenario,
+            ops: Vec::new(),
+            calls: Vec::new(),
+            rings: Vec::new(),
+            level_rings: Vec::new(),
+            entries,
+        }
     }
 
     fn finish(mut self) -> Spec {
@@ -86,6 +98,7 @@ impl<'a> Assembly<'a> {
             ops: self.ops,
             calls: self.calls,
             rings: self.rings,
+            level_rings: self.level_rings,
             faults: scenario.faults.iter().map(fault).collect(),
             alerts: scenario.alerts.iter().map(alert).collect(),
             actions: scenario
@@ -109,6 +122,7 @@ impl<'a> Assembly<'a> {
                 events: limits.events,
             },
             priorities,
+            attributes: scenario.attributes.iter().map(attribute).collect(),
         }
     }
 
@@ -190,7 +204,7 @@ impl<'a> Assembly<'a> {
             grace: instance.grace,
             slow_down: slow_down(&instance.slow_down),
             endpoints,
-            edges: edges(self.scenario, written::Thing::Service(index), &service.edges),
+            edges: self.edges(written::Thing::Service(index), &service.edges),
             limiter: service.limiter.clone(),
             autoscaler: service.autoscaler.clone(),
             recommender: service.recommender.clone(),
@@ -228,13 +242,14 @@ impl<'a> Assembly<'a> {
             name: source.name.clone(),
             entry,
             direct,
-            edges: edges(self.scenario, written::Thing::Source(index), &source.edges),
+            edges: self.edges(written::Thing::Source(index), &source.edges),
             clients: source.clients,
             zone: source.zone.unwrap_or_else(|| self.scenario.zones.len().max(1)) as u32,
             arrivals: arrivals(&source.arrivals),
             requests: source.requests.unwrap_or(u64::MAX),
             deadline: self.ring(source.deadline),
             propagate_deadline: source.propagate_deadline,
+            carries: carried(&source.carries, self.scenario.attributes.len()),
             priority: priorities.iter().position(|&priority| priority == source.priority).unwrap_or(0) as u8,
         }
     }
@@ -274,6 +289,14 @@ impl<'a> Assembly<'a> {
                     }
                     self.ops.push(Op::Choose(list.into()));
                 }
+                written::Step::Route { attribute, calls, to, otherwise } => {
+                    let calls: Vec<u32> = calls.iter().map(|call| self.call(call)).collect();
+                    self.ops.push(Op::Route {
+                        attribute: *attribute as u16,
+                        to: to.iter().map(|&at| calls[at]).collect(),
+                        otherwise: calls[*otherwise],
+                    });
+                }
                 written::Step::Parallel { calls, need } => {
                     let calls = calls.iter().map(|call| self.call(call)).collect();
                     self.ops.push(Op::Parallel { calls, need: *need as u16 });
@@ -291,6 +314,18 @@ impl<'a> Assembly<'a> {
         }
     }
 
+    /// The calling sides of a service or source.
+    fn edges(&mut self, of: written::Thing, edges: &[written::Edge]) -> Vec<EdgeSpec> {
+        let scenario = self.scenario;
+        let throttled = |at: usize| {
+            scenario.actions.iter().any(|action| match action.what {
+                written::Operation::ThrottleCalls { caller, edge, .. } => caller == of && edge == at,
+                _ => false,
+            })
+        };
+        edges.iter().enumerate().map(|(at, written)| self.edge(written, throttled(at))).collect()
+    }
+
     fn call(&mut self, call: &written::Call) -> u32 {
         let ring = self.ring(call.timeout);
         self.calls.push(CallSpec {
@@ -303,15 +338,59 @@ impl<'a> Assembly<'a> {
         self.calls.len() as u32 - 1
     }
 
+    fn edge(&mut self, edge: &written::Edge, throttled: bool) -> EdgeSpec {
+        let callee = &self.scenario.services[edge.to];
+        EdgeSpec {
+            to: edge.to as u32,
+            stack: stack(&edge.policies, NO_RING),
+            above: edge
+                .levels
+                .iter()
+                .rev()
+                .map(|level| {
+                    let ring = ring(&mut self.level_rings, level.timeout);
+                    stack(&level.policies, ring)
+                })
+                .collect(),
+            deadline: match edge.propagate_deadline {
+                None => Deadline::Pass,
+                Some(true) => Deadline::Set,
+                Some(false) => Deadline::Stop,
+            },
+            balancer: edge.balancer.clone(),
+            affinity: edge.affinity.map(|at| at as u16),
+            callee: (callee.name.as_str().into(), callee.weights.clone().into()),
+            shared: edge.sharing == written::Sharing::Service,
+            throttled,
+        }
+    }
+
     /// The ring of a constant delay.
     fn ring(&mut self, delay: Option<Duration>) -> u8 {
-        let Some(delay) = delay else { return NO_RING };
-        let found = self.rings.iter().position(|ring| *ring == delay);
-        let at = found.unwrap_or_else(|| {
-            self.rings.push(delay);
-            self.rings.len() - 1
-        });
-        at as u8
+        ring(&mut self.rings, delay)
+    }
+}
+
+/// The ring of a constant delay among `rings`.
+fn ring(rings: &mut Vec<Duration>, delay: Option<Duration>) -> u8 {
+    let Some(delay) = delay else { return NO_RING };
+    let found = rings.iter().position(|ring| *ring == delay);
+    let at = found.unwrap_or_else(|| {
+        rings.push(delay);
+        rings.len() - 1
+    });
+    at as u8
+}
+
+fn stack(policies: &written::EdgePolicies, ring: u8) -> StackSpec {
+    StackSpec {
+        cancel: policies.cancel,
+        ring,
+        retry: policies.retry.clone(),
+        hedge: policies.hedge.clone(),
+        budget: policies.retry_budget.clone(),
+        breaker: policies.breaker.clone(),
+        limiter: policies.limiter.clone(),
     }
 }
 
@@ -495,28 +574,31 @@ fn pool(scenario: &written::Scenario, at: usize) -> PoolSpec {
     }
 }
 
-fn edges(scenario: &written::Scenario, of: written::Thing, edges: &[written::Edge]) -> Vec<EdgeSpec> {
-    let throttled = |at: usize| {
-        scenario.actions.iter().any(|action| match action.what {
-            written::Operation::ThrottleCalls { caller, edge, .. } => caller == of && edge == at,
-            _ => false,
-        })
-    };
-    edges.iter().enumerate().map(|(at, written)| edge(written, throttled(at))).collect()
+fn attribute(attribute: &written::Attribute) -> AttributeSpec {
+    AttributeSpec {
+        salt: Key(0).named("attribute").named(&attribute.name).0,
+        values: attribute.values.clone(),
+    }
 }
 
-fn edge(edge: &written::Edge, throttled: bool) -> EdgeSpec {
-    EdgeSpec {
-        to: edge.to as u32,
-        cancel: edge.cancel,
-        retry: edge.retry.clone(),
-        budget: edge.retry_budget.clone(),
-        breaker: edge.breaker.clone(),
-        limiter: edge.limiter.clone(),
-        balancer: edge.balancer.clone(),
-        shared: edge.sharing == written::Sharing::Service,
-        throttled,
+/// What the requests of a source carry, for each attribute.
+fn carried(carries: &[(usize, written::Carried)], attributes: usize) -> Vec<Carried> {
+    let mut all = vec![Carried::Nothing; attributes];
+    for (at, how) in carries {
+        all[*at] = match how {
+            written::Carried::Number { count, zipf } => Carried::Number(Zipf::new(*count, *zipf)),
+            written::Carried::Named(shares) => {
+                let mut upto = 0.0;
+                let cumulate = |&(share, value): &(f64, usize)| {
+                    upto += share;
+                    (upto, value as u32)
+                };
+                Carried::Named(shares.iter().map(cumulate).collect())
+            }
+            written::Carried::User => Carried::User,
+        };
     }
+    all
 }
 
 const fn activator(activator: written::Activator) -> ActivatorSpec {

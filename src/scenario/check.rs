@@ -4,6 +4,7 @@
 //! result is used once there was an error.
 
 mod alerts;
+mod attributes;
 mod calls;
 mod events;
 mod machines;
@@ -20,9 +21,9 @@ use super::error::{Diagnostic, Place, enumerated, shortened};
 use super::files::Files;
 use super::loops;
 use super::model::{
-    Activator, Arrivals, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Instance, Limits, Link,
-    MetricsPipeline, Mode, Network, NodePool, Pool, Registry, Scenario, Service, Signal, SlowDown, Thing,
-    Version, WarmUp,
+    Activator, Arrivals, Attribute, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Instance, Limits,
+    Link, MetricsPipeline, Mode, Network, NodePool, Pool, Registry, Scenario, Service, Signal, SlowDown,
+    Thing, Version, WarmUp,
 };
 use super::schema::{
     ActivatorTable, CacheTable, Count, CpuWord, EdgeTable, FullWord, InstanceTable, LawText, LimitsTable,
@@ -62,6 +63,7 @@ struct Names {
     /// What is simulated of each service, for those who watch it.
     measured: Vec<Measured>,
     alerts: Vec<String>,
+    attributes: Vec<Attribute>,
     /// `callers` of each service, for the edges into it.
     callers: Vec<EdgeTable>,
 }
@@ -93,6 +95,7 @@ impl<'a> Check<'a> {
             .iter()
             .map(|service| service.endpoint.iter().map(|endpoint| endpoint.name.clone()).collect())
             .collect();
+        self.names.attributes = self.attributes(&source);
         self.names.measured = service.iter().map(Measured::of).collect();
         self.names.callers = service.iter().map(|service| service.callers.clone()).collect();
 
@@ -105,6 +108,7 @@ impl<'a> Check<'a> {
         }
         let sources = source.iter().map(|source| self.source(source)).collect();
         let mut scenario = Scenario {
+            attributes: self.names.attributes.clone(),
             zones: self.names.zones.clone(),
             network,
             node_pools,
@@ -457,9 +461,24 @@ impl<'a> Check<'a> {
             versions: self.versions(table),
             sidecars,
             price: table.price.map(|Price(price)| price),
+            weights: self.weights(table),
         };
         self.fits(table, &service, node_pools);
         service
+    }
+
+    /// Weights of instances: at least 1, as in every proxy (0 would be an instance that is not there).
+    fn weights(&mut self, table: &ServiceTable) -> Vec<u32> {
+        let Some(weights) = &table.weights else { return Vec::new() };
+        if weights.value.is_empty() {
+            self.wrong("`weights` needs at least one weight", weights.place);
+        }
+        for weight in &weights.value {
+            if !(1..=65_535).contains(&weight.value) {
+                self.wrong("a weight is a whole number from 1 to 65535", weight.place);
+            }
+        }
+        weights.value.iter().map(|weight| weight.value).collect()
     }
 
     /// Who holds attempts back: what is written, or what comes with Knative's autoscaler.

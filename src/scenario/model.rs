@@ -8,6 +8,7 @@ use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::hedge::HedgeSettings;
 use crate::policies::limiter::LimiterSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
@@ -151,6 +152,8 @@ pub enum Comparison {
 /// Everything that exists in one run.
 #[derive(Clone, Debug)]
 pub struct Scenario {
+    /// What requests can carry.
+    pub attributes: Vec<Attribute>,
     /// Failure domains.
     pub zones: Vec<String>,
     /// `[network]`.
@@ -301,6 +304,8 @@ pub struct Service {
     pub versions: Vec<Version>,
     /// Price of one instance for one hour, if given.
     pub price: Option<f64>,
+    /// Weights of its instances, over and over again in the order of their creation; empty: all 1.
+    pub weights: Vec<u32>,
 }
 
 /// `activator = { capacity = 10_000, timeout = "5min" }`.
@@ -611,6 +616,17 @@ pub enum Step {
     Call(Call),
     /// `choose 70% a.x, 30% b.y` (shares may sum to less than 1; the rest calls nothing).
     Choose(Vec<(f64, Call)>),
+    /// `route path /search a.x, /buy* b.y, * c.z`: one call, by what the request carries.
+    Route {
+        /// Position in `Scenario::attributes`.
+        attribute: usize,
+        /// One for each rule.
+        calls: Vec<Call>,
+        /// Position in `calls` for each named value.
+        to: Vec<usize>,
+        /// The same for requests that carry none.
+        otherwise: usize,
+    },
     /// `parallel [any|quorum=N] a.x b.y [times=N] [timeout=..]`.
     Parallel {
         /// All calls leave at the same moment (`times` is already multiplied out).
@@ -652,20 +668,56 @@ pub struct Call {
 pub struct Edge {
     /// Called service.
     pub to: usize,
-    /// Whether a timed-out attempt is cancelled at the callee; otherwise its work goes on (the default).
+    /// Policies of the innermost level, which picks the instance.
+    pub policies: EdgePolicies,
+    /// Levels around it, outermost first.
+    pub levels: Vec<EdgeLevel>,
+    /// `propagate-deadline`: `None` passes on what the caller has been told, `true` makes the timeout of an attempt a deadline
+    /// as well, `false` passes nothing on.
+    pub propagate_deadline: Option<bool>,
+    /// Balancer (default `round-robin`).
+    pub balancer: BalancerSettings,
+    /// Attribute whose values are kept together (by a balancer that hashes), and whose breaks are counted; position in
+    /// `Scenario::attributes`.
+    pub affinity: Option<usize>,
+    /// Who owns the policies' state.
+    pub sharing: Sharing,
+}
+
+impl Edge {
+    /// The policies of all its levels, outermost first.
+    pub fn all_policies(&self) -> impl Iterator<Item = &EdgePolicies> {
+        self.levels.iter().map(|level| &level.policies).chain([&self.policies])
+    }
+}
+
+/// The policies of one level of an edge.
+#[derive(Clone, Debug)]
+pub struct EdgePolicies {
+    /// Whether an attempt that timed out or lost to another copy is cancelled at the callee; otherwise its work goes on (the
+    /// default).
     pub cancel: bool,
-    /// Retries.
+    /// Retries; not together with hedging.
     pub retry: Option<RetrySettings>,
-    /// Bound on retries.
+    /// Hedging.
+    pub hedge: Option<HedgeSettings>,
+    /// Bound on retries or hedges.
     pub retry_budget: Option<BudgetSettings>,
     /// Circuit breaker.
     pub breaker: Option<BreakerSettings>,
     /// Limiter on the calling side.
     pub limiter: Option<LimiterSettings>,
-    /// Balancer (default `round-robin`).
-    pub balancer: BalancerSettings,
-    /// Who owns the policies' state.
-    pub sharing: Sharing,
+}
+
+/// `[[service.X.call.Y.level]]`: a stack of policies around that of the edge, as of a side-car or a gateway.
+#[derive(Clone, Debug)]
+pub struct EdgeLevel {
+    /// Unique within the edge.
+    pub name: String,
+    /// Time limit of one of its attempts, which is a whole call of the level below.
+    pub timeout: Option<Duration>,
+    /// Its policies.
+    pub policies: EdgePolicies,
 }
 
 /// `sharing`.
@@ -756,6 +808,33 @@ pub struct Source {
     pub priority: u8,
     /// Whether the deadline travels down the call tree and cancels what is left there.
     pub propagate_deadline: bool,
+    /// What its requests carry: position in `Scenario::attributes`, and how they come to their value.
+    pub carries: Vec<(usize, Carried)>,
+}
+
+/// Something that requests carry: a path, a header, a cookie, a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attribute {
+    /// Unique name.
+    pub name: String,
+    /// Values that have names, in the order in which they are written; none: values are numbers.
+    pub values: Vec<String>,
+}
+
+/// How requests come to their value of an attribute; the same for all calls and attempts below one request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Carried {
+    /// `uniform(N)`, `zipf(N, EXPONENT)`: a number below `count`, by popularity.
+    Number {
+        /// How many values.
+        count: u64,
+        /// Exponent of Zipf's law; 0 is uniform.
+        zipf: f64,
+    },
+    /// `70% /search, 30% /buy`: share and position in `Attribute::values`; the rest has no value.
+    Named(Vec<(f64, usize)>),
+    /// `user`: the number of the user of a closed loop.
+    User,
 }
 
 /// `arrivals.*`.

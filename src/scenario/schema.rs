@@ -13,6 +13,7 @@ use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::hedge::HedgeSettings;
 use crate::policies::limiter::LimiterSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
@@ -258,6 +259,8 @@ pub(super) struct ServiceTable {
     pub(super) zone_max_skew: Option<Spanned<u32>>,
     /// Price of one instance.
     pub(super) price: Option<Price>,
+    /// Weights of its instances for balancers, over and over again in the order of their creation (default all 1).
+    pub(super) weights: Option<Spanned<Vec<Spanned<u32>>>>,
     /// Time until a client learns that an instance came or went (default 0s).
     pub(super) discovery: Option<Spanned<LawText>>,
     /// How the autoscaler's metrics reach it.
@@ -587,7 +590,7 @@ pub(super) struct UslTable {
 pub(super) struct EndpointTable {
     /// Unique within the service.
     pub(super) name: Spanned<String>,
-    /// What serving it takes: `cpu`, `wait`, `call`, `choose`, `parallel`, `cache`, `pool`.
+    /// What serving it takes: `cpu`, `wait`, `call`, `choose`, `route`, `parallel`, `cache`, `pool`.
     pub(super) steps: Vec<Spanned<String>>,
     /// Bytes that pass with each attempt, for metrics (default: not measured).
     pub(super) network_use: Option<NetworkUseTable>,
@@ -657,12 +660,18 @@ pub(super) struct VersionTable {
 pub(super) struct EdgeTable {
     /// Time limit of one attempt.
     pub(super) timeout: Option<Spanned<Duration>>,
-    /// Whether a timed-out attempt is cancelled at the callee (default false).
+    /// Whether an attempt that timed out or lost to another copy is cancelled at the callee (default false).
     pub(super) cancel: Option<bool>,
-    /// Retries.
+    /// Whether the timeout of an attempt is a deadline for all that is done for it. With false, no deadline and no
+    /// cancellation from above passes this edge either (default: those from above pass).
+    pub(super) propagate_deadline: Option<bool>,
+    /// Retries; not together with `hedge`.
     #[serde(default)]
     pub(super) retry: Policy<RetrySettings>,
-    /// Bound on retries.
+    /// Hedging: more copies of a call, the first answer counts.
+    #[serde(default)]
+    pub(super) hedge: Policy<HedgeSettings>,
+    /// Bound on retries or hedges.
     #[serde(default)]
     pub(super) retry_budget: Policy<BudgetSettings>,
     /// Circuit breaker.
@@ -674,8 +683,39 @@ pub(super) struct EdgeTable {
     /// Balancer (default round-robin).
     #[serde(default)]
     pub(super) balancer: Policy<BalancerSettings>,
+    /// Attribute of requests that a hashing balancer keeps together, and whose breaks are counted (default none).
+    pub(super) affinity: Option<Spanned<String>>,
     /// Who owns the policies' state (default instance).
     pub(super) sharing: Option<SharingWord>,
+    /// Levels around these policies, outermost first (default none).
+    pub(super) level: Option<Vec<LevelTable>>,
+}
+
+/// `[[service.call.X.level]]`
+#[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct LevelTable {
+    /// Unique within the edge.
+    pub(super) name: Spanned<String>,
+    /// Time limit of one of its attempts, which is a whole call of the level below.
+    pub(super) timeout: Option<Spanned<Duration>>,
+    /// Whether the level below hears of a timeout and stops (default false).
+    pub(super) cancel: Option<bool>,
+    /// Retries; not together with `hedge`.
+    #[serde(default)]
+    pub(super) retry: Policy<RetrySettings>,
+    /// Hedging.
+    #[serde(default)]
+    pub(super) hedge: Policy<HedgeSettings>,
+    /// Bound on retries or hedges.
+    #[serde(default)]
+    pub(super) retry_budget: Policy<BudgetSettings>,
+    /// Circuit breaker.
+    #[serde(default)]
+    pub(super) breaker: Policy<BreakerSettings>,
+    /// Limiter.
+    #[serde(default)]
+    pub(super) limiter: Policy<LimiterSettings>,
 }
 
 /// `[[source]]`
@@ -686,7 +726,7 @@ pub(super) struct SourceTable {
     pub(super) name: Spanned<String>,
     /// The endpoint a request goes to.
     pub(super) to: Option<Spanned<String>>,
-    /// Or a journey: `call`, `choose`, `parallel` and `wait` steps.
+    /// Or a journey: `call`, `choose`, `route`, `parallel` and `wait` steps.
     pub(super) steps: Option<Spanned<Vec<Spanned<String>>>>,
     /// Clients, each with its own policies (default 1).
     pub(super) clients: Option<Spanned<u32>>,
@@ -702,6 +742,9 @@ pub(super) struct SourceTable {
     pub(super) arrivals: Spanned<ArrivalsChoice>,
     /// At most so many requests, then the source stops.
     pub(super) requests: Option<u64>,
+    /// What requests carry, by name: "zipf(10_000, 0.9)", "uniform(10_000)", "user" or "70% /search, 30% /buy".
+    #[serde(default)]
+    pub(super) attributes: Named<Spanned<String>>,
     /// Edges from this source to services, by name.
     #[serde(default)]
     pub(super) call: Named<EdgeTable>,

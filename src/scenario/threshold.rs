@@ -71,6 +71,8 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
     ("refused_ratio", Unit::Share),
     ("shed_ratio", Unit::Share),
     ("cache_hit_ratio", Unit::Share),
+    ("affinity_broken_ratio", Unit::Share),
+    ("probes_rps", Unit::Rate),
     ("throttled_ratio", Unit::Share),
     ("throttled_per_instance_s", Unit::Seconds),
     ("steal_ratio", Unit::Share),

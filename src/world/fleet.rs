@@ -1,6 +1,7 @@
 //! Life of instances: start, discovery, shutdown, death, replacement. Where they go is the business of `cluster`.
 
 use crate::kernel::queue::{Payload, Queue};
+use crate::policies::balancer::prequal::Reporter;
 use crate::policies::view::Slot;
 use crate::random::Key;
 use crate::time::{Duration, Time};
@@ -129,10 +130,13 @@ impl World<'_> {
         instance.more.line = Line::new(spec, self.spec.priorities.len(), now);
         instance.more.pools =
             spec.pools.iter().map(|pool| PoolState { free: pool.size, waiting: Lane::EMPTY }).collect();
+        instance.more.reporter =
+            self.services[instance.service as usize].probed.then(|| Box::new(Reporter::default()));
         instance.more.caches = spec.caches.iter().map(|_| super::cache::CacheState::default()).collect();
         instance.outbounds = self.outbounds.len() as u32;
+        let (client, clients) = (instance.ordinal, spec.replicas.max(instance.ordinal + 1));
         for edge in &spec.edges {
-            let mut outbound = Outbound::new(edge, 0, NIL, now);
+            let mut outbound = Outbound::new(edge, 0, NIL, now).numbered(client, clients);
             if !edge.shared {
                 for &callee in &self.services[edge.to as usize].living {
                     let callee = &self.instances[callee as usize];
@@ -326,7 +330,7 @@ impl World<'_> {
         for &index in &callers {
             let outbound = &mut self.outbounds[index as usize];
             if instant {
-                if came { outbound.learn(now, slot) } else { outbound.forget(now, slot) }
+                if came { outbound.learn(now, slot) } else { outbound.forget(slot) }
             } else {
                 let delay = law.sample_duration(&mut key.with(u64::from(index)).draws()) + after;
                 let control = if came { Control::Learn(index, slot) } else { Control::Forget(index, slot) };

@@ -3,6 +3,7 @@
 use std::mem::ManuallyDrop;
 
 use crate::kernel::queue::{Payload, Queue};
+use crate::policies::balancer::prequal::Reporter;
 use crate::policies::limiter::{AnyLimiter, Limiter as _};
 use crate::policies::view::{Admit, Class, Outcome, Resources};
 use crate::random::Key;
@@ -123,6 +124,8 @@ pub(super) struct More {
     pub(super) line: Line,
     pub(super) pools: Vec<PoolState>,
     pub(super) caches: Vec<super::cache::CacheState>,
+    /// What it answers to probes, if callers send any.
+    pub(super) reporter: Option<Box<Reporter>>,
     /// What the metrics pipeline still remembers.
     pub(super) scrapes: Vec<super::metrics::Scrape>,
 }
@@ -188,6 +191,7 @@ impl Instance {
                 line: Line::default(),
                 pools: Vec::new(),
                 caches: Vec::new(),
+                reporter: None,
                 scrapes: Vec::new(),
             }),
         }
@@ -245,7 +249,7 @@ impl World<'_> {
         if instance.inside < service.workers && instance.queued == 0 {
             service.enter(now);
             if instance.is_quick()
-                && !self.tracks_requests
+                && !self.watches_starts
                 && let Op::Cpu(request, None) = &self.spec.ops[frame.pc as usize]
             {
                 // The common case in one piece: work begins at once on a core of its own.
@@ -299,6 +303,9 @@ impl World<'_> {
         }
         let instance = &self.instances[index as usize];
         self.services[instance.service as usize].enter(now);
+        if instance.more.reporter.is_some() {
+            self.sides[slot as usize].found = instance.inside + instance.queued;
+        }
         let (allocates, writes) = (instance.more.memory.is_some(), instance.more.disk.is_some());
         self.count_bytes(slot, true);
         if free {
@@ -481,9 +488,8 @@ impl World<'_> {
         let service = &mut self.services[instance.service as usize];
         service.started(now, frame.arrived);
         let hung = instance.hung;
-        if self.tracks_requests {
-            self.note_version(slot);
-            self.sides[slot as usize].degraded = self.degraded_at(self.frames[slot].pc).is_some();
+        if self.watches_starts {
+            self.note_start(now, queue, slot);
         }
         if hung {
             self.stall(slot, true);
@@ -492,8 +498,19 @@ impl World<'_> {
         self.advance(now, queue, slot)
     }
 
-    /// The request of `slot` meets the version of its instance.
+    /// Somebody wants to know that `slot` has started.
     #[inline(never)]
+    fn note_start(&mut self, now: Time, queue: &mut Queue, slot: u32) {
+        if self.tracks_requests {
+            self.note_version(slot);
+            self.sides[slot as usize].degraded = self.degraded_at(self.frames[slot].pc).is_some();
+        }
+        if self.ties {
+            self.tied_start(now, queue, slot);
+        }
+    }
+
+    /// The request of `slot` meets the version of its instance.
     fn note_version(&mut self, slot: u32) {
         let instance = &self.instances[self.frames[slot].instance as usize];
         let Some(at) = self.spec.services[instance.service as usize].version_slot else { return };
@@ -523,6 +540,9 @@ impl World<'_> {
         self.services[service as usize].leave(now, arrived);
         if flags & STARTED != 0 {
             instance.inside -= 1;
+            if let Some(reporter) = &mut instance.more.reporter {
+                reporter.on_answer(self.sides[slot as usize].found, now - arrived);
+            }
             if flags & ON_CPU != 0 {
                 self.give_core_back(now, queue, slot);
             }

@@ -93,6 +93,12 @@ impl World<'_> {
                     };
                     return self.call_one(now, queue, slot, call, 0);
                 }
+                Op::Route { attribute, to, otherwise } => {
+                    let request = self.sides[slot as usize].request;
+                    let value = self.value_of(request, *attribute);
+                    let call = value.map_or(*otherwise, |value| to[value as usize]);
+                    return self.call_one(now, queue, slot, call, 0);
+                }
                 Op::Parallel { calls, need } => {
                     frame.need = *need;
                     frame.slack = calls.len() as u16 - *need;
@@ -251,7 +257,7 @@ impl World<'_> {
         let next = instance.lane.head;
         let frame = &mut self.frames[next];
         if frame.flags & !AWAITED == INSIDE | QUEUED
-            && !self.tracks_requests
+            && !self.watches_starts
             && let Op::Cpu(request, None) = &self.spec.ops[frame.pc as usize]
         {
             let salt = self.op_salts[frame.pc as usize];

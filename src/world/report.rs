@@ -299,6 +299,14 @@ impl World<'_> {
             if let Some(p99) = service.sojourn_histogram.quantile(0.99) {
                 put("sojourn_p99_ms", p99 / 1e6);
             }
+            if service.probed && width > 0.0 {
+                put("probes_rps", service.probes as f64 / width * 1e9);
+            }
+            if let Some(stickiness) = &service.stickiness
+                && stickiness.returned > 0
+            {
+                put("affinity_broken_ratio", stickiness.broken as f64 / stickiness.returned as f64);
+            }
             let looked = (new.cache_hits - old.cache_hits) + (new.cache_misses - old.cache_misses);
             if looked > 0 {
                 put("cache_hit_ratio", (new.cache_hits - old.cache_hits) as f64 / looked as f64);

@@ -6,6 +6,7 @@ use crate::stats::histogram::Totals;
 use crate::time::Time;
 
 use super::activator::{Activator, Sampled};
+use super::attribute::Stickiness;
 use super::cache::CacheState;
 use super::governor::CpuCounts;
 use super::metrics::History;
@@ -31,6 +32,12 @@ pub(super) struct Service {
     pub(super) simple_queue: bool,
     /// Arrivals have to ask a limiter, an outage or a kill switch.
     pub(super) guarded: bool,
+    /// Callers probe its instances.
+    pub(super) probed: bool,
+    /// Whether those who come back find their instance again, if some caller cares.
+    pub(super) stickiness: Option<Box<Stickiness>>,
+    /// Probes sent in the counted part.
+    pub(super) probes: u64,
     /// Some caller has a breaker before it.
     pub(super) broken_off: bool,
     /// Answers are looked at: work can come out wrong, or its bytes are counted.
@@ -120,6 +127,9 @@ impl Service {
             ordinary: !lends && !judged && simple_queue,
             simple_queue,
             guarded,
+            probed: false,
+            stickiness: None,
+            probes: 0,
             broken_off: false,
             judged,
             slots: Vec::new(),

@@ -237,8 +237,15 @@ impl World<'_> {
         let client = if spec.clients == 1 { 0 } else { below((key.0 ^ CLIENT_SALT) as u32, spec.clients) };
         let first = source.outbounds + client * spec.edges.len() as u32;
         let request = if self.tracks_requests {
-            let record =
-                RequestRecord { refs: 1, user, versions: [0; 8], inconsistent: false, degraded: false };
+            let record = RequestRecord {
+                refs: 1,
+                user,
+                source: index as u32,
+                key: key.0,
+                versions: [0; 8],
+                inconsistent: false,
+                degraded: false,
+            };
             self.requests.insert(record).ok_or(Full::InFlight)?
         } else {
             NIL
@@ -282,7 +289,11 @@ impl World<'_> {
         };
         let slot = self.frames.insert(frame).ok_or(Full::InFlight)?;
         if self.has_sides {
-            self.put_side(slot, Side { request, ..Side::EMPTY });
+            let mut side = Side { request, ..Side::EMPTY };
+            if spec.propagate_deadline && spec.deadline != NO_RING {
+                side.deadline = now + self.rings[spec.deadline as usize].delay();
+            }
+            self.put_side(slot, side);
         }
         if spec.deadline != NO_RING {
             self.rings[spec.deadline as usize].arm(now, slot, queue);

@@ -198,7 +198,10 @@ impl World<'_> {
     /// How much longer the caller of `slot` waits, as far as the request says.
     fn time_left(&self, now: Time, slot: u32) -> Option<Duration> {
         let frame = &self.frames[slot];
-        let limit = (frame.ring != NO_RING).then(|| self.rings[usize::from(frame.ring)].delay())?;
-        Some((frame.started + limit).max(now) - now)
+        let timeout =
+            (frame.ring != NO_RING).then(|| frame.started + self.rings[usize::from(frame.ring)].delay());
+        let passed_on = if self.has_sides { self.sides[slot as usize].deadline } else { Time::MAX };
+        let until = timeout.unwrap_or(Time::MAX).min(passed_on);
+        (until < Time::MAX).then(|| until - now)
     }
 }

@@ -9,12 +9,13 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use simlab::policies::Kind;
 use simlab::policies::autoscaler::AutoscalerSettings;
-use simlab::policies::balancer::{AnyBalancer, Balancer, BalancerSettings};
+use simlab::policies::balancer::{AnyBalancer, Balancer, BalancerSettings, Reading};
 use simlab::policies::breaker::{Breaker, BreakerSettings, BreakerState};
+use simlab::policies::hedge::{Act, AnyHedge, Copies, HedgePolicy, HedgeSettings};
 use simlab::policies::limiter::{Limiter, LimiterSettings};
 use simlab::policies::provisioner::ProvisionerSettings;
 use simlab::policies::recommender::RecommenderSettings;
-use simlab::policies::retry::{Budget, BudgetSettings, Retry, RetryPolicy, RetrySettings};
+use simlab::policies::retry::{Budget, BudgetSettings, Ended, Retry, RetryPolicy, RetrySettings};
 use simlab::policies::rollout::RolloutSettings;
 use simlab::policies::scheduler::SchedulerSettings;
 use simlab::policies::shedding::{Newcomer, Shedding, SheddingSettings, Turn};
@@ -71,6 +72,26 @@ const VARIANTS: &[(&str, &str, &str)] = &[
     ("balancer", "smooth-weighted-round-robin", r#"{"max-fails": 3, "fail-timeout": "2s", "max-conns": 4}"#),
     ("balancer", "least-request", r#"{"selection-method": "full-scan", "active-request-bias": 0.5}"#),
     ("balancer", "least-request", r#"{"choice-count": 5, "active-request-bias": 0}"#),
+    ("balancer", "least-request", r#"{"slow-start": {"window": "3s", "aggression": 2}}"#),
+    ("balancer", "weighted-round-robin", r#"{"slow-start": {"window": "3s", "min-weight-percent": "1%"}}"#),
+    ("balancer", "least-conn", r#"{"max-fails": 0}"#),
+    ("balancer", "least-conn", r#"{"max-fails": 3, "fail-timeout": "2s", "max-conns": 4}"#),
+    ("balancer", "peak-ewma", r#"{"default-rtt": "1s", "decay": "1ns"}"#),
+    (
+        "balancer",
+        "ring-hash",
+        r#"{"minimum-ring-size": 1, "maximum-ring-size": 3, "retry-other-host": true}"#,
+    ),
+    ("balancer", "maglev", r#"{"table-size": 7, "retry-other-host": true}"#),
+    (
+        "balancer",
+        "prequal",
+        r#"{"probes-per-query": 2.7, "removals-per-query": 0.3, "pool-size": 2, "rif-quantile": "0%"}"#,
+    ),
+    ("balancer", "prequal", r#"{"probes-per-query": 0, "rif-quantile": "100%", "probe-age": "0s"}"#),
+    ("balancer", "least-rate", r#"{"metric": "tps", "window": "1ms"}"#),
+    ("balancer", "aperture", r#"{"kind": "random", "min-aperture": 3}"#),
+    ("balancer", "aperture", r#"{"min-aperture": 2}"#),
     ("breaker", "seed", r#"{"error-threshold": 1, "open": "10s"}"#),
     ("breaker", "seed", r#"{"error-threshold": 3, "window": "900ms", "count-unit": "100ms", "open": "0s"}"#),
     (
@@ -206,8 +227,29 @@ const VARIANTS: &[(&str, &str, &str)] = &[
         r#"{"max-attempts": 5, "initial-backoff": "1s", "max-backoff": "9s", "backoff-multiplier": 2.5}"#,
     ),
     ("retry", "resilience4j", r#"{"max-attempts": 40, "exponential-backoff-multiplier": 3}"#),
+    ("retry", "cockatiel", r#"{"max-attempts": 40}"#),
+    ("retry", "cockatiel", r#"{"max-attempts": 12, "generator": "half-jitter", "max-delay": "1min"}"#),
+    (
+        "retry",
+        "polly",
+        r#"{"max-retry-attempts": 40, "backoff-type": "exponential", "use-jitter": true, "max-delay": "1min"}"#,
+    ),
+    ("retry", "seed-naive", r#"{"attempts": 9, "max-delay": "1min"}"#),
     ("retry-budget", "tower", r#"{"ttl": "1s", "min-per-sec": 0, "retry-percent": "50%"}"#),
     ("retry-budget", "tower", r#"{"ttl": "60s", "min-per-sec": 2, "retry-percent": "0%"}"#),
+    ("retry-budget", "finagle", r#"{"ttl": "1s", "min-retries-per-sec": 0, "percent-can-retry": "30%"}"#),
+    ("retry-budget", "envoy", r#"{"budget-percent": "50%", "min-retry-concurrency": 1}"#),
+    ("retry-budget", "grpc", r#"{"max-tokens": 1000, "token-ratio": 2.5}"#),
+    ("retry-budget", "token-bucket", r#"{"size": 12.5, "fill": 0.25, "deposit": "success"}"#),
+    ("retry-budget", "aws-sdk", r#"{"initial-capacity": 20}"#),
+    ("retry-budget", "failure-ratio", r#"{"max-ratio": "80%"}"#),
+    (
+        "hedge",
+        "grpc",
+        r#"{"max-attempts": 5, "hedging-delay": "10ms", "non-fatal": ["rejected", "failure"]}"#,
+    ),
+    ("hedge", "grpc", r#"{"max-attempts": 2, "hedging-delay": "0s"}"#),
+    ("hedge", "percentile", r#"{"latency-percentile": "50%", "min-data-points": 1, "period": "1s"}"#),
 ];
 
 /// All settings of one algorithm to test, with a name for messages.
@@ -443,16 +485,38 @@ fn balancers() {
         let (mut now, mut digest) = (Time::ZERO, 0);
         let mut endpoints = Endpoints::default();
         let mut out: Vec<Slot> = Vec::new();
+        let mut probes: Vec<Slot> = Vec::new();
         let mut refused = 0;
         for step in 0..STEPS {
             now += pause(&mut rng);
             if rng.index(50) == 0 {
-                change(&mut endpoints, &mut rng);
+                change(now, &mut endpoints, &mut rng);
                 policy.on_update(now, &endpoints);
             }
+            if !probes.is_empty() && rng.index(2) == 0 {
+                let slot = probes.swap_remove(rng.index(probes.len() as u32) as usize);
+                let latency = Duration(u64::from(rng.index(1_000_000_000)));
+                policy.on_probe(now, slot, Reading { rif: rng.index(100), latency });
+            }
             if out.len() < 64 && rng.index(2) == 0 {
-                let request = RequestHead { affinity: rng.bits(), attempt: rng.index(3) };
-                let picked = policy.pick(now, &request, &endpoints, &mut Key::new(u64::from(step)).rng());
+                let request =
+                    RequestHead { affinity: (rng.index(4) > 0).then(|| rng.bits()), attempt: rng.index(3) };
+                if policy.needs().load {
+                    endpoints.load = endpoints.active.clone();
+                }
+                let mut draws = Key::new(u64::from(step)).rng();
+                let picked = policy.pick(now, &request, &endpoints, &mut draws);
+                // Answers to probes come later, or never.
+                while let Some(slot) = policy.next_probe(now, &endpoints, &mut draws) {
+                    assert!(policy.needs().probes, "{text}: probes without having said so");
+                    assert!(
+                        endpoints.eligible.contains(&slot),
+                        "{text}: probes {slot:?}, which is not eligible"
+                    );
+                    if rng.index(4) > 0 {
+                        probes.push(slot);
+                    }
+                }
                 match picked {
                     Some(slot) => {
                         assert!(endpoints.eligible.contains(&slot), "{text}: {slot:?} is not eligible");
@@ -478,10 +542,9 @@ fn balancers() {
 }
 
 /// A new list of eligible endpoints (sometimes none), sometimes new endpoints, sometimes new weights.
-fn change(endpoints: &mut Endpoints, rng: &mut Rng) {
+fn change(now: Time, endpoints: &mut Endpoints, rng: &mut Rng) {
     if endpoints.weight.len() < 12 && rng.index(4) == 0 {
-        endpoints.weight.push(1);
-        endpoints.active.push(0);
+        endpoints.grow(endpoints.weight.len() + 1);
     }
     match rng.index(4) {
         0 => endpoints.weight.iter_mut().for_each(|weight| *weight = 1),
@@ -490,34 +553,36 @@ fn change(endpoints: &mut Endpoints, rng: &mut Rng) {
     }
     let slots = (0..endpoints.weight.len() as u32).map(Slot);
     let most = rng.index(10);
+    let known = std::mem::take(&mut endpoints.eligible);
     endpoints.eligible = slots.filter(|_| rng.index(10) < most).collect();
+    for slot in endpoints.eligible.iter().filter(|slot| !known.contains(slot)) {
+        endpoints.since[slot.0 as usize] = now;
+    }
 }
 
 #[test]
 fn retries() {
     for_each(RetrySettings::KINDS, |_, text, settings: &RetrySettings| {
         let policy = settings.build(Time::ZERO);
-        let given: serde_json::Value = serde_json::from_str(text.split_once(" = ").unwrap().1).unwrap();
-        let attempts = given.get("attempts").or_else(|| given.get("max-attempts"));
-        let attempts = attempts.map_or(3, |attempts| attempts.as_u64().unwrap());
+        let (attempts, _) = policy.bounds();
         let mut rng = Key::new(14).rng();
         let mut digest = 0;
         for call in 0..STEPS {
-            let (mut made, mut previous) = (1, Duration::ZERO);
+            let (mut made, mut carry) = (1, 0.0);
             let class = [Class::Failure, Class::Timeout, Class::Rejected][call as usize % 3];
             let outcome = Outcome::new(class, Duration::ZERO);
             while let Retry::After(delay) =
-                policy.on_failure(Time::ZERO, made - 1, previous, &outcome, &mut rng)
+                policy.on_failure(Time::ZERO, made - 1, &mut carry, &outcome, &mut rng)
             {
                 assert!(delay <= Duration::from_secs(60), "{text}: {delay} before try {made}");
                 fold(&mut digest, delay.0);
-                (made, previous) = (made + 1, delay);
-                assert!(u64::from(made) <= attempts, "{text}: too many attempts");
+                made += 1;
+                assert!(made <= attempts, "{text}: too many attempts");
             }
-            assert_eq!(u64::from(made), attempts, "{text}");
+            assert_eq!(made, attempts, "{text}");
         }
         // Nobody wants the answer of an abandoned attempt, and an ignored one teaches nothing.
-        let mut ask = |outcome| policy.on_failure(Time::ZERO, 0, Duration::ZERO, &outcome, &mut rng);
+        let mut ask = |outcome| policy.on_failure(Time::ZERO, 0, &mut 0.0, &outcome, &mut rng);
         assert_eq!(ask(Outcome::new(Class::Abandoned, Duration::ZERO)), Retry::GiveUp, "{text}");
         let ignored = Outcome { ignored: true, ..Outcome::new(Class::Failure, Duration::ZERO) };
         assert_eq!(ask(ignored), Retry::GiveUp, "{text}");
@@ -532,21 +597,101 @@ fn retry_budgets() {
         let mut rng = Key::new(15).rng();
         let (mut now, mut digest) = (Time::ZERO, 0);
         let mut answers = [0_u32; 2];
-        for _ in 0..STEPS {
+        // Attempts under way: what was withdrawn for each.
+        let mut attempts: Vec<Option<u32>> = Vec::new();
+        let mut good_times = true;
+        for step in 0..STEPS {
             now += Duration(pause(&mut rng).0 / 16);
-            if rng.index(2) == 0 {
+            if step % 1000 == 0 {
+                good_times = rng.index(2) == 0;
+            }
+            if attempts.is_empty() || rng.index(2) == 0 {
                 budget.deposit(now);
-            } else {
-                let allowed = budget.withdraw(now);
-                answers[usize::from(allowed)] += 1;
-                fold(&mut digest, u64::from(allowed));
+                budget.on_sent(now);
+                attempts.push(None);
+                continue;
+            }
+            let withdrawn = attempts.swap_remove(rng.index(attempts.len() as u32) as usize);
+            let class = ending(&mut rng, good_times).class;
+            let failed = !matches!(class, Class::Success | Class::Abandoned);
+            budget.on_ended(now, &Ended { class, sent: true, withdrawn, retryable: failed });
+            if !failed {
+                continue;
+            }
+            let allowed = budget.withdraw(now, Some(class));
+            answers[usize::from(allowed.is_some())] += 1;
+            fold(&mut digest, allowed.map_or(0, |cost| u64::from(cost) + 1));
+            if allowed.is_some() && rng.index(8) == 0 {
+                // Nobody wanted it any more before its back-off was over.
+                let class = Class::Abandoned;
+                budget.on_ended(now, &Ended { class, sent: false, withdrawn: allowed, retryable: false });
+            } else if allowed.is_some() {
+                budget.on_sent(now);
+                attempts.push(allowed);
             }
         }
         assert!(answers[1] > 0, "{text}: never allows anything, {answers:?}");
-        // At one instant it runs dry, and stays dry.
-        let more = (0..10_000_000).take_while(|_| budget.withdraw(now)).count();
-        assert!(more < 10_000, "{text}: {more} retries at one instant");
-        assert!(!budget.withdraw(now), "{text}");
+        for withdrawn in attempts {
+            budget.on_ended(now, &Ended { class: Class::Failure, sent: true, withdrawn, retryable: true });
+        }
+        budget.gauges(now, &mut |name, value| {
+            let counts = matches!(name, "active" | "retries");
+            assert!(!counts || value == 0.0, "{text}: {value} {name} although nothing is under way");
+        });
+        // At one instant, with nothing but failures, it runs dry, and stays dry.
+        let mut dry = (0..10_000_000_u32).filter(|_| {
+            let withdrawn = budget.withdraw(now, Some(Class::Failure));
+            budget.on_sent(now);
+            let ended = Ended { class: Class::Failure, sent: true, withdrawn: None, retryable: true };
+            budget.on_ended(now, &ended);
+            withdrawn.is_none()
+        });
+        assert!(dry.next().is_some_and(|tries| tries < 10_000), "{text}: no end of retries at one instant");
+        drop(dry);
+        assert!(budget.withdraw(now, Some(Class::Failure)).is_none(), "{text}");
+        digest
+    });
+}
+
+#[test]
+fn hedges() {
+    for_each(HedgeSettings::KINDS, |_, text, settings: &HedgeSettings| {
+        let mut policy: AnyHedge = settings.build(Time::ZERO);
+        let most = policy.most();
+        let mut rng = Key::new(16).rng();
+        let (mut now, mut digest) = (Time::ZERO, 0);
+        let mut hedged = 0;
+        for _ in 0..STEPS {
+            now += Duration(pause(&mut rng).0 / 16);
+            let mut copies = Copies::default();
+            copies.sent(now, &mut policy);
+            let mut ends = 0;
+            let end = loop {
+                fold(&mut digest, copies.due.map_or(0, |due| due.0));
+                assert!(copies.sent <= most && copies.open <= copies.sent, "{text}: {copies:?}");
+                assert!(copies.due.is_none_or(|due| due >= now), "{text}: due in the past, {copies:?}");
+                assert!(
+                    copies.sent < most || copies.due.is_none(),
+                    "{text}: due beyond the last, {copies:?}"
+                );
+                let act = if copies.open == 0 || copies.due.is_some() && rng.index(2) == 0 {
+                    now = copies.due.expect("a call without copies is over");
+                    if rng.index(10) == 0 { copies.held_back() } else { Act::Send }
+                } else {
+                    ends += 1;
+                    let outcome = ending(&mut rng, true);
+                    copies.ended(now, &mut policy, &outcome)
+                };
+                match act {
+                    Act::Send => copies.sent(now, &mut policy),
+                    Act::Wait => assert!(copies.open > 0, "{text}: waits for nothing"),
+                    Act::End => break ends,
+                }
+            };
+            hedged += copies.sent - 1;
+            assert!(end <= most, "{text}: more ends than copies");
+        }
+        assert!(hedged > 0, "{text}: never hedges");
         digest
     });
 }
@@ -587,6 +732,7 @@ fn kinds() -> Vec<Kind> {
         AutoscalerSettings::KINDS,
         BalancerSettings::KINDS,
         BreakerSettings::KINDS,
+        HedgeSettings::KINDS,
         LimiterSettings::KINDS,
         ProvisionerSettings::KINDS,
         RecommenderSettings::KINDS,

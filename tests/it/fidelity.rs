@@ -136,10 +136,11 @@ fn nothing_fails_anywhere() {
 
 #[test]
 fn adapters_are_named_once_and_belong_to_an_algorithm() {
-    use simlab::policies::{balancer, breaker, limiter, recommender, retry, scheduler, shedding};
+    use simlab::policies::{balancer, breaker, hedge, limiter, recommender, retry, scheduler, shedding};
     let kinds = [
         balancer::BalancerSettings::KINDS,
         breaker::BreakerSettings::KINDS,
+        hedge::HedgeSettings::KINDS,
         limiter::LimiterSettings::KINDS,
         recommender::RecommenderSettings::KINDS,
         retry::RetrySettings::KINDS,

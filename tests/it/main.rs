@@ -2,6 +2,7 @@
 
 mod activator;
 mod alerts;
+mod balancing;
 mod calibrate;
 mod cli;
 mod conservation;

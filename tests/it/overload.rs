@@ -251,19 +251,26 @@ mod theory {
     /// The metric agrees with what was expected, which is known to within `known`.
     #[track_caller]
     fn agrees(span: &str, scenario: &str, metric: &str, expected: f64, known: f64) {
-        let text =
-            format!("[scenario]\nname = \"story\"\n{span}\nreplications = {RUNS}\nresolution = \"1h\"\n{scenario}");
+        let text = format!(
+            "[scenario]\nname = \"story\"\n{span}\nreplications = {RUNS}\nresolution = \"1h\"\n{scenario}"
+        );
         let outcome = run(&load(&text), 2);
-        let values: Vec<f64> = outcome.strategies[0].replications.iter().map(|run| run.metrics[metric]).collect();
+        let values: Vec<f64> =
+            outcome.strategies[0].replications.iter().map(|run| run.metrics[metric]).collect();
         let moments = Moments::of(&values);
         let (mean, error) = (moments.mean().unwrap(), moments.standard_error().unwrap());
         let allowed = t_quantile(1.0 - 0.01 / COMPARISONS / 2.0, RUNS as f64 - 1.0) * error + known;
-        assert!((mean - expected).abs() <= allowed, "{metric} is {mean} ± {error}, not {expected}\n{scenario}");
+        assert!(
+            (mean - expected).abs() <= allowed,
+            "{metric} is {mean} ± {error}, not {expected}\n{scenario}"
+        );
         assert!(allowed < expected * 0.1, "{metric} is {mean} ± {error}, which says nothing");
     }
 
     fn poisson(rate: f64) -> String {
-        format!("[[source]]\nname = \"web\"\nto = \"api.get\"\narrivals.poisson = {{ rate = \"{rate}/s\" }}\n")
+        format!(
+            "[[source]]\nname = \"web\"\nto = \"api.get\"\narrivals.poisson = {{ rate = \"{rate}/s\" }}\n"
+        )
     }
 
     /// Rows Q147, Q149 and Q150 of the queueing table: the workload of an M/D/1 queue barred above (burst - 1) / rate.

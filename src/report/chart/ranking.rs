@@ -62,7 +62,11 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
     }
     Some(Picture {
         title: format!("Which comes first in {}?", Unit::words(primary)),
-        subtitle: format!("{} · {} strategies, the best on top", focus.subject(&outcome.manifest.title), rows.len()),
+        subtitle: format!(
+            "{} · {} strategies, the best on top",
+            focus.subject(&outcome.manifest.title),
+            rows.len()
+        ),
         caption: caption(outcome, "Markers: means with 95 % intervals; pale dots: single replications."),
         panels,
         legend,
