@@ -1,31 +1,30 @@
 //! What every registered algorithm promises, tested over the registries: an algorithm added later is tested as it is.
 //!
 //! The drivers play random histories of at least [`STEPS`] steps against each algorithm and each of its settings in
-//! [`VARIANTS`], twice: the second run must give the same answers.
+//! [`VARIANTS`], twice: the second run must give the same answers. The hot calls of the traffic families are made through
+//! [`hot`], which counts what they allocate.
 
 mod control;
+mod worst;
+
+use std::cell::Cell;
 
 use serde::de::DeserializeOwned;
-use serde_json::json;
-use simlab::policies::Kind;
-use simlab::policies::autoscaler::AutoscalerSettings;
+use serde_json::{Value, json};
 use simlab::policies::balancer::{AnyBalancer, Balancer, BalancerSettings};
 use simlab::policies::breaker::{Breaker, BreakerSettings, BreakerState};
 use simlab::policies::limiter::{Limiter, LimiterSettings};
-use simlab::policies::provisioner::ProvisionerSettings;
-use simlab::policies::recommender::RecommenderSettings;
 use simlab::policies::retry::{Budget, BudgetSettings, Retry, RetryPolicy, RetrySettings};
-use simlab::policies::rollout::RolloutSettings;
-use simlab::policies::scheduler::SchedulerSettings;
 use simlab::policies::shedding::{Shedding, SheddingSettings};
 use simlab::policies::view::{Admit, Class, Endpoints, Outcome, Permit, RequestHead, Slot};
+use simlab::policies::{self, Kind};
 use simlab::random::{Key, Rng, mix};
 use simlab::time::{Duration, Time};
 
 /// Steps of one run.
 const STEPS: u32 = 100_000;
 
-/// Settings to test beside the defaults; the only ones for an algorithm with a required setting.
+/// Settings to test beside the defaults. An algorithm with a required setting and nothing here runs with [`least`].
 const VARIANTS: &[(&str, &str, &str)] = &[
     (
         "autoscaler",
@@ -211,15 +210,80 @@ fn variants<S: DeserializeOwned>(kind: &Kind) -> Vec<(String, S)> {
             .unwrap_or_else(|error| panic!("{family}.{name} = {text}: {error}"));
         found.push((format!("{family}.{name} = {text}"), settings));
     }
-    assert!(!found.is_empty(), "{family}.{name} has required settings: add some to VARIANTS");
+    if found.is_empty() {
+        found.push(least(kind));
+    }
     found
+}
+
+/// The fewest settings with which an algorithm can be built.
+fn least<S: DeserializeOwned>(kind: &Kind) -> (String, S) {
+    let values = [json!(5), json!("1s"), json!("5/s"), json!("50%"), json!(0.5), json!("1MiB"), json!(true)];
+    let found = policies::least(kind.name, &values);
+    let (given, settings) = found.unwrap_or_else(|| panic!("{}: add settings to VARIANTS", kind.written()));
+    (format!("least {} = {given}", kind.written()), settings)
+}
+
+thread_local! {
+    /// Allocations in hot calls so far.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Makes a call that must not allocate, and counts if it does.
+fn hot<T>(call: impl FnOnce() -> T) -> T {
+    let mut answer = None;
+    let heap = allocation_counter::measure(|| answer = Some(call()));
+    ALLOCATIONS.set(ALLOCATIONS.get() + heap.count_total);
+    answer.unwrap()
+}
+
+#[test]
+fn allocations_are_counted() {
+    ALLOCATIONS.set(0);
+    assert_eq!(hot(|| 1 + 1), 2);
+    assert_eq!(ALLOCATIONS.get(), 0);
+    assert_eq!(*hot(|| Box::new(1)), 1);
+    assert_eq!(ALLOCATIONS.get(), 1);
+}
+
+/// Whether the doc of an algorithm has the words with which it declares an exception to one of the contracts.
+fn declares(kind: &Kind, exception: &str) -> bool {
+    let doc = kind.doc().split_whitespace().collect::<Vec<_>>().join(" ");
+    doc.contains(&format!("exception to the contract of {exception}"))
+}
+
+/// Families whose drivers stand here and in [`control`]. A family that is new needs one.
+const DRIVEN: &[&str] = &[
+    "autoscaler",
+    "balancer",
+    "breaker",
+    "limiter",
+    "provisioner",
+    "recommender",
+    "retry",
+    "retry-budget",
+    "rollout",
+    "scheduler",
+    "shedding",
+];
+
+#[test]
+fn every_family_has_a_driver() {
+    for kind in policies::kinds() {
+        assert!(DRIVEN.contains(&kind.family), "{} is held to no contract", kind.family);
+    }
 }
 
 /// Runs `driver` twice for each algorithm and setting and compares the digests of its answers.
 fn for_each<S: DeserializeOwned>(kinds: &[Kind], driver: impl Fn(&Kind, &str, &S) -> u64) {
     for kind in kinds {
         for (text, settings) in variants::<S>(kind) {
+            ALLOCATIONS.set(0);
             let first = driver(kind, &text, &settings);
+            // What grows by doubling takes memory a few times at most.
+            let most = if declares(kind, "allocations") { 20 } else { 0 };
+            let taken = ALLOCATIONS.get();
+            assert!(taken <= most, "{text}: hot calls took memory {taken} times");
             assert_eq!(first, driver(kind, &text, &settings), "{text}: a replay answers otherwise");
         }
     }
@@ -268,9 +332,7 @@ fn check_at(rng: &mut Rng, now: Time, until: Time, text: &str) -> (Time, bool) {
 #[test]
 fn breakers() {
     for_each(BreakerSettings::KINDS, |kind, text, settings: &BreakerSettings| {
-        let doc = kind.doc().split_whitespace().collect::<Vec<_>>().join(" ");
-        let may_refuse_closed =
-            doc.contains("exception to the contract of breakers") && text.contains("\"capacity\"");
+        let may_refuse_closed = declares(kind, "breakers") && text.contains("\"capacity\"");
         let mut breaker = settings.build(Time::ZERO);
         let mut rng = Key::new(11).rng();
         let (mut now, mut digest) = (Time::ZERO, 0);
@@ -281,14 +343,14 @@ fn breakers() {
             let busy = step % 5000 < 2500;
             now += if busy { Duration(pause(&mut rng).0 / 64) } else { pause(&mut rng) };
             if out.len() < 64 && rng.index(2) == 0 {
-                let mut admit = breaker.try_acquire(now);
+                let mut admit = hot(|| breaker.try_acquire(now));
                 if let Admit::Reject { until } = admit {
                     let closed = breaker.state(now) == BreakerState::Closed;
                     assert!(!closed || may_refuse_closed, "{text}: closed, but refuses");
                     if let Some(until) = until {
                         let due;
                         (now, due) = check_at(&mut rng, now, until, text);
-                        admit = breaker.try_acquire(now);
+                        admit = hot(|| breaker.try_acquire(now));
                         assert_eq!(matches!(admit, Admit::Now(_)), due, "{text}: {until:?} at {now:?}");
                     }
                 }
@@ -303,9 +365,10 @@ fn breakers() {
                 fold(&mut digest, u64::from(matches!(admit, Admit::Now(_))));
             } else if !out.is_empty() {
                 let permit = out.swap_remove(rng.index(out.len() as u32) as usize);
-                breaker.on_outcome(now, permit, &ending(&mut rng, step % 2000 < 1000));
+                let outcome = ending(&mut rng, step % 2000 < 1000);
+                hot(|| breaker.on_outcome(now, permit, &outcome));
             }
-            let state = breaker.state(now);
+            let state = hot(|| breaker.state(now));
             assert_eq!(state, breaker.state(now), "{text}: looking moves it");
             seen[state as usize] += 1;
             fold(&mut digest, state as u64);
@@ -318,11 +381,11 @@ fn breakers() {
         for round in 0..1000 {
             // Rare calls, then frequent ones: half-open may last too long for rare ones to close it.
             now += if round < 500 { Duration::from_secs(3600) } else { Duration::from_millis(100) };
-            let mut admit = breaker.try_acquire(now);
+            let mut admit = hot(|| breaker.try_acquire(now));
             // A breaker that goes to and fro by itself may be open just now, but says until when.
             if let Admit::Reject { until: Some(until) } = admit {
                 now = until;
-                admit = breaker.try_acquire(now);
+                admit = hot(|| breaker.try_acquire(now));
             }
             let Admit::Now(permit) = admit else { panic!("{text}: a permit was lost") };
             breaker.on_outcome(now, permit, &Outcome::new(Class::Success, Duration::ZERO));
@@ -355,11 +418,11 @@ fn limiters() {
             now += pause(&mut rng);
             if out.len() < 64 && rng.index(5) < 3 {
                 let (cost, max_wait) = (1 + rng.index(3), Duration(u64::from(rng.index(2)) * 50_000_000));
-                let mut admit = limiter.try_acquire(now, cost, max_wait, &mut rng);
+                let mut admit = hot(|| limiter.try_acquire(now, cost, max_wait, &mut rng));
                 if let Admit::Reject { until: Some(until) } = admit {
                     let due;
                     (now, due) = check_at(&mut rng, now, until, text);
-                    admit = limiter.try_acquire(now, cost, max_wait, &mut rng);
+                    admit = hot(|| limiter.try_acquire(now, cost, max_wait, &mut rng));
                     assert_eq!(!matches!(admit, Admit::Reject { .. }), due, "{text}: {until:?} at {now:?}");
                 }
                 match admit {
@@ -384,7 +447,7 @@ fn limiters() {
             } else if !out.is_empty() {
                 let (permit, _) = out.swap_remove(rng.index(out.len() as u32) as usize);
                 let outcome = ending(&mut rng, step % 2000 < 1000);
-                limiter.on_outcome(now, permit, &outcome, &mut rng);
+                hot(|| limiter.on_outcome(now, permit, &outcome, &mut rng));
             }
             if let Some(in_flight) = gauge(&limiter, now, "in_flight") {
                 assert_eq!(
@@ -403,7 +466,8 @@ fn limiters() {
             }
         }
         // Upstream's defaults may be too generous for this traffic; the variants are chosen to matter.
-        let contrast = answers.iter().all(|&n| n > 1000) || text.ends_with(" = {}");
+        let chosen = !text.ends_with(" = {}") && !text.starts_with("least ");
+        let contrast = answers.iter().all(|&n| n > 1000) || !chosen;
         assert!(contrast, "{text}: a history without contrast, {answers:?}");
         for (permit, _) in out {
             limiter.on_outcome(now, permit, &Outcome::new(Class::Success, Duration::ZERO), &mut rng);
@@ -424,9 +488,7 @@ fn limiters() {
 fn balancers() {
     for_each(BalancerSettings::KINDS, |kind, text, settings: &BalancerSettings| {
         // Whether upstream may answer with none although there are some, and these settings let it.
-        let doc = kind.doc().split_whitespace().collect::<Vec<_>>().join(" ");
-        let may_refuse =
-            doc.contains("exception to the contract of balancers") && !text.contains("\"max-fails\": 0}");
+        let may_refuse = declares(kind, "balancers") && !text.contains("\"max-fails\": 0}");
         let mut policy = settings.build(Time::ZERO);
         let mut rng = Key::new(13).rng();
         let (mut now, mut digest) = (Time::ZERO, 0);
@@ -441,7 +503,8 @@ fn balancers() {
             }
             if out.len() < 64 && rng.index(2) == 0 {
                 let request = RequestHead { affinity: rng.bits(), attempt: rng.index(3) };
-                let picked = policy.pick(now, &request, &endpoints, &mut Key::new(u64::from(step)).rng());
+                let picked =
+                    hot(|| policy.pick(now, &request, &endpoints, &mut Key::new(u64::from(step)).rng()));
                 match picked {
                     Some(slot) => {
                         assert!(endpoints.eligible.contains(&slot), "{text}: {slot:?} is not eligible");
@@ -458,7 +521,8 @@ fn balancers() {
             } else if !out.is_empty() {
                 let slot = out.swap_remove(rng.index(out.len() as u32) as usize);
                 endpoints.active[slot.0 as usize] -= 1;
-                policy.on_outcome(now, slot, &ending(&mut rng, step % 2000 < 1500));
+                let outcome = ending(&mut rng, step % 2000 < 1500);
+                hot(|| policy.on_outcome(now, slot, &outcome));
             }
         }
         assert!(refused < STEPS / 4, "{text}: refused {refused} times");
@@ -486,7 +550,7 @@ fn change(endpoints: &mut Endpoints, rng: &mut Rng) {
 fn retries() {
     for_each(RetrySettings::KINDS, |_, text, settings: &RetrySettings| {
         let policy = settings.build(Time::ZERO);
-        let given: serde_json::Value = serde_json::from_str(text.split_once(" = ").unwrap().1).unwrap();
+        let given: Value = serde_json::from_str(text.split_once(" = ").unwrap().1).unwrap();
         let attempts = given.get("attempts").or_else(|| given.get("max-attempts"));
         let attempts = attempts.map_or(3, |attempts| attempts.as_u64().unwrap());
         let mut rng = Key::new(14).rng();
@@ -496,7 +560,7 @@ fn retries() {
             let class = [Class::Failure, Class::Timeout, Class::Rejected][call as usize % 3];
             let outcome = Outcome::new(class, Duration::ZERO);
             while let Retry::After(delay) =
-                policy.on_failure(Time::ZERO, made - 1, previous, &outcome, &mut rng)
+                hot(|| policy.on_failure(Time::ZERO, made - 1, previous, &outcome, &mut rng))
             {
                 assert!(delay <= Duration::from_secs(60), "{text}: {delay} before try {made}");
                 fold(&mut digest, delay.0);
@@ -524,9 +588,9 @@ fn retry_budgets() {
         for _ in 0..STEPS {
             now += Duration(pause(&mut rng).0 / 16);
             if rng.index(2) == 0 {
-                budget.deposit(now);
+                hot(|| budget.deposit(now));
             } else {
-                let allowed = budget.withdraw(now);
+                let allowed = hot(|| budget.withdraw(now));
                 answers[usize::from(allowed)] += 1;
                 fold(&mut digest, u64::from(allowed));
             }
@@ -551,7 +615,8 @@ fn shedding() {
             now += Duration(pause(&mut rng).0 / 16);
             // In good times nobody waits, in bad times nearly everybody does.
             let most = if step % 2000 < 1000 { 1_000_000 } else { 100_000_000 };
-            let drops = policy.drops(now, Duration(most / 4 + u64::from(rng.index(most as u32))));
+            let delay = Duration(most / 4 + u64::from(rng.index(most as u32)));
+            let drops = hot(|| policy.drops(now, delay));
             assert!(!drops || step % 2000 >= 1000, "{text}: drops what has hardly waited");
             dropped += u32::from(drops);
             fold(&mut digest, u64::from(drops));
@@ -561,27 +626,9 @@ fn shedding() {
     });
 }
 
-/// Every registered algorithm.
-fn kinds() -> Vec<Kind> {
-    [
-        AutoscalerSettings::KINDS,
-        BalancerSettings::KINDS,
-        BreakerSettings::KINDS,
-        LimiterSettings::KINDS,
-        ProvisionerSettings::KINDS,
-        RecommenderSettings::KINDS,
-        RetrySettings::KINDS,
-        BudgetSettings::KINDS,
-        RolloutSettings::KINDS,
-        SchedulerSettings::KINDS,
-        SheddingSettings::KINDS,
-    ]
-    .concat()
-}
-
 #[test]
 fn algorithms_explain_themselves_under_fixed_headings() {
-    for kind in kinds() {
+    for kind in policies::kinds() {
         let (doc, name) = (kind.doc(), kind.name);
         let headings: Vec<&str> = doc
             .lines()
