@@ -13,6 +13,7 @@ mod inside;
 mod layers;
 mod machines;
 mod manifests;
+mod production;
 mod queueing;
 mod scenarios;
 mod snapshots;
