@@ -16,10 +16,10 @@ use simlab::policies::balancer::{Balancer, BalancerSettings};
 use simlab::policies::breaker::{Breaker, BreakerSettings};
 use simlab::policies::limiter::{Limiter, LimiterSettings};
 use simlab::policies::retry::{Budget, BudgetSettings, Retry, RetryPolicy, RetrySettings};
-use simlab::policies::shedding::{Shedding, SheddingSettings};
+use simlab::policies::shedding::{Newcomer, Shedding, SheddingSettings, Turn};
 use simlab::policies::view::{Admit, Class, Endpoints, Outcome, RequestHead, Slot};
 use simlab::policies::{self, Kind};
-use simlab::random::{Key, Rng};
+use simlab::random::{Key, Rng, mix};
 use simlab::scenario::Overrides;
 use simlab::scenario::model::Study;
 use simlab::time::{Duration, Time};
@@ -126,8 +126,13 @@ fn balancer(settings: BalancerSettings, n: u64) -> u64 {
     let mut out = [Slot(0); 64];
     let mut picked = 0;
     for call in 0..n {
-        let request = RequestHead { affinity: call, attempt: 0 };
+        // Of what a balancer wants, only the ask for probes is made here; answers come over the network.
+        if policy.needs().load {
+            endpoints.load.clone_from(&endpoints.active);
+        }
+        let request = RequestHead { affinity: Some(mix(call)), attempt: 0 };
         let Some(slot) = policy.pick(at(call), &request, &endpoints, &mut rng) else { continue };
+        while policy.next_probe(at(call), &endpoints, &mut rng).is_some() {}
         endpoints.active[slot.0 as usize] += 1;
         picked += u64::from(slot.0);
         let ended = std::mem::replace(&mut out[call as usize % 64], slot);
@@ -188,8 +193,16 @@ fn retry_budget(settings: BudgetSettings, n: u64) -> u64 {
 }
 
 fn shedding(settings: SheddingSettings, n: u64) -> u64 {
-    let mut policy = settings.build(Time::ZERO);
-    (0..n).filter(|&call| policy.drops(at(call), Duration::from_millis(call % 8))).count() as u64
+    let (mut policy, mut rng) = (settings.build(Time::ZERO), rng());
+    let mut lost = 0;
+    for call in 0..n {
+        let waiting = (call % 8) as u32;
+        let newcomer = Newcomer { priority: 1, waiting, workers: 4 };
+        let (waited, left) = (Duration::from_millis(call % 8), Some(Duration::from_millis(100)));
+        lost += u64::from(policy.turns_away(at(call), &newcomer, &mut rng));
+        lost += u64::from(policy.drops(at(call), &Turn { priority: 1, waiting, waited, left }, &mut rng));
+    }
+    lost
 }
 
 /// Runs of each variant; the fastest counts, for what else the machine does only ever adds.

@@ -7,6 +7,7 @@ use crate::policies::view::Resources;
 use crate::time::Time;
 
 use super::World;
+use super::backlog::Backlog;
 use super::cluster::{Phase, allocatable};
 use super::frame::{AWAITED, ENDED, HELD, INSIDE, LINKED, NIL, ON_CPU, PERMIT, QUEUED, STARTED};
 use super::instance::State;
@@ -29,13 +30,14 @@ impl World<'_> {
     pub(super) fn check_books(&self, now: Time) {
         self.check_requests(now);
         self.check_frames();
-        self.check_clients();
+        self.check_clients(now);
         self.check_activators(now);
-        self.check_instances();
+        self.check_instances(now);
         self.check_bytes();
         self.check_lists();
         self.check_nodes();
         self.check_sizes();
+        self.check_probes();
     }
 
     /// INV-5, INV-6 and INV-7: nothing is lost, and Little's law holds exactly, in integers.
@@ -159,7 +161,7 @@ impl World<'_> {
     }
 
     /// INV-10: what clients believe to have outstanding is outstanding.
-    fn check_clients(&self) {
+    fn check_clients(&self, now: Time) {
         let mut active: Vec<Vec<u32>> =
             self.outbounds.iter().map(|outbound| vec![0; outbound.view.active.len()]).collect();
         let mut permits = vec![0; self.outbounds.len()];
@@ -179,10 +181,26 @@ impl World<'_> {
                 permits[call.outbound as usize] += 1;
             }
         }
+        let mut listed = Vec::new();
+        for (index, outbound) in (0..).zip(&self.outbounds) {
+            for call in outbound.backlog.iter().flat_map(Backlog::calls) {
+                let state = &self.calls[call];
+                let waits = state.open && state.waits > 0 && !state.admitted;
+                assert!(
+                    waits && state.outbound == index,
+                    "INV-10: whoever is listed at a limiter waits there"
+                );
+                listed.push(call);
+            }
+        }
+        listed.sort_unstable();
+        let waits = |slot: &u32| self.calls[*slot].open && self.calls[*slot].waits > 0;
+        let waiting: Vec<u32> = (0..self.calls.slots()).filter(waits).collect();
+        assert_eq!(listed, waiting, "INV-10: whoever waits for a limiter is listed, once");
         for (index, outbound) in self.outbounds.iter().enumerate() {
             if outbound.alive {
                 assert_eq!(outbound.view.active, active[index], "INV-10: attempts of a client");
-                if let Some(held) = in_flight(outbound.limiter.as_ref()) {
+                if let Some(held) = in_flight(now, outbound.limiter.as_ref()) {
                     assert_eq!(held, permits[index], "INV-10: permits of a client's limiter");
                 }
             }
@@ -220,7 +238,7 @@ impl World<'_> {
         assert_eq!(listed, held, "INV-29: who is held is listed");
     }
 
-    fn check_instances(&self) {
+    fn check_instances(&self, now: Time) {
         let mut inside = vec![Inside::default(); self.instances.len()];
         for (index, instance) in self.instances.iter().enumerate() {
             inside[index].held = vec![0; self.spec.services[instance.service as usize].pools.len()];
@@ -281,7 +299,7 @@ impl World<'_> {
             for (pool, (state, held)) in instance.more.pools.iter().zip(&here.held).enumerate() {
                 assert_eq!(state.free + held, service.pools[pool].size, "INV-10: connections of a pool");
             }
-            if let Some(held) = in_flight(instance.more.limiter.as_ref()) {
+            if let Some(held) = in_flight(now, instance.more.limiter.as_ref()) {
                 assert_eq!(held, here.permits, "INV-10: permits of an instance's limiter");
             }
         }
@@ -315,8 +333,15 @@ impl World<'_> {
         for instance in &self.instances {
             walk(instance.lane);
             walk(instance.more.cpu_lane);
-            instance.more.lanes.iter().for_each(|lane| walk(*lane));
             instance.more.pools.iter().for_each(|pool| walk(pool.waiting));
+        }
+        for line in self.instances.iter().map(|instance| &instance.more.line) {
+            let mut marked = 0;
+            for slot in line.listed() {
+                listed[slot as usize] += 1;
+                marked += u32::from(self.frames[slot].has(LINKED));
+            }
+            assert_eq!(line.marked(), marked, "INV-28: a line knows who has left it");
         }
         let stalled = self.instances.iter().flat_map(|instance| &instance.more.hang.stalled);
         for (slot, _) in stalled {
@@ -381,9 +406,9 @@ impl World<'_> {
 }
 
 /// Calls in flight as a limiter sees them, if it counts them.
-fn in_flight(limiter: Option<&AnyLimiter>) -> Option<u32> {
+fn in_flight(now: Time, limiter: Option<&AnyLimiter>) -> Option<u32> {
     let mut found = None;
-    limiter?.gauges(Time::ZERO, &mut |name, value| {
+    limiter?.gauges(now, &mut |name, value| {
         if name == "in_flight" {
             found = Some(value as u32);
         }

@@ -16,7 +16,7 @@ use crate::time::{Duration, Time};
 
 use super::frame::{AWAITED, ENDED, EVENT, Frame, HELD, INSIDE, NIL, Side};
 use super::hang::Late;
-use super::outbound::ANYWHERE;
+use super::outbound::{AFFINITY, ANYWHERE, PROBES};
 use super::spec::NO_RING;
 use super::{Flow, Full, RETRY, World};
 
@@ -43,6 +43,8 @@ pub(super) struct CallState {
     pub(super) sent: Time,
     /// A limiter has already let the next attempt in, at this event's time.
     pub(super) admitted: bool,
+    /// Number of its ticket while it waits for room at its limiter, else 0.
+    pub(super) waits: u64,
     /// The call is not over yet.
     pub(super) open: bool,
 }
@@ -54,10 +56,16 @@ pub(super) struct RequestRecord {
     pub(super) refs: u32,
     /// Closed loop: the user, else `NIL`.
     pub(super) user: u32,
+    /// Where it comes from ...
+    pub(super) source: u32,
+    /// ... and its key, for what it carries.
+    pub(super) key: u64,
     /// Version (plus 1) of each updating service that the request has seen first.
     pub(super) versions: [u8; 8],
     /// It has seen two versions of one service.
     pub(super) inconsistent: bool,
+    /// Some part of its answer is of lower quality.
+    pub(super) degraded: bool,
 }
 
 /// Where a call comes from.
@@ -101,7 +109,7 @@ impl Origin {
 impl CallState {
     /// The draws of the present attempt for one purpose.
     #[inline]
-    const fn draws(&self, salt: u64) -> Rng {
+    pub(super) const fn draws(&self, salt: u64) -> Rng {
         Key(self.key ^ salt ^ attempt_tag(self.tag, self.attempt) as u64).rng()
     }
 }
@@ -133,6 +141,9 @@ impl World<'_> {
 
     #[inline(never)]
     fn open_call(&mut self, now: Time, queue: &mut Queue, call: u32, key: u64, origin: &Origin) -> Flow {
+        if self.is_left_out(origin.outbound, key) {
+            return self.settle(now, queue, origin.caller(), now, Class::Rejected);
+        }
         let outbound = &mut self.outbounds[origin.outbound as usize];
         outbound.firsts += 1;
         if let Some(budget) = &mut outbound.budget {
@@ -154,6 +165,7 @@ impl World<'_> {
             limiter: Permit::default(),
             sent: now,
             admitted: false,
+            waits: 0,
             open: true,
         };
         let slot = self.calls.insert(state).ok_or(Full::InFlight)?;
@@ -188,7 +200,8 @@ impl World<'_> {
             if let Some(limiter) = &mut outbound.limiter {
                 // Without recorded draws there is nothing to drop. How long a call may wait is the limiter's own setting.
                 let mut rng = ManuallyDrop::new(state.draws(LIMITER_SALT));
-                match limiter.try_acquire(now, 1, Duration::MAX, &mut rng) {
+                let priority = self.spec.priorities[usize::from(state.priority)];
+                match limiter.try_acquire_of(now, priority, 1, Duration::MAX, &mut rng) {
                     Admit::Now(permit) => self.calls[slot].limiter = permit,
                     Admit::At(at, permit) => {
                         let state = &mut self.calls[slot];
@@ -198,14 +211,10 @@ impl World<'_> {
                         return Ok(());
                     }
                     Admit::Reject { .. } => {
-                        self.telemetry.limiter_rejections += 1;
-                        let outcome = Outcome::new(Class::Rejected, Duration::ZERO);
-                        if let Some(breaker) = &mut outbound.breaker {
-                            // The breaker let it through but nothing was sent: the permit goes back unused.
-                            let unused = Outcome { ignored: true, ..outcome };
-                            breaker.on_outcome(now, self.calls[slot].breaker, &unused);
+                        if self.wait_for_limiter(now, queue, slot) {
+                            return Ok(());
                         }
-                        return self.attempt_failed(now, queue, slot, outcome);
+                        return self.refused_by_limiter(now, queue, slot);
                     }
                 }
             }
@@ -226,7 +235,7 @@ impl World<'_> {
             None => Ok(()),
             Some(failure) => {
                 let outcome = Outcome::new(failure, Duration::ZERO);
-                self.teach(now, slot, &outcome);
+                self.teach(now, queue, slot, &outcome);
                 self.attempt_failed(now, queue, slot, outcome)
             }
         }
@@ -247,8 +256,12 @@ impl World<'_> {
     ) -> Result<Option<Class>, Full> {
         let spec = self.spec;
         let target = &spec.calls[call as usize];
+        let mut head = RequestHead { affinity: None, attempt };
+        let asks = self.outbounds[origin.outbound as usize].asks;
+        if asks != 0 {
+            self.brief(now, origin.outbound, origin.request, &mut head);
+        }
         let outbound = &mut self.outbounds[origin.outbound as usize];
-        let head = RequestHead { affinity: 0, attempt };
         // Without recorded draws there is nothing to drop.
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(origin.tag)).rng());
         let Some(slot) = outbound.balancer.pick(now, &head, &outbound.view, &mut rng) else {
@@ -256,6 +269,10 @@ impl World<'_> {
         };
         outbound.view.active[slot.0 as usize] += 1;
         outbound.attempts += 1;
+        if asks & (PROBES | AFFINITY) != 0 {
+            self.picked(now, queue, origin.outbound, (origin.parent, origin.request), slot, &mut rng)?;
+        }
+        let outbound = &self.outbounds[origin.outbound as usize];
         let instance = self.services[target.service as usize].slots[slot.0 as usize];
         let frame = Frame {
             started: now,
@@ -284,6 +301,27 @@ impl World<'_> {
         }
         self.transmit(now, queue, frame)?;
         Ok(None)
+    }
+
+    /// What else happens when an attempt goes out to `slot`, where the balancer looks at more than its own counts.
+    #[inline(never)]
+    pub(super) fn picked(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        outbound: u32,
+        (parent, request): (u32, u32),
+        slot: Slot,
+        rng: &mut Rng,
+    ) -> Flow {
+        let asks = self.outbounds[outbound as usize].asks;
+        if asks & AFFINITY != 0 {
+            self.note_affinity(now, outbound, request, slot);
+        }
+        if asks & PROBES != 0 {
+            self.send_probes(now, queue, outbound, parent, rng)?;
+        }
+        Ok(())
     }
 
     #[inline(never)]
@@ -354,7 +392,7 @@ impl World<'_> {
         if call == NIL {
             return self.settle(now, queue, Caller { parent, parent_pc, outbound, request }, started, class);
         }
-        self.teach(now, call, &outcome);
+        self.teach(now, queue, call, &outcome);
         if class == Class::Success {
             return self.close_call(now, queue, call, Class::Success);
         }
@@ -371,7 +409,7 @@ impl World<'_> {
     }
 
     /// Breaker and limiter learn how the present attempt of a call ended.
-    fn teach(&mut self, now: Time, call: u32, outcome: &Outcome) {
+    fn teach(&mut self, now: Time, queue: &mut Queue, call: u32, outcome: &Outcome) {
         let state = &self.calls[call];
         let outbound = &mut self.outbounds[state.outbound as usize];
         if !outbound.alive {
@@ -384,8 +422,11 @@ impl World<'_> {
             let mut rng = ManuallyDrop::new(state.draws(SAMPLE_SALT));
             limiter.on_outcome(now, state.limiter, outcome, &mut rng);
         }
-        let outbound = state.outbound;
+        let (outbound, queues) = (state.outbound, outbound.backlog.is_some());
         self.note_breaker(now, outbound);
+        if queues {
+            self.ask_again(now, queue, outbound);
+        }
     }
 
     /// Writes down a change of a breaker's state.
@@ -400,7 +441,13 @@ impl World<'_> {
     }
 
     /// The present attempt of a call failed: again, or give up.
-    fn attempt_failed(&mut self, now: Time, queue: &mut Queue, slot: u32, outcome: Outcome) -> Flow {
+    pub(super) fn attempt_failed(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        slot: u32,
+        outcome: Outcome,
+    ) -> Flow {
         let state = self.calls[slot];
         let outbound = &mut self.outbounds[state.outbound as usize];
         let wanted = outbound.alive && self.caller_waits(state.parent, state.parent_pc);
@@ -436,7 +483,7 @@ impl World<'_> {
             if state.admitted {
                 // Breaker and limiter had let it in, but nobody wants it any more.
                 let unused = Outcome { ignored: true, ..Outcome::new(Class::Abandoned, Duration::ZERO) };
-                self.teach(now, slot, &unused);
+                self.teach(now, queue, slot, &unused);
             }
             self.close_call(now, queue, slot, Class::Abandoned)
         }

@@ -8,6 +8,7 @@ use crate::kernel::queue::{Payload, Queue};
 use crate::policies::view::Class;
 use crate::time::{Duration, Time};
 
+use super::backlog::BacklogTicket;
 use super::frame::{EVENT, LINKED, NIL, ON_CPU, OWED, PATIENCE};
 use super::instance::State;
 use super::program::PoolTicket;
@@ -39,6 +40,8 @@ pub(super) enum Late {
     Pool(PoolTicket),
     /// Another attempt of a call.
     Retry(u32),
+    /// The wait for room at a limiter.
+    Unblock(BacklogTicket),
 }
 
 impl Hang {
@@ -154,6 +157,7 @@ impl World<'_> {
             }
             Late::Pool(ticket) => self.on_pool_wait(now, queue, ticket),
             Late::Retry(call) => self.on_retry(now, queue, call),
+            Late::Unblock(ticket) => self.on_unblock(now, queue, ticket),
         }
     }
 

@@ -11,11 +11,11 @@ use std::cell::Cell;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use simlab::policies::balancer::{AnyBalancer, Balancer, BalancerSettings};
+use simlab::policies::balancer::{AnyBalancer, Balancer, BalancerSettings, Reading};
 use simlab::policies::breaker::{Breaker, BreakerSettings, BreakerState};
 use simlab::policies::limiter::{Limiter, LimiterSettings};
 use simlab::policies::retry::{Budget, BudgetSettings, Retry, RetryPolicy, RetrySettings};
-use simlab::policies::shedding::{Shedding, SheddingSettings};
+use simlab::policies::shedding::{Newcomer, Shedding, SheddingSettings, Turn};
 use simlab::policies::view::{Admit, Class, Endpoints, Outcome, Permit, RequestHead, Slot};
 use simlab::policies::{self, Kind};
 use simlab::random::{Key, Rng, mix};
@@ -70,6 +70,26 @@ const VARIANTS: &[(&str, &str, &str)] = &[
     ("balancer", "smooth-weighted-round-robin", r#"{"max-fails": 3, "fail-timeout": "2s", "max-conns": 4}"#),
     ("balancer", "least-request", r#"{"selection-method": "full-scan", "active-request-bias": 0.5}"#),
     ("balancer", "least-request", r#"{"choice-count": 5, "active-request-bias": 0}"#),
+    ("balancer", "least-request", r#"{"slow-start": {"window": "3s", "aggression": 2}}"#),
+    ("balancer", "weighted-round-robin", r#"{"slow-start": {"window": "3s", "min-weight-percent": "1%"}}"#),
+    ("balancer", "least-conn", r#"{"max-fails": 0}"#),
+    ("balancer", "least-conn", r#"{"max-fails": 3, "fail-timeout": "2s", "max-conns": 4}"#),
+    ("balancer", "peak-ewma", r#"{"default-rtt": "1s", "decay": "1ns"}"#),
+    (
+        "balancer",
+        "ring-hash",
+        r#"{"minimum-ring-size": 1, "maximum-ring-size": 3, "retry-other-host": true}"#,
+    ),
+    ("balancer", "maglev", r#"{"table-size": 7, "retry-other-host": true}"#),
+    (
+        "balancer",
+        "prequal",
+        r#"{"probes-per-query": 2.7, "removals-per-query": 0.3, "pool-size": 2, "rif-quantile": "0%"}"#,
+    ),
+    ("balancer", "prequal", r#"{"probes-per-query": 0, "rif-quantile": "100%", "probe-age": "0s"}"#),
+    ("balancer", "least-rate", r#"{"metric": "tps", "window": "1ms"}"#),
+    ("balancer", "aperture", r#"{"kind": "random", "min-aperture": 3}"#),
+    ("balancer", "aperture", r#"{"min-aperture": 2}"#),
     ("breaker", "seed", r#"{"error-threshold": 1, "open": "10s"}"#),
     ("breaker", "seed", r#"{"error-threshold": 3, "window": "900ms", "count-unit": "100ms", "open": "0s"}"#),
     (
@@ -154,6 +174,14 @@ const VARIANTS: &[(&str, &str, &str)] = &[
     ),
     ("limiter", "envoy-local-rate-limit", r#"{"max-tokens": 4, "fill-interval": "250ms"}"#),
     ("limiter", "bulkhead", r#"{"max-concurrent": 4}"#),
+    ("limiter", "bulkhead", r#"{"max-concurrent": 3, "max-wait": "1s"}"#),
+    ("limiter", "lifo-blocking", r#"{"delegate": {"aimd": {"min-limit": 1, "max-limit": 12}}}"#),
+    (
+        "limiter",
+        "partitioned",
+        r#"{"delegate": {"fixed": 6}, "partitions": [{"priority": 0, "percent": "20%"}, {"priority": 1, "percent": "80%"}]}"#,
+    ),
+    ("limiter", "envoy-circuit-breakers", r#"{"max-requests": 5}"#),
     (
         "provisioner",
         "cluster-autoscaler",
@@ -182,6 +210,9 @@ const VARIANTS: &[(&str, &str, &str)] = &[
         "envoy-admission-control",
         r#"{"sampling-window": "60s", "aggression": 2.5, "rps-threshold": 1}"#,
     ),
+    ("shedding", "codel", r#"{"interval": "20ms", "target-delay": "40ms"}"#),
+    ("shedding", "deadline", r#"{"needs": "20ms"}"#),
+    ("shedding", "failsafe-go-priority", r#"{"calibration-interval": "30ms", "level-window": 50}"#),
     ("retry", "seed", r#"{"attempts": 7, "backoff": 3, "increase": "50%"}"#),
     ("retry", "fixed", r#"{"attempts": 1}"#),
     ("retry", "exponential", r#"{"attempts": 40, "base": "1s", "max-delay": "1min"}"#),
@@ -494,17 +525,39 @@ fn balancers() {
         let (mut now, mut digest) = (Time::ZERO, 0);
         let mut endpoints = Endpoints::default();
         let mut out: Vec<Slot> = Vec::new();
+        let mut probes: Vec<Slot> = Vec::new();
         let mut refused = 0;
         for step in 0..STEPS {
             now += pause(&mut rng);
             if rng.index(50) == 0 {
-                change(&mut endpoints, &mut rng);
+                change(now, &mut endpoints, &mut rng);
                 policy.on_update(now, &endpoints);
             }
+            if !probes.is_empty() && rng.index(2) == 0 {
+                let slot = probes.swap_remove(rng.index(probes.len() as u32) as usize);
+                let latency = Duration(u64::from(rng.index(1_000_000_000)));
+                let reading = Reading { rif: rng.index(100), latency };
+                hot(|| policy.on_probe(now, slot, reading));
+            }
             if out.len() < 64 && rng.index(2) == 0 {
-                let request = RequestHead { affinity: rng.bits(), attempt: rng.index(3) };
-                let picked =
-                    hot(|| policy.pick(now, &request, &endpoints, &mut Key::new(u64::from(step)).rng()));
+                let request =
+                    RequestHead { affinity: (rng.index(4) > 0).then(|| rng.bits()), attempt: rng.index(3) };
+                if policy.needs().load {
+                    endpoints.load = endpoints.active.clone();
+                }
+                let mut draws = Key::new(u64::from(step)).rng();
+                let picked = hot(|| policy.pick(now, &request, &endpoints, &mut draws));
+                // Answers to probes come later, or never.
+                while let Some(slot) = hot(|| policy.next_probe(now, &endpoints, &mut draws)) {
+                    assert!(policy.needs().probes, "{text}: probes without having said so");
+                    assert!(
+                        endpoints.eligible.contains(&slot),
+                        "{text}: probes {slot:?}, which is not eligible"
+                    );
+                    if rng.index(4) > 0 {
+                        probes.push(slot);
+                    }
+                }
                 match picked {
                     Some(slot) => {
                         assert!(endpoints.eligible.contains(&slot), "{text}: {slot:?} is not eligible");
@@ -531,10 +584,9 @@ fn balancers() {
 }
 
 /// A new list of eligible endpoints (sometimes none), sometimes new endpoints, sometimes new weights.
-fn change(endpoints: &mut Endpoints, rng: &mut Rng) {
+fn change(now: Time, endpoints: &mut Endpoints, rng: &mut Rng) {
     if endpoints.weight.len() < 12 && rng.index(4) == 0 {
-        endpoints.weight.push(1);
-        endpoints.active.push(0);
+        endpoints.grow(endpoints.weight.len() + 1);
     }
     match rng.index(4) {
         0 => endpoints.weight.iter_mut().for_each(|weight| *weight = 1),
@@ -543,7 +595,11 @@ fn change(endpoints: &mut Endpoints, rng: &mut Rng) {
     }
     let slots = (0..endpoints.weight.len() as u32).map(Slot);
     let most = rng.index(10);
+    let known = std::mem::take(&mut endpoints.eligible);
     endpoints.eligible = slots.filter(|_| rng.index(10) < most).collect();
+    for slot in endpoints.eligible.iter().filter(|slot| !known.contains(slot)) {
+        endpoints.since[slot.0 as usize] = now;
+    }
 }
 
 #[test]
@@ -610,18 +666,26 @@ fn shedding() {
         let mut policy = settings.build(Time::ZERO);
         let mut rng = Key::new(16).rng();
         let (mut now, mut digest) = (Time::ZERO, 0);
-        let mut dropped = 0;
+        let mut lost = 0;
         for step in 0..STEPS {
             now += Duration(pause(&mut rng).0 / 16);
-            // In good times nobody waits, in bad times nearly everybody does.
-            let most = if step % 2000 < 1000 { 1_000_000 } else { 100_000_000 };
-            let delay = Duration(most / 4 + u64::from(rng.index(most as u32)));
-            let drops = hot(|| policy.drops(now, delay));
-            assert!(!drops || step % 2000 >= 1000, "{text}: drops what has hardly waited");
-            dropped += u32::from(drops);
-            fold(&mut digest, u64::from(drops));
+            // In good times nobody waits and everybody has time, in bad times few do.
+            let good_times = step % 2000 < 1000;
+            let most = if good_times { 1_000_000 } else { 100_000_000 };
+            let waiting = if good_times { 0 } else { rng.index(15) };
+            let priority = rng.index(4) as u8;
+            let waited = Duration(most / 4 + u64::from(rng.index(most as u32)));
+            let left = Duration(130_000_000).0.checked_sub(waited.0).map_or(Duration::ZERO, Duration);
+            let newcomer = Newcomer { priority, waiting, workers: 4 };
+            let turned_away = hot(|| policy.turns_away(now, &newcomer, &mut rng));
+            let turn = Turn { priority, waiting, waited, left: Some(left) };
+            let drops = !turned_away && hot(|| policy.drops(now, &turn, &mut rng));
+            let calm = step % 2000 > 50 && good_times;
+            assert!(!(drops || turned_away) || !calm, "{text}: sheds what hardly waits");
+            lost += u32::from(drops || turned_away);
+            fold(&mut digest, u64::from(drops) + 2 * u64::from(turned_away));
         }
-        assert!((1000..STEPS / 2).contains(&dropped), "{text}: dropped {dropped}");
+        assert!((1000..STEPS * 6 / 10).contains(&lost), "{text}: lost {lost}");
         digest
     });
 }

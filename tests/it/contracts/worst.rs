@@ -1,11 +1,11 @@
 //! The worst that can be put to an algorithm of a traffic family: gaps of years, many calls at one instant, costs without
 //! measure, results that come years late or never. Nothing is promised here but an answer.
 
-use simlab::policies::balancer::{Balancer, BalancerSettings};
+use simlab::policies::balancer::{Balancer, BalancerSettings, Reading};
 use simlab::policies::breaker::{Breaker, BreakerSettings};
 use simlab::policies::limiter::{Limiter, LimiterSettings};
 use simlab::policies::retry::{Budget, BudgetSettings, Retry, RetryPolicy, RetrySettings};
-use simlab::policies::shedding::{Shedding, SheddingSettings};
+use simlab::policies::shedding::{Newcomer, Shedding, SheddingSettings, Turn};
 use simlab::policies::view::{Admit, Endpoints, Outcome, Permit, RequestHead, Slot};
 use simlab::random::{Key, Rng};
 use simlab::time::{Duration, Time};
@@ -142,9 +142,20 @@ fn balancers() {
                 policy.on_update(now, &endpoints);
             }
             if rng.index(2) == 0 {
-                let request = RequestHead { affinity: rng.bits(), attempt: rng.index(100) };
+                let affinity = (rng.index(2) == 0).then(|| rng.bits());
+                let request = RequestHead { affinity, attempt: rng.index(100) };
+                if policy.needs().load {
+                    endpoints.load.clone_from(&endpoints.active);
+                }
                 let mut draws = Key::new(u64::from(step)).rng();
                 let picked = hot(|| policy.pick(now, &request, &endpoints, &mut draws));
+                // Probes go out, and nobody answers most of them.
+                while let Some(slot) = hot(|| policy.next_probe(now, &endpoints, &mut draws)) {
+                    if rng.index(10) == 0 {
+                        let reading = Reading { rif: u32::MAX, latency: Duration(rng.bits() % (4 * YEAR)) };
+                        hot(|| policy.on_probe(now, slot, reading));
+                    }
+                }
                 if let Some(slot) = picked {
                     assert!(endpoints.eligible.contains(&slot), "{text}: {slot:?} is not eligible");
                     endpoints.active[slot.0 as usize] += 1;
@@ -209,10 +220,18 @@ fn shedding() {
         let (mut now, mut digest) = (Time::ZERO, 0);
         for _ in 0..STEPS {
             now += pause(&mut rng);
-            let delay =
-                [Duration::ZERO, Duration(rng.bits() % 1_000_000_000), Duration(rng.bits() % (4 * YEAR))];
-            let delay = delay[rng.index(3) as usize];
-            fold(&mut digest, u64::from(hot(|| policy.drops(now, delay))));
+            let time = |rng: &mut Rng| match rng.index(3) {
+                0 => Duration::ZERO,
+                1 => Duration(rng.bits() % 1_000_000_000),
+                _ => Duration(rng.bits() % (4 * YEAR)),
+            };
+            let (priority, waiting) = (rng.index(256) as u8, [0, 1, u32::MAX][rng.index(3) as usize]);
+            let newcomer = Newcomer { priority, waiting, workers: [1, u32::MAX][rng.index(2) as usize] };
+            let left = (rng.index(2) == 0).then(|| time(&mut rng));
+            let turn = Turn { priority, waiting, waited: time(&mut rng), left };
+            let turned_away = hot(|| policy.turns_away(now, &newcomer, &mut rng));
+            let drops = hot(|| policy.drops(now, &turn, &mut rng));
+            fold(&mut digest, u64::from(drops) + 2 * u64::from(turned_away));
         }
         digest
     });
