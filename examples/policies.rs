@@ -14,8 +14,9 @@ use simlab::kernel::Handle;
 use simlab::lab::assemble::assemble;
 use simlab::policies::balancer::{Balancer, BalancerSettings};
 use simlab::policies::breaker::{Breaker, BreakerSettings};
+use simlab::policies::hedge::{Copies, HedgeSettings};
 use simlab::policies::limiter::{Limiter, LimiterSettings};
-use simlab::policies::retry::{Budget, BudgetSettings, Retry, RetryPolicy, RetrySettings};
+use simlab::policies::retry::{Budget, BudgetSettings, Ended, Retry, RetryPolicy, RetrySettings};
 use simlab::policies::shedding::{Newcomer, Shedding, SheddingSettings, Turn};
 use simlab::policies::view::{Admit, Class, Endpoints, Outcome, RequestHead, Slot};
 use simlab::policies::{self, Kind};
@@ -59,7 +60,7 @@ fn main() -> ExitCode {
 
 /// Every policy whose call is made here.
 fn hot() -> impl Iterator<Item = &'static Kind> {
-    let families = ["balancer", "breaker", "limiter", "retry", "retry-budget", "shedding"];
+    let families = ["balancer", "breaker", "hedge", "limiter", "retry", "retry-budget", "shedding"];
     policies::kinds().filter(move |kind| families.contains(&kind.family))
 }
 
@@ -71,6 +72,7 @@ fn calls(name: &str, n: &str) -> Result<(), String> {
     let answers = match kind.family {
         "balancer" => balancer(settings(kind)?.1, n),
         "breaker" => breaker(settings(kind)?.1, n),
+        "hedge" => hedge(settings(kind)?.1, n),
         "limiter" => limiter(settings(kind)?.1, n),
         "retry" => retry(settings(kind)?.1, n),
         "retry-budget" => retry_budget(settings(kind)?.1, n),
@@ -170,12 +172,24 @@ fn limiter(settings: LimiterSettings, n: u64) -> u64 {
     passed
 }
 
+fn hedge(settings: HedgeSettings, n: u64) -> u64 {
+    let mut policy = settings.build(Time::ZERO);
+    let mut waited = 0_u64;
+    for call in 0..n {
+        let mut copies = Copies::default();
+        copies.sent(at(call), &mut policy);
+        waited = waited.wrapping_add(copies.due.map_or(0, |due| due.0));
+        copies.ended(at(call), &mut policy, &outcome(call));
+    }
+    waited
+}
+
 fn retry(settings: RetrySettings, n: u64) -> u64 {
     let (policy, mut rng) = (settings.build(Time::ZERO), rng());
     let failure = Outcome::new(Class::Failure, Duration::from_millis(10));
     let mut waited = 0_u64;
     for call in 0..n {
-        if let Retry::After(delay) = policy.on_failure(at(call), 0, Duration::ZERO, &failure, &mut rng) {
+        if let Retry::After(delay) = policy.on_failure(at(call), 0, &mut 0.0, &failure, &mut rng) {
             waited = waited.wrapping_add(delay.0);
         }
     }
@@ -187,7 +201,15 @@ fn retry_budget(settings: BudgetSettings, n: u64) -> u64 {
     let mut allowed = 0;
     for call in 0..n {
         policy.deposit(at(call));
-        allowed += u64::from(policy.withdraw(at(call)));
+        policy.on_sent(at(call));
+        let ending = |withdrawn| Ended { class: Class::Failure, sent: true, withdrawn, retryable: true };
+        policy.on_ended(at(call), &ending(None));
+        let withdrawn = policy.withdraw(at(call), Some(Class::Failure));
+        if withdrawn.is_some() {
+            allowed += 1;
+            policy.on_sent(at(call));
+            policy.on_ended(at(call), &ending(withdrawn));
+        }
     }
     allowed
 }
@@ -217,6 +239,7 @@ fn costs(requests: u64) -> Result<(), String> {
         let given = match kind.family {
             "balancer" => settings::<BalancerSettings>(kind)?.0,
             "breaker" => settings::<BreakerSettings>(kind)?.0,
+            "hedge" => settings::<HedgeSettings>(kind)?.0,
             "limiter" => settings::<LimiterSettings>(kind)?.0,
             "retry" => settings::<RetrySettings>(kind)?.0,
             _ => settings::<BudgetSettings>(kind)?.0,

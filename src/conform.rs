@@ -14,6 +14,7 @@ pub mod aws;
 pub mod balancer;
 pub mod breaker;
 mod cards;
+pub mod hedge;
 pub mod keda;
 pub mod knative;
 pub mod limiter;
@@ -67,6 +68,7 @@ pub const ADAPTERS: &[&[Adapter]] = &[
     aws::ADAPTERS,
     balancer::ADAPTERS,
     breaker::ADAPTERS,
+    hedge::ADAPTERS,
     keda::ADAPTERS,
     knative::ADAPTERS,
     limiter::ADAPTERS,

@@ -16,6 +16,7 @@ pub mod autoscaler;
 pub mod balancer;
 pub mod breaker;
 pub mod disruption;
+pub mod hedge;
 pub mod limiter;
 pub mod provisioner;
 pub mod recommender;
@@ -32,6 +33,7 @@ pub const FAMILIES: &[&[Kind]] = &[
     autoscaler::AutoscalerSettings::KINDS,
     balancer::BalancerSettings::KINDS,
     breaker::BreakerSettings::KINDS,
+    hedge::HedgeSettings::KINDS,
     limiter::LimiterSettings::KINDS,
     provisioner::ProvisionerSettings::KINDS,
     recommender::RecommenderSettings::KINDS,

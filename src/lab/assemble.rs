@@ -10,10 +10,10 @@ use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
     ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, AttributeSpec, BurstSpec, CacheSpec,
-    CallSpec, Carried, ConnectionPoolSpec, CpuMode, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits,
-    MemorySpec, NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec,
-    Resize, RolloutSpec, ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, Standing, Target, Thing,
-    Trouble, VersionSpec, When,
+    CallSpec, Carried, ConnectionPoolSpec, CpuMode, Deadline, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec,
+    Limits, MemorySpec, NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec, ProvisioningSpec, Rate,
+    RegistrySpec, Resize, RolloutSpec, ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, StackSpec,
+    Standing, Target, Thing, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -28,6 +28,7 @@ struct Assembly<'a> {
     ops: Vec<Op>,
     calls: Vec<CallSpec>,
     rings: Vec<Duration>,
+    level_rings: Vec<Duration>,
     /// First op of each endpoint by (service, endpoint); known before any step is compiled.
     entries: Vec<Vec<u16>>,
 }
@@ -46,7 +47,15 @@ impl<'a> Assembly<'a> {
             }
             entries.push(list);
         }
-        Self { study, scenario, ops: Vec::new(), calls: Vec::new(), rings: Vec::new(), entries }
+        Self {
+            study,
+            scenario,
+            ops: Vec::new(),
+            calls: Vec::new(),
+            rings: Vec::new(),
+            level_rings: Vec::new(),
+            entries,
+        }
     }
 
     fn finish(mut self) -> Spec {
@@ -89,6 +98,7 @@ impl<'a> Assembly<'a> {
             ops: self.ops,
             calls: self.calls,
             rings: self.rings,
+            level_rings: self.level_rings,
             faults: scenario.faults.iter().map(fault).collect(),
             alerts: scenario.alerts.iter().map(alert).collect(),
             actions: scenario
@@ -305,31 +315,15 @@ impl<'a> Assembly<'a> {
     }
 
     /// The calling sides of a service or source.
-    fn edges(&self, of: written::Thing, edges: &[written::Edge]) -> Vec<EdgeSpec> {
+    fn edges(&mut self, of: written::Thing, edges: &[written::Edge]) -> Vec<EdgeSpec> {
+        let scenario = self.scenario;
         let throttled = |at: usize| {
-            self.scenario.actions.iter().any(|action| match action.what {
+            scenario.actions.iter().any(|action| match action.what {
                 written::Operation::ThrottleCalls { caller, edge, .. } => caller == of && edge == at,
                 _ => false,
             })
         };
         edges.iter().enumerate().map(|(at, written)| self.edge(written, throttled(at))).collect()
-    }
-
-    fn edge(&self, edge: &written::Edge, throttled: bool) -> EdgeSpec {
-        let callee = &self.scenario.services[edge.to];
-        EdgeSpec {
-            to: edge.to as u32,
-            cancel: edge.cancel,
-            retry: edge.retry.clone(),
-            budget: edge.retry_budget.clone(),
-            breaker: edge.breaker.clone(),
-            limiter: edge.limiter.clone(),
-            balancer: edge.balancer.clone(),
-            affinity: edge.affinity.map(|at| at as u16),
-            callee: (callee.name.as_str().into(), callee.weights.clone().into()),
-            shared: edge.sharing == written::Sharing::Service,
-            throttled,
-        }
     }
 
     fn call(&mut self, call: &written::Call) -> u32 {
@@ -344,15 +338,59 @@ impl<'a> Assembly<'a> {
         self.calls.len() as u32 - 1
     }
 
+    fn edge(&mut self, edge: &written::Edge, throttled: bool) -> EdgeSpec {
+        let callee = &self.scenario.services[edge.to];
+        EdgeSpec {
+            to: edge.to as u32,
+            stack: stack(&edge.policies, NO_RING),
+            above: edge
+                .levels
+                .iter()
+                .rev()
+                .map(|level| {
+                    let ring = ring(&mut self.level_rings, level.timeout);
+                    stack(&level.policies, ring)
+                })
+                .collect(),
+            deadline: match edge.propagate_deadline {
+                None => Deadline::Pass,
+                Some(true) => Deadline::Set,
+                Some(false) => Deadline::Stop,
+            },
+            balancer: edge.balancer.clone(),
+            affinity: edge.affinity.map(|at| at as u16),
+            callee: (callee.name.as_str().into(), callee.weights.clone().into()),
+            shared: edge.sharing == written::Sharing::Service,
+            throttled,
+        }
+    }
+
     /// The ring of a constant delay.
     fn ring(&mut self, delay: Option<Duration>) -> u8 {
-        let Some(delay) = delay else { return NO_RING };
-        let found = self.rings.iter().position(|ring| *ring == delay);
-        let at = found.unwrap_or_else(|| {
-            self.rings.push(delay);
-            self.rings.len() - 1
-        });
-        at as u8
+        ring(&mut self.rings, delay)
+    }
+}
+
+/// The ring of a constant delay among `rings`.
+fn ring(rings: &mut Vec<Duration>, delay: Option<Duration>) -> u8 {
+    let Some(delay) = delay else { return NO_RING };
+    let found = rings.iter().position(|ring| *ring == delay);
+    let at = found.unwrap_or_else(|| {
+        rings.push(delay);
+        rings.len() - 1
+    });
+    at as u8
+}
+
+fn stack(policies: &written::EdgePolicies, ring: u8) -> StackSpec {
+    StackSpec {
+        cancel: policies.cancel,
+        ring,
+        retry: policies.retry.clone(),
+        hedge: policies.hedge.clone(),
+        budget: policies.retry_budget.clone(),
+        breaker: policies.breaker.clone(),
+        limiter: policies.limiter.clone(),
     }
 }
 

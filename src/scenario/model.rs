@@ -8,6 +8,7 @@ use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::hedge::HedgeSettings;
 use crate::policies::limiter::LimiterSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
@@ -667,16 +668,13 @@ pub struct Call {
 pub struct Edge {
     /// Called service.
     pub to: usize,
-    /// Whether a timed-out attempt is cancelled at the callee; otherwise its work goes on (the default).
-    pub cancel: bool,
-    /// Retries.
-    pub retry: Option<RetrySettings>,
-    /// Bound on retries.
-    pub retry_budget: Option<BudgetSettings>,
-    /// Circuit breaker.
-    pub breaker: Option<BreakerSettings>,
-    /// Limiter on the calling side.
-    pub limiter: Option<LimiterSettings>,
+    /// Policies of the innermost level, which picks the instance.
+    pub policies: EdgePolicies,
+    /// Levels around it, outermost first.
+    pub levels: Vec<EdgeLevel>,
+    /// `propagate-deadline`: `None` passes on what the caller has been told, `true` makes the timeout of an attempt a deadline
+    /// as well, `false` passes nothing on.
+    pub propagate_deadline: Option<bool>,
     /// Balancer (default `round-robin`).
     pub balancer: BalancerSettings,
     /// Attribute whose values are kept together (by a balancer that hashes), and whose breaks are counted; position in
@@ -684,6 +682,42 @@ pub struct Edge {
     pub affinity: Option<usize>,
     /// Who owns the policies' state.
     pub sharing: Sharing,
+}
+
+impl Edge {
+    /// The policies of all its levels, outermost first.
+    pub fn all_policies(&self) -> impl Iterator<Item = &EdgePolicies> {
+        self.levels.iter().map(|level| &level.policies).chain([&self.policies])
+    }
+}
+
+/// The policies of one level of an edge.
+#[derive(Clone, Debug)]
+pub struct EdgePolicies {
+    /// Whether an attempt that timed out or lost to another copy is cancelled at the callee; otherwise its work goes on (the
+    /// default).
+    pub cancel: bool,
+    /// Retries; not together with hedging.
+    pub retry: Option<RetrySettings>,
+    /// Hedging.
+    pub hedge: Option<HedgeSettings>,
+    /// Bound on retries or hedges.
+    pub retry_budget: Option<BudgetSettings>,
+    /// Circuit breaker.
+    pub breaker: Option<BreakerSettings>,
+    /// Limiter on the calling side.
+    pub limiter: Option<LimiterSettings>,
+}
+
+/// `[[service.X.call.Y.level]]`: a stack of policies around that of the edge, as of a side-car or a gateway.
+#[derive(Clone, Debug)]
+pub struct EdgeLevel {
+    /// Unique within the edge.
+    pub name: String,
+    /// Time limit of one of its attempts, which is a whole call of the level below.
+    pub timeout: Option<Duration>,
+    /// Its policies.
+    pub policies: EdgePolicies,
 }
 
 /// `sharing`.

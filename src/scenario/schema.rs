@@ -13,6 +13,7 @@ use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::hedge::HedgeSettings;
 use crate::policies::limiter::LimiterSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
@@ -659,12 +660,18 @@ pub(super) struct VersionTable {
 pub(super) struct EdgeTable {
     /// Time limit of one attempt.
     pub(super) timeout: Option<Spanned<Duration>>,
-    /// Whether a timed-out attempt is cancelled at the callee (default false).
+    /// Whether an attempt that timed out or lost to another copy is cancelled at the callee (default false).
     pub(super) cancel: Option<bool>,
-    /// Retries.
+    /// Whether the timeout of an attempt is a deadline for all that is done for it. With false, no deadline and no
+    /// cancellation from above passes this edge either (default: those from above pass).
+    pub(super) propagate_deadline: Option<bool>,
+    /// Retries; not together with `hedge`.
     #[serde(default)]
     pub(super) retry: Policy<RetrySettings>,
-    /// Bound on retries.
+    /// Hedging: more copies of a call, the first answer counts.
+    #[serde(default)]
+    pub(super) hedge: Policy<HedgeSettings>,
+    /// Bound on retries or hedges.
     #[serde(default)]
     pub(super) retry_budget: Policy<BudgetSettings>,
     /// Circuit breaker.
@@ -688,6 +695,38 @@ pub(super) struct EdgeTable {
     /// Replaced by the policies that it stands for before anything else is read.
     #[serde(rename = "envoy")]
     pub(super) _envoy: Option<BTreeMap<String, String>>,
+    /// Levels around these policies, outermost first (default none).
+    pub(super) level: Option<Vec<LevelTable>>,
+}
+
+/// `[[service.call.X.level]]`
+#[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct LevelTable {
+    /// Unique within the edge.
+    pub(super) name: Spanned<String>,
+    /// Time limit of one of its attempts, which is a whole call of the level below.
+    pub(super) timeout: Option<Spanned<Duration>>,
+    /// Whether the level below hears of a timeout and stops (default false).
+    pub(super) cancel: Option<bool>,
+    /// Retries; not together with `hedge`.
+    #[serde(default)]
+    pub(super) retry: Policy<RetrySettings>,
+    /// Hedging.
+    #[serde(default)]
+    pub(super) hedge: Policy<HedgeSettings>,
+    /// Bound on retries or hedges.
+    #[serde(default)]
+    pub(super) retry_budget: Policy<BudgetSettings>,
+    /// Circuit breaker.
+    #[serde(default)]
+    pub(super) breaker: Policy<BreakerSettings>,
+    /// Limiter.
+    #[serde(default)]
+    pub(super) limiter: Policy<LimiterSettings>,
+    /// What resilience4j's properties say of an instance, as at an edge.
+    #[serde(rename = "resilience4j")]
+    pub(super) _resilience4j: Option<BTreeMap<String, String>>,
 }
 
 /// `[[source]]`

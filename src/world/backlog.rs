@@ -9,7 +9,7 @@ use crate::policies::limiter::{Limiter as _, WaitingRoom};
 use crate::policies::view::{Admit, Class, Outcome};
 use crate::time::{Duration, Time};
 
-use super::call::LIMITER_SALT;
+use super::call::{Job, LIMITER_SALT};
 use super::control::Control;
 use super::frame::NIL;
 use super::hang::Late;
@@ -43,8 +43,9 @@ impl Backlog {
 impl World<'_> {
     /// `slot`, which its limiter has refused, waits for room if it may.
     pub(super) fn wait_for_limiter(&mut self, now: Time, queue: &mut Queue, slot: u32) -> bool {
-        let outbound = self.calls[slot].outbound as usize;
-        let Some(backlog) = &mut self.outbounds[outbound].backlog else { return false };
+        let Job { outbound, level, .. } = self.calls[slot].job;
+        let stack = self.outbounds[outbound as usize].stack_mut(level);
+        let Some(backlog) = &mut stack.backlog else { return false };
         if backlog.calls.len() >= backlog.room.places as usize {
             return false;
         }
@@ -59,15 +60,15 @@ impl World<'_> {
         true
     }
 
-    /// Somebody has given a permit of the limiter of an outbound back: whose turn it is asks again.
-    pub(super) fn ask_again(&mut self, now: Time, queue: &mut Queue, index: u32) {
-        let outbound = &mut self.outbounds[index as usize];
-        let (Some(backlog), Some(limiter)) = (&mut outbound.backlog, &mut outbound.limiter) else { return };
+    /// Somebody has given a permit of a limiter back: whose turn it is asks again.
+    pub(super) fn ask_again(&mut self, now: Time, queue: &mut Queue, outbound: u32, level: u8) {
+        let stack = self.outbounds[outbound as usize].stack_mut(level);
+        let (Some(backlog), Some(limiter)) = (&mut stack.backlog, &mut stack.limiter) else { return };
         let newest = backlog.room.newest_first;
         let next = if newest { backlog.calls.back() } else { backlog.calls.front() };
         let Some(&slot) = next else { return };
         let state = &mut self.calls[slot];
-        let priority = self.spec.priorities[usize::from(state.priority)];
+        let priority = self.spec.priorities[usize::from(state.job.priority)];
         let mut rng = ManuallyDrop::new(state.draws(LIMITER_SALT));
         let answer = limiter.try_acquire_of(now, priority, 1, Duration::ZERO, &mut rng);
         if let Admit::Now(permit) | Admit::At(_, permit) = answer {
@@ -79,6 +80,7 @@ impl World<'_> {
             state.limiter = permit;
             state.admitted = true;
             state.waits = 0;
+            state.wake = Some(now);
             queue.push(now, Payload::new(RETRY, slot));
         }
     }
@@ -90,38 +92,52 @@ impl World<'_> {
         if !state.open || state.waits != number {
             return Ok(());
         }
-        let outbound = &mut self.outbounds[state.outbound as usize];
-        if outbound.alive && state.parent != NIL && self.is_hung(state.parent) {
-            self.postpone(state.parent, Late::Unblock(ticket));
+        let Job { outbound, parent, .. } = state.job;
+        if self.outbounds[outbound as usize].alive && parent != NIL && self.is_hung(parent) {
+            self.postpone(parent, Late::Unblock(ticket));
             return Ok(());
         }
-        let outbound = &mut self.outbounds[state.outbound as usize];
-        let backlog = outbound.backlog.as_mut().expect("it waits somewhere");
-        backlog.calls.retain(|call| *call != slot);
-        self.calls[slot].waits = 0;
+        self.leave_backlog(slot);
         self.refused_by_limiter(now, queue, slot)
     }
 
-    /// The limiter does not let `slot` through: the breaker, which did, gets its permit back unused.
+    /// A call waits no longer.
+    pub(super) fn leave_backlog(&mut self, slot: u32) {
+        let state = &mut self.calls[slot];
+        state.waits = 0;
+        let Job { outbound, level, .. } = state.job;
+        let backlog = self.outbounds[outbound as usize].stack_mut(level).backlog.as_mut();
+        backlog.expect("it waits somewhere").calls.retain(|call| *call != slot);
+    }
+
+    /// The limiter does not let `slot` through.
     pub(super) fn refused_by_limiter(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         self.telemetry.limiter_rejections += 1;
-        let state = self.calls[slot];
-        let outcome = Outcome::new(Class::Rejected, Duration::ZERO);
-        let outbound = &mut self.outbounds[state.outbound as usize];
-        if let Some(breaker) = &mut outbound.breaker
-            && outbound.alive
+        self.give_back_breaker(now, slot, Class::Rejected);
+        self.tell_budget(now, slot, Class::Rejected, false);
+        self.attempt_failed(now, queue, slot, Outcome::new(Class::Rejected, Duration::ZERO))
+    }
+
+    /// The breaker let `slot` through but nothing was sent: it gets its permit back unused.
+    pub(super) fn give_back_breaker(&mut self, now: Time, slot: u32, class: Class) {
+        let state = &self.calls[slot];
+        let outbound = &mut self.outbounds[state.job.outbound as usize];
+        if outbound.alive
+            && let Some(breaker) = &mut outbound.stack_mut(state.job.level).breaker
         {
-            let unused = Outcome { ignored: true, ..outcome };
+            let unused = Outcome { ignored: true, ..Outcome::new(class, Duration::ZERO) };
             breaker.on_outcome(now, state.breaker, &unused);
         }
-        self.attempt_failed(now, queue, slot, outcome)
     }
 
     /// The owner of an outbound has died: those who wait there notice at once.
     pub(super) fn clear_backlog(&mut self, now: Time, queue: &mut Queue, index: u32) {
-        let Some(backlog) = self.outbounds[index as usize].backlog.take() else { return };
-        for slot in backlog.calls {
-            self.calls[slot].waits = 0;
+        let outbound = &mut self.outbounds[index as usize];
+        let levels = std::iter::once(&mut outbound.stack).chain(&mut outbound.above);
+        for slot in levels.filter_map(|stack| stack.backlog.take()).flat_map(|backlog| backlog.calls) {
+            let state = &mut self.calls[slot];
+            state.waits = 0;
+            state.wake = Some(now);
             queue.push(now, Payload::new(RETRY, slot));
         }
     }

@@ -9,6 +9,8 @@ use crate::random::Key;
 use crate::time::{Duration, Time};
 
 use super::backlog::BacklogTicket;
+use super::call::Expiry;
+use super::hedge::TieTicket;
 use super::program::PoolTicket;
 use super::provisioning::Drain;
 use super::report::{Decision, Step};
@@ -94,6 +96,10 @@ pub(super) enum Control {
     PoolWait(PoolTicket),
     /// ... or a call for room at its limiter.
     Unblock(BacklogTicket),
+    /// Word of a tied call's copy that has started reaches the others.
+    CallOff(TieTicket),
+    /// The deadline of what goes on for nobody.
+    Expire(Expiry),
 }
 
 /// Writes down what a control loop explains.
@@ -216,6 +222,8 @@ impl World<'_> {
             Control::Sync(rollout) => self.sync_rollout(now, queue, rollout),
             Control::PoolWait(ticket) => self.on_pool_wait(now, queue, ticket),
             Control::Unblock(ticket) => self.on_unblock(now, queue, ticket),
+            Control::Expire(expiry) => self.on_expire(now, queue, expiry),
+            Control::CallOff(ticket) => self.on_call_off(now, queue, ticket),
         }
     }
 

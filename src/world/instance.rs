@@ -249,7 +249,7 @@ impl World<'_> {
         if instance.inside < service.workers && instance.queued == 0 {
             service.enter(now);
             if instance.is_quick()
-                && !self.tracks_requests
+                && !self.watches_starts
                 && let Op::Cpu(request, None) = &self.spec.ops[frame.pc as usize]
             {
                 // The common case in one piece: work begins at once on a core of its own.
@@ -488,9 +488,8 @@ impl World<'_> {
         let service = &mut self.services[instance.service as usize];
         service.started(now, frame.arrived);
         let hung = instance.hung;
-        if self.tracks_requests {
-            self.note_version(slot);
-            self.sides[slot as usize].degraded = self.degraded_at(self.frames[slot].pc).is_some();
+        if self.watches_starts {
+            self.note_start(now, queue, slot);
         }
         if hung {
             self.stall(slot, true);
@@ -499,8 +498,19 @@ impl World<'_> {
         self.advance(now, queue, slot)
     }
 
-    /// The request of `slot` meets the version of its instance.
+    /// Somebody wants to know that `slot` has started.
     #[inline(never)]
+    fn note_start(&mut self, now: Time, queue: &mut Queue, slot: u32) {
+        if self.tracks_requests {
+            self.note_version(slot);
+            self.sides[slot as usize].degraded = self.degraded_at(self.frames[slot].pc).is_some();
+        }
+        if self.ties {
+            self.tied_start(now, queue, slot);
+        }
+    }
+
+    /// The request of `slot` meets the version of its instance.
     fn note_version(&mut self, slot: u32) {
         let instance = &self.instances[self.frames[slot].instance as usize];
         let Some(at) = self.spec.services[instance.service as usize].version_slot else { return };

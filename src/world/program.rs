@@ -257,7 +257,7 @@ impl World<'_> {
         let next = instance.lane.head;
         let frame = &mut self.frames[next];
         if frame.flags & !AWAITED == INSIDE | QUEUED
-            && !self.tracks_requests
+            && !self.watches_starts
             && let Op::Cpu(request, None) = &self.spec.ops[frame.pc as usize]
         {
             let salt = self.op_salts[frame.pc as usize];

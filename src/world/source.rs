@@ -289,7 +289,11 @@ impl World<'_> {
         };
         let slot = self.frames.insert(frame).ok_or(Full::InFlight)?;
         if self.has_sides {
-            self.put_side(slot, Side { request, ..Side::EMPTY });
+            let mut side = Side { request, ..Side::EMPTY };
+            if spec.propagate_deadline && spec.deadline != NO_RING {
+                side.deadline = now + self.rings[spec.deadline as usize].delay();
+            }
+            self.put_side(slot, side);
         }
         if spec.deadline != NO_RING {
             self.rings[spec.deadline as usize].arm(now, slot, queue);

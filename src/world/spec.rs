@@ -9,6 +9,7 @@ use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::{Balancer as _, BalancerSettings};
 use crate::policies::breaker::BreakerSettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::hedge::{HedgePolicy as _, HedgeSettings};
 use crate::policies::limiter::LimiterSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
@@ -56,6 +57,8 @@ pub struct Spec {
     pub calls: Vec<CallSpec>,
     /// Distinct constant delays of attempt timeouts and deadlines; a ring each.
     pub rings: Vec<Duration>,
+    /// Distinct timeouts of outer levels of edges; a ring each.
+    pub level_rings: Vec<Duration>,
     /// Troubles.
     pub faults: Vec<FaultSpec>,
     /// What monitoring watches.
@@ -543,16 +546,12 @@ pub struct VersionSpec {
 pub struct EdgeSpec {
     /// Called service.
     pub to: u32,
-    /// Cancel timed-out attempts at the callee.
-    pub cancel: bool,
-    /// Retries.
-    pub retry: Option<RetrySettings>,
-    /// Bound on retries.
-    pub budget: Option<BudgetSettings>,
-    /// Breaker.
-    pub breaker: Option<BreakerSettings>,
-    /// Limiter.
-    pub limiter: Option<LimiterSettings>,
+    /// Policies of the innermost level.
+    pub stack: StackSpec,
+    /// Policies of the levels around it, from the inside out.
+    pub above: Vec<StackSpec>,
+    /// What it does with deadlines.
+    pub deadline: Deadline,
     /// Balancer.
     pub balancer: BalancerSettings,
     /// Attribute that the balancer keeps together, by position in [`Spec::attributes`].
@@ -565,15 +564,68 @@ pub struct EdgeSpec {
     pub throttled: bool,
 }
 
+/// The policies of one level of an edge.
+#[derive(Clone, Debug)]
+pub struct StackSpec {
+    /// Cancel attempts that timed out or lost to another copy, at whoever they went to.
+    pub cancel: bool,
+    /// Position in [`Spec::level_rings`], [`NO_RING`] without a timeout. The innermost level has [`CallSpec::ring`] instead.
+    pub ring: u8,
+    /// Retries.
+    pub retry: Option<RetrySettings>,
+    /// Hedging.
+    pub hedge: Option<HedgeSettings>,
+    /// Bound on retries and hedges.
+    pub budget: Option<BudgetSettings>,
+    /// Breaker.
+    pub breaker: Option<BreakerSettings>,
+    /// Limiter.
+    pub limiter: Option<LimiterSettings>,
+}
+
+/// What an edge does with deadlines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deadline {
+    /// Passes on what its caller has been told.
+    #[default]
+    Pass,
+    /// That, and the timeout of the attempt is one, too.
+    Set,
+    /// Passes nothing on, nor cancellations from above.
+    Stop,
+}
+
+impl StackSpec {
+    const fn is_empty(&self) -> bool {
+        self.retry.is_none() && self.hedge.is_none() && self.breaker.is_none() && self.limiter.is_none()
+    }
+}
+
 impl EdgeSpec {
     /// Whether its balancer sends probes.
     pub fn probes(&self) -> bool {
         self.balancer.build(Time::ZERO).needs().probes
     }
 
+    /// All levels, from the inside out.
+    pub fn stacks(&self) -> impl Iterator<Item = &StackSpec> {
+        std::iter::once(&self.stack).chain(&self.above)
+    }
+
     /// Whether a call over this edge needs a record of its own beside its attempts.
     pub const fn is_stateful(&self) -> bool {
-        self.retry.is_some() || self.breaker.is_some() || self.limiter.is_some() || self.throttled
+        !self.stack.is_empty() || !self.above.is_empty() || self.throttled
+    }
+
+    /// Whether its attempts may be cancelled.
+    pub fn cancels(&self) -> bool {
+        self.deadline == Deadline::Set || self.stacks().any(|stack| stack.cancel)
+    }
+
+    /// Whether copies of its calls may call each other off.
+    pub fn ties(&self) -> bool {
+        let hedges = self.stacks().filter_map(|stack| stack.hedge.as_ref());
+        hedges.into_iter().any(|hedge| hedge.build(Time::ZERO).is_tied())
     }
 }
 

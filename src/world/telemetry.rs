@@ -364,11 +364,11 @@ impl World<'_> {
                 service.living.iter().map(|&at| u64::from(self.instances[at as usize].queued)).sum::<u64>();
             push("queue_length", (queued + service.held()) as f64);
             if service.broken_off {
-                let open = self.outbounds.iter().filter(|outbound| {
-                    outbound.service as usize == index
-                        && outbound.alive
-                        && outbound.breaker_state != BreakerState::Closed
-                });
+                let outbounds = self.outbounds.iter();
+                let outbounds =
+                    outbounds.filter(|outbound| outbound.service as usize == index && outbound.alive);
+                let stacks = outbounds.flat_map(super::outbound::Outbound::stacks);
+                let open = stacks.filter(|stack| stack.breaker_state != BreakerState::Closed);
                 push("breakers_open", open.count() as f64);
             }
         }

@@ -123,7 +123,7 @@ const FEATURES: [&str; 105] = [
 ];
 
 /// And some more that need the others: rollouts, a second helping of faults, and what bounds an instance from outside.
-const EXTRAS: [&str; 39] = [
+const EXTRAS: [&str; 51] = [
     "stop-the-world",
     "container-swap",
     "rolling",
@@ -163,6 +163,18 @@ const EXTRAS: [&str; 39] = [
     "mid shares",
     "degraded",
     "fewer calls",
+    "web hedge",
+    "front hedge",
+    "mid hedge",
+    "web levels",
+    "front levels",
+    "mid levels",
+    "outer hedge",
+    "outer cancel",
+    "any budget",
+    "web deadline",
+    "front deadline",
+    "mid deadline",
 ];
 
 /// Writes one scenario. Each parameter depends on the seed and its own name, so leaving a feature out changes nothing else.
@@ -223,7 +235,56 @@ impl Writer<'_> {
         if has("cancel") {
             text += "cancel = true\n";
         }
-        if has("retry") {
+        let some = |what: &str| {
+            let feature = format!("{name} {what}");
+            EXTRAS.contains(&feature.as_str()) && self.has(&feature)
+        };
+        let hedge = |name: &str| {
+            let delay = self.number(&format!("{name} hedging delay"), 0, 60);
+            match self.number(&format!("{name} hedge kind"), 0, 3) {
+                0 => format!("hedge.grpc = {{ max-attempts = 3, hedging-delay = \"{delay}ms\" }}"),
+                1 => format!(
+                    "hedge.grpc = {{ max-attempts = 5, hedging-delay = \"{delay}ms\", non-fatal = [\"failure\", \"rejected\"] }}"
+                ),
+                2 => "hedge.percentile = { min-data-points = 20, period = \"2s\" }".to_owned(),
+                _ => format!("hedge.tied = {{ delay = \"{}ms\" }}", delay / 10),
+            }
+        };
+        if some("deadline") {
+            writeln!(text, "propagate-deadline = {}", number("deadline kind", 0, 1) == 0).unwrap();
+        }
+        if some("levels") {
+            let mut levels = Vec::new();
+            for level in 0..number("levels", 1, 3) {
+                let number = |what: &str, from, to| number(&format!("{what} {level}"), from, to);
+                let mut level = format!("name = \"level-{level}\"");
+                if number("level timeout", 0, 1) == 0 {
+                    write!(level, ", timeout = \"{}ms\"", number("level timeout ms", 20, 400)).unwrap();
+                }
+                if self.has("outer cancel") && number("level cancel", 0, 1) == 0 {
+                    level += ", cancel = true";
+                }
+                if self.has("outer hedge") && number("level hedge", 0, 1) == 0 {
+                    write!(level, ", {}", hedge(&format!("{name} level"))).unwrap();
+                } else if number("level retry", 0, 2) > 0 {
+                    level += ", retry.fixed = { attempts = 2, delay = \"10ms\" }";
+                }
+                if number("level budget", 0, 2) == 0 {
+                    level += ", retry-budget.envoy = {}";
+                }
+                if number("level bulkhead", 0, 2) == 0 {
+                    level += ", limiter.bulkhead = { max-concurrent = 5 }";
+                }
+                if number("level breaker", 0, 3) == 0 {
+                    level += ", breaker.seed = { error-threshold = 9, open = \"2s\" }";
+                }
+                levels.push(format!("{{ {level} }}"));
+            }
+            writeln!(text, "level = [{}]", levels.join(", ")).unwrap();
+        }
+        if some("hedge") {
+            writeln!(text, "{}", hedge(name)).unwrap();
+        } else if has("retry") {
             let attempts = number("attempts", 2, 4);
             match number("retry kind", 0, 2) {
                 0 => writeln!(
@@ -235,8 +296,14 @@ impl Writer<'_> {
             }
             .unwrap();
         }
-        if has("budget") {
-            text += "retry-budget.tower = {}\n";
+        if has("budget") || self.has("any budget") {
+            let kinds = ["tower", "finagle", "envoy", "grpc", "token-bucket", "aws-sdk", "failure-ratio"];
+            let kind = if self.has("any budget") {
+                self.one_of(&format!("{name} budget kind"), &kinds)
+            } else {
+                "tower"
+            };
+            writeln!(text, "retry-budget.{kind} = {{}}").unwrap();
         }
         if has("breaker") {
             let threshold = number("errors", 1, 10);

@@ -13,8 +13,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use simlab::policies::balancer::{AnyBalancer, Balancer, BalancerSettings, Reading};
 use simlab::policies::breaker::{Breaker, BreakerSettings, BreakerState};
+use simlab::policies::hedge::{Act, AnyHedge, Copies, HedgePolicy, HedgeSettings};
 use simlab::policies::limiter::{Limiter, LimiterSettings};
-use simlab::policies::retry::{Budget, BudgetSettings, Retry, RetryPolicy, RetrySettings};
+use simlab::policies::retry::{Budget, BudgetSettings, Ended, Retry, RetryPolicy, RetrySettings};
 use simlab::policies::shedding::{Newcomer, Shedding, SheddingSettings, Turn};
 use simlab::policies::view::{Admit, Class, Endpoints, Outcome, Permit, RequestHead, Slot};
 use simlab::policies::{self, Kind};
@@ -225,8 +226,29 @@ const VARIANTS: &[(&str, &str, &str)] = &[
         r#"{"max-attempts": 5, "initial-backoff": "1s", "max-backoff": "9s", "backoff-multiplier": 2.5}"#,
     ),
     ("retry", "resilience4j", r#"{"max-attempts": 40, "exponential-backoff-multiplier": 3}"#),
+    ("retry", "cockatiel", r#"{"max-attempts": 40}"#),
+    ("retry", "cockatiel", r#"{"max-attempts": 12, "generator": "half-jitter", "max-delay": "1min"}"#),
+    (
+        "retry",
+        "polly",
+        r#"{"max-retry-attempts": 40, "backoff-type": "exponential", "use-jitter": true, "max-delay": "1min"}"#,
+    ),
+    ("retry", "seed-naive", r#"{"attempts": 9, "max-delay": "1min"}"#),
     ("retry-budget", "tower", r#"{"ttl": "1s", "min-per-sec": 0, "retry-percent": "50%"}"#),
     ("retry-budget", "tower", r#"{"ttl": "60s", "min-per-sec": 2, "retry-percent": "0%"}"#),
+    ("retry-budget", "finagle", r#"{"ttl": "1s", "min-retries-per-sec": 0, "percent-can-retry": "30%"}"#),
+    ("retry-budget", "envoy", r#"{"budget-percent": "50%", "min-retry-concurrency": 1}"#),
+    ("retry-budget", "grpc", r#"{"max-tokens": 1000, "token-ratio": 2.5}"#),
+    ("retry-budget", "token-bucket", r#"{"size": 12.5, "fill": 0.25, "deposit": "success"}"#),
+    ("retry-budget", "aws-sdk", r#"{"initial-capacity": 20}"#),
+    ("retry-budget", "failure-ratio", r#"{"max-ratio": "80%"}"#),
+    (
+        "hedge",
+        "grpc",
+        r#"{"max-attempts": 5, "hedging-delay": "10ms", "non-fatal": ["rejected", "failure"]}"#,
+    ),
+    ("hedge", "grpc", r#"{"max-attempts": 2, "hedging-delay": "0s"}"#),
+    ("hedge", "percentile", r#"{"latency-percentile": "50%", "min-data-points": 1, "period": "1s"}"#),
 ];
 
 /// All settings of one algorithm to test, with a name for messages.
@@ -288,6 +310,7 @@ const DRIVEN: &[&str] = &[
     "autoscaler",
     "balancer",
     "breaker",
+    "hedge",
     "limiter",
     "provisioner",
     "recommender",
@@ -606,27 +629,25 @@ fn change(now: Time, endpoints: &mut Endpoints, rng: &mut Rng) {
 fn retries() {
     for_each(RetrySettings::KINDS, |_, text, settings: &RetrySettings| {
         let policy = settings.build(Time::ZERO);
-        let given: Value = serde_json::from_str(text.split_once(" = ").unwrap().1).unwrap();
-        let attempts = given.get("attempts").or_else(|| given.get("max-attempts"));
-        let attempts = attempts.map_or(3, |attempts| attempts.as_u64().unwrap());
+        let (attempts, _) = policy.bounds();
         let mut rng = Key::new(14).rng();
         let mut digest = 0;
         for call in 0..STEPS {
-            let (mut made, mut previous) = (1, Duration::ZERO);
+            let (mut made, mut carry) = (1, 0.0);
             let class = [Class::Failure, Class::Timeout, Class::Rejected][call as usize % 3];
             let outcome = Outcome::new(class, Duration::ZERO);
             while let Retry::After(delay) =
-                hot(|| policy.on_failure(Time::ZERO, made - 1, previous, &outcome, &mut rng))
+                hot(|| policy.on_failure(Time::ZERO, made - 1, &mut carry, &outcome, &mut rng))
             {
                 assert!(delay <= Duration::from_secs(60), "{text}: {delay} before try {made}");
                 fold(&mut digest, delay.0);
-                (made, previous) = (made + 1, delay);
-                assert!(u64::from(made) <= attempts, "{text}: too many attempts");
+                made += 1;
+                assert!(made <= attempts, "{text}: too many attempts");
             }
-            assert_eq!(u64::from(made), attempts, "{text}");
+            assert_eq!(made, attempts, "{text}");
         }
         // Nobody wants the answer of an abandoned attempt, and an ignored one teaches nothing.
-        let mut ask = |outcome| policy.on_failure(Time::ZERO, 0, Duration::ZERO, &outcome, &mut rng);
+        let mut ask = |outcome| policy.on_failure(Time::ZERO, 0, &mut 0.0, &outcome, &mut rng);
         assert_eq!(ask(Outcome::new(Class::Abandoned, Duration::ZERO)), Retry::GiveUp, "{text}");
         let ignored = Outcome { ignored: true, ..Outcome::new(Class::Failure, Duration::ZERO) };
         assert_eq!(ask(ignored), Retry::GiveUp, "{text}");
@@ -641,21 +662,103 @@ fn retry_budgets() {
         let mut rng = Key::new(15).rng();
         let (mut now, mut digest) = (Time::ZERO, 0);
         let mut answers = [0_u32; 2];
-        for _ in 0..STEPS {
+        // Attempts under way: what was withdrawn for each.
+        let mut attempts: Vec<Option<u32>> = Vec::new();
+        let mut good_times = true;
+        for step in 0..STEPS {
             now += Duration(pause(&mut rng).0 / 16);
-            if rng.index(2) == 0 {
+            if step % 1000 == 0 {
+                good_times = rng.index(2) == 0;
+            }
+            if attempts.is_empty() || rng.index(2) == 0 {
                 hot(|| budget.deposit(now));
-            } else {
-                let allowed = hot(|| budget.withdraw(now));
-                answers[usize::from(allowed)] += 1;
-                fold(&mut digest, u64::from(allowed));
+                hot(|| budget.on_sent(now));
+                attempts.push(None);
+                continue;
+            }
+            let withdrawn = attempts.swap_remove(rng.index(attempts.len() as u32) as usize);
+            let class = ending(&mut rng, good_times).class;
+            let failed = !matches!(class, Class::Success | Class::Abandoned);
+            let ended = Ended { class, sent: true, withdrawn, retryable: failed };
+            hot(|| budget.on_ended(now, &ended));
+            if !failed {
+                continue;
+            }
+            let allowed = hot(|| budget.withdraw(now, Some(class)));
+            answers[usize::from(allowed.is_some())] += 1;
+            fold(&mut digest, allowed.map_or(0, |cost| u64::from(cost) + 1));
+            if allowed.is_some() && rng.index(8) == 0 {
+                // Nobody wanted it any more before its back-off was over.
+                let class = Class::Abandoned;
+                let ended = Ended { class, sent: false, withdrawn: allowed, retryable: false };
+                hot(|| budget.on_ended(now, &ended));
+            } else if allowed.is_some() {
+                hot(|| budget.on_sent(now));
+                attempts.push(allowed);
             }
         }
         assert!(answers[1] > 0, "{text}: never allows anything, {answers:?}");
-        // At one instant it runs dry, and stays dry.
-        let more = (0..10_000_000).take_while(|_| budget.withdraw(now)).count();
-        assert!(more < 10_000, "{text}: {more} retries at one instant");
-        assert!(!budget.withdraw(now), "{text}");
+        for withdrawn in attempts {
+            budget.on_ended(now, &Ended { class: Class::Failure, sent: true, withdrawn, retryable: true });
+        }
+        budget.gauges(now, &mut |name, value| {
+            let counts = matches!(name, "active" | "retries");
+            assert!(!counts || value == 0.0, "{text}: {value} {name} although nothing is under way");
+        });
+        // At one instant, with nothing but failures, it runs dry, and stays dry.
+        let mut dry = (0..10_000_000_u32).filter(|_| {
+            let withdrawn = budget.withdraw(now, Some(Class::Failure));
+            budget.on_sent(now);
+            let ended = Ended { class: Class::Failure, sent: true, withdrawn: None, retryable: true };
+            budget.on_ended(now, &ended);
+            withdrawn.is_none()
+        });
+        assert!(dry.next().is_some_and(|tries| tries < 10_000), "{text}: no end of retries at one instant");
+        drop(dry);
+        assert!(budget.withdraw(now, Some(Class::Failure)).is_none(), "{text}");
+        digest
+    });
+}
+
+#[test]
+fn hedges() {
+    for_each(HedgeSettings::KINDS, |_, text, settings: &HedgeSettings| {
+        let mut policy: AnyHedge = settings.build(Time::ZERO);
+        let most = policy.most();
+        let mut rng = Key::new(16).rng();
+        let (mut now, mut digest) = (Time::ZERO, 0);
+        let mut hedged = 0;
+        for _ in 0..STEPS {
+            now += Duration(pause(&mut rng).0 / 16);
+            let mut copies = Copies::default();
+            hot(|| copies.sent(now, &mut policy));
+            let mut ends = 0;
+            let end = loop {
+                fold(&mut digest, copies.due.map_or(0, |due| due.0));
+                assert!(copies.sent <= most && copies.open <= copies.sent, "{text}: {copies:?}");
+                assert!(copies.due.is_none_or(|due| due >= now), "{text}: due in the past, {copies:?}");
+                assert!(
+                    copies.sent < most || copies.due.is_none(),
+                    "{text}: due beyond the last, {copies:?}"
+                );
+                let act = if copies.open == 0 || copies.due.is_some() && rng.index(2) == 0 {
+                    now = copies.due.expect("a call without copies is over");
+                    if rng.index(10) == 0 { copies.held_back() } else { Act::Send }
+                } else {
+                    ends += 1;
+                    let outcome = ending(&mut rng, true);
+                    hot(|| copies.ended(now, &mut policy, &outcome))
+                };
+                match act {
+                    Act::Send => hot(|| copies.sent(now, &mut policy)),
+                    Act::Wait => assert!(copies.open > 0, "{text}: waits for nothing"),
+                    Act::End => break ends,
+                }
+            };
+            hedged += copies.sent - 1;
+            assert!(end <= most, "{text}: more ends than copies");
+        }
+        assert!(hedged > 0, "{text}: never hedges");
         digest
     });
 }

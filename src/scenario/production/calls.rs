@@ -10,7 +10,9 @@
 use super::{Notes, lay_under, table, text, text_of};
 use crate::scenario::error::{Diagnostic, Place, shortened};
 use crate::scenario::files::Files;
-use crate::scenario::manifest::envoy::{self, At, Cluster, Envoy, LbPolicy, Retry, RingHash, Route};
+use crate::scenario::manifest::envoy::{
+    self, At, Cluster, Envoy, LbPolicy, Retry, RingHash, Route, Thresholds,
+};
 use crate::scenario::manifest::resilience4j::{self, Module, Properties};
 use crate::scenario::tree::{Entry, Key, Node, Table, Value};
 
@@ -42,20 +44,33 @@ pub(super) fn policies(
     Ok(())
 }
 
-/// Fills the table of an edge.
+/// Fills the table of an edge and those of the levels around it.
 pub(super) fn edge(edge: &mut Table, files: &mut Files, notes: &mut Notes) -> Result<(), Vec<Diagnostic>> {
-    policies(edge, files, notes)?;
-    if let Some(entry) = edge.remove("resilience4j") {
-        let mut settings = table_of(entry, "resilience4j", "instance")?;
-        let named = Named::take(&mut settings, "instance", &["profile"])?;
-        nothing_else(&settings, &["manifest", "instance", "profile"])?;
-        whole_instance(edge, &Instance::read(&named, files, |_| true)?, notes)?;
+    if let Some(Value::Array(levels)) = edge.get_mut("level").map(|node| &mut node.value) {
+        for level in levels {
+            if let Value::Table(level) = &mut level.value {
+                client(level, files, notes)?;
+            }
+        }
     }
+    client(edge, files, notes)?;
     if let Some(entry) = edge.remove("envoy") {
         let mut settings = table_of(entry, "envoy", "cluster")?;
         let named = Named::take(&mut settings, "cluster", &["route"])?;
         nothing_else(&settings, &["manifest", "cluster", "route"])?;
         whole_cluster(edge, &named, files, notes)?;
+    }
+    Ok(())
+}
+
+/// What is read from resilience4j's properties.
+fn client(table: &mut Table, files: &mut Files, notes: &mut Notes) -> Result<(), Vec<Diagnostic>> {
+    policies(table, files, notes)?;
+    if let Some(entry) = table.remove("resilience4j") {
+        let mut settings = table_of(entry, "resilience4j", "instance")?;
+        let named = Named::take(&mut settings, "instance", &["profile"])?;
+        nothing_else(&settings, &["manifest", "instance", "profile"])?;
+        whole_instance(table, &Instance::read(&named, files, |_| true)?, notes)?;
     }
     Ok(())
 }
@@ -226,7 +241,7 @@ fn whole_cluster(
     let mut side = Side { edge, file: &envoy.file, files, notes };
     side.cluster(cluster);
     if let Some(route) = route {
-        side.route(route);
+        side.route(route, cluster);
     }
     Ok(())
 }
@@ -313,18 +328,18 @@ impl Side<'_> {
             }
             LbPolicy::RingHash => {
                 let RingHash { minimum_ring_size, maximum_ring_size, hash_function } = &cluster.ring_hash;
-                self.without_effect(place, "lb_policy RING_HASH");
-                let sizes =
-                    [minimum_ring_size, maximum_ring_size].into_iter().flatten().map(|size| size.place);
-                for place in sizes.chain(hash_function.iter().map(|function| function.place)) {
-                    self.without_effect(place, "ring_hash_lb_config");
+                let mut settings = Vec::new();
+                settings.extend(minimum_ring_size.map(|size| ("minimum-ring-size", whole(size))));
+                settings.extend(maximum_ring_size.map(|size| ("maximum-ring-size", whole(size))));
+                self.policy("balancer", "ring-hash", settings, place);
+                if let Some(function) = hash_function.as_ref().filter(|function| function.value != "XX_HASH")
+                {
+                    self.without_effect(function.place, "ring_hash_lb_config.hash_function");
                 }
             }
             LbPolicy::Maglev => {
-                self.without_effect(place, "lb_policy MAGLEV");
-                if let Some(size) = cluster.maglev_table_size {
-                    self.without_effect(size.place, "maglev_lb_config.table_size");
-                }
+                let size = cluster.maglev_table_size.map(|size| ("table-size", whole(size)));
+                self.policy("balancer", "maglev", size, place);
             }
             LbPolicy::Elsewhere => self.without_effect(place, "this lb_policy"),
         }
@@ -342,22 +357,15 @@ impl Side<'_> {
                 (thresholds.max_connections, "max_connections"),
                 (thresholds.max_pending_requests, "max_pending_requests"),
                 (thresholds.max_requests, "max_requests"),
-                (thresholds.max_retries, "max_retries"),
             ] {
                 if let Some(threshold) = threshold {
                     self.without_effect(threshold.place, format!("circuit_breakers.thresholds.{name}"));
                 }
             }
-            let budget = thresholds.retry_budget.as_ref();
-            let percent = budget.and_then(|budget| budget.budget_percent).map(|percent| percent.place);
-            let least = budget.and_then(|budget| budget.min_retry_concurrency).map(|least| least.place);
-            for place in [percent, least].into_iter().flatten() {
-                self.without_effect(place, "circuit_breakers.thresholds.retry_budget");
-            }
         }
     }
 
-    fn route(&mut self, route: &Route) {
+    fn route(&mut self, route: &Route, cluster: &Cluster) {
         let retry = route.retry.as_ref();
         let per_try = retry.and_then(|retry| retry.per_try_timeout).filter(|timeout| timeout.value > 0);
         // The route's limit is for all tries together; an edge has one for each.
@@ -384,7 +392,32 @@ impl Side<'_> {
         }
         if let Some(retry) = retry {
             self.retry(retry, per_try.is_some());
+            if self.edge.get("retry").is_some() {
+                self.retry_budget(cluster.thresholds.as_ref(), retry.place);
+            }
         }
+    }
+
+    /// So many retries at one moment, three if nothing is written; or a share of what is active.
+    fn retry_budget(&mut self, thresholds: Option<&Thresholds>, place: Place) {
+        let written = thresholds.and_then(|thresholds| thresholds.retry_budget.as_ref());
+        let settings = match written {
+            Some(budget) => {
+                let percent = budget.budget_percent.unwrap_or(At { value: 20.0, place });
+                let least = budget.min_retry_concurrency.unwrap_or(At { value: 3, place });
+                (percent, least)
+            }
+            None => {
+                let most = thresholds.and_then(|thresholds| thresholds.max_retries);
+                (At { value: 0.0, place }, most.unwrap_or(At { value: 3, place }))
+            }
+        };
+        let (percent, least) = settings;
+        let settings = [
+            ("budget-percent", text(format!("{}%", percent.value), percent.place)),
+            ("min-retry-concurrency", whole(least)),
+        ];
+        self.policy("retry-budget", "envoy", settings, place);
     }
 
     fn retry(&mut self, retry: &Retry, each_try_is_limited: bool) {

@@ -3,8 +3,9 @@
 
 use simlab::policies::balancer::{Balancer, BalancerSettings, Reading};
 use simlab::policies::breaker::{Breaker, BreakerSettings};
+use simlab::policies::hedge::{AnyHedge, HedgePolicy, HedgeSettings};
 use simlab::policies::limiter::{Limiter, LimiterSettings};
-use simlab::policies::retry::{Budget, BudgetSettings, Retry, RetryPolicy, RetrySettings};
+use simlab::policies::retry::{Budget, BudgetSettings, Ended, Retry, RetryPolicy, RetrySettings};
 use simlab::policies::shedding::{Newcomer, Shedding, SheddingSettings, Turn};
 use simlab::policies::view::{Admit, Endpoints, Outcome, Permit, RequestHead, Slot};
 use simlab::random::{Key, Rng};
@@ -184,9 +185,9 @@ fn retries() {
         for _ in 0..STEPS {
             now += pause(&mut rng);
             let attempt = [0, 1, 63, 64, 1000, u32::MAX - 1][rng.index(6) as usize];
-            let previous = [Duration::ZERO, Duration::from_secs(1), Duration::MAX][rng.index(3) as usize];
+            let mut carry = [0.0, 1e9, 1e300][rng.index(3) as usize];
             let outcome = any_ending(&mut rng);
-            let answer = hot(|| policy.on_failure(now, attempt, previous, &outcome, &mut rng));
+            let answer = hot(|| policy.on_failure(now, attempt, &mut carry, &outcome, &mut rng));
             fold(&mut digest, if let Retry::After(delay) = answer { delay.0 } else { u64::MAX });
         }
         digest
@@ -201,12 +202,38 @@ fn retry_budgets() {
         let (mut now, mut digest) = (Time::ZERO, 0);
         for step in 0..STEPS {
             now += pause(&mut rng);
-            // Long times without a deposit, and long times without a withdrawal.
+            // Long times without a deposit, and long times without a withdrawal; what was withdrawn seldom comes back.
+            let class = any_ending(&mut rng).class;
             if rng.index(100) < if step % 20_000 < 10_000 { 1 } else { 99 } {
                 hot(|| budget.deposit(now));
-            } else {
-                fold(&mut digest, u64::from(hot(|| budget.withdraw(now))));
+                continue;
             }
+            let after = (rng.index(5) > 0).then_some(class);
+            let withdrawn = hot(|| budget.withdraw(now, after));
+            fold(&mut digest, withdrawn.map_or(0, |cost| u64::from(cost) + 1));
+            if rng.index(2) == 0 {
+                hot(|| budget.on_sent(now));
+                let ended = Ended { class, sent: true, withdrawn, retryable: rng.index(2) == 0 };
+                hot(|| budget.on_ended(now, &ended));
+            }
+        }
+        digest
+    });
+}
+
+#[test]
+fn hedges() {
+    for_each(HedgeSettings::KINDS, |_, _, settings: &HedgeSettings| {
+        let mut policy: AnyHedge = settings.build(Time::ZERO);
+        let mut rng = Key::new(27).rng();
+        let (mut now, mut digest) = (Time::ZERO, 0);
+        for _ in 0..STEPS {
+            now += pause(&mut rng);
+            let sent = [1, 2, u32::MAX][rng.index(3) as usize];
+            let delay = hot(|| policy.delay(now, sent));
+            fold(&mut digest, delay.map_or(u64::MAX, |delay| delay.0));
+            let outcome = any_ending(&mut rng);
+            fold(&mut digest, hot(|| policy.on_outcome(now, &outcome)) as u64);
         }
         digest
     });
