@@ -687,6 +687,14 @@ pub(super) struct EdgeTable {
     pub(super) affinity: Option<Spanned<String>>,
     /// Who owns the policies' state (default instance).
     pub(super) sharing: Option<SharingWord>,
+    /// What resilience4j's properties say of an instance: `{ manifest = "application.yml", instance = "payments" }`, also
+    /// `profile`. Replaced by the policies that it stands for before anything else is read.
+    #[serde(rename = "resilience4j")]
+    pub(super) _resilience4j: Option<BTreeMap<String, String>>,
+    /// What Envoy's configuration says of a cluster: `{ manifest = "envoy.yaml", cluster = "payments" }`, also `route`.
+    /// Replaced by the policies that it stands for before anything else is read.
+    #[serde(rename = "envoy")]
+    pub(super) _envoy: Option<BTreeMap<String, String>>,
     /// Levels around these policies, outermost first (default none).
     pub(super) level: Option<Vec<LevelTable>>,
 }
@@ -716,6 +724,9 @@ pub(super) struct LevelTable {
     /// Limiter.
     #[serde(default)]
     pub(super) limiter: Policy<LimiterSettings>,
+    /// What resilience4j's properties say of an instance, as at an edge.
+    #[serde(rename = "resilience4j")]
+    pub(super) _resilience4j: Option<BTreeMap<String, String>>,
 }
 
 /// `[[source]]`

@@ -15,6 +15,7 @@ mod layers;
 mod machines;
 mod manifests;
 mod overload;
+mod production;
 mod queueing;
 mod scenarios;
 mod snapshots;

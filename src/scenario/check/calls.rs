@@ -288,7 +288,8 @@ impl Check<'_> {
             self.wrong(message, extra.name.place);
         }
         for table in tables {
-            let LevelTable { name, timeout, cancel, retry, hedge, retry_budget, breaker, limiter } = table;
+            let LevelTable { name, timeout, cancel, retry, hedge, retry_budget, breaker, limiter, .. } =
+                table;
             if levels.iter().any(|level| level.name == name.value) {
                 self.wrong(format!("the edge to `{callee}` has two levels `{}`", name.value), name.place);
             }
