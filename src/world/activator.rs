@@ -6,15 +6,19 @@
 //! more. Nothing of this touches an attempt whose caller knows an instance.
 
 use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
 
 use crate::kernel::queue::Queue;
 use crate::policies::autoscaler::{Autoscaler, Load};
-use crate::policies::view::{Class, Outcome};
+use crate::policies::balancer::Balancer as _;
+use crate::policies::view::{Class, Outcome, RequestHead};
+use crate::random::Key;
 use crate::time::{Duration, Time};
 
-use super::call::Origin;
+use super::call::{Origin, PICK_SALT};
 use super::control::Control;
-use super::frame::{AWAITED, ENDED, Frame, HELD, NIL};
+use super::frame::{AWAITED, ENDED, Frame, HELD, NIL, Side};
+use super::outbound::{AFFINITY, Outbound, PROBES};
 use super::spec::ActivatorSpec;
 use super::telemetry::{Integral, Moments};
 use super::{Flow, Full, World};
@@ -178,20 +182,33 @@ impl World<'_> {
 
     /// Sends one held attempt, if its caller knows an instance.
     fn let_out(&mut self, now: Time, queue: &mut Queue, service: u32, slot: u32) -> Flow {
-        let Frame { key, outbound, started, .. } = self.frames[slot];
-        let (tag, call) = if self.has_sides {
-            (self.sides[slot as usize].tag, self.sides[slot as usize].call)
-        } else {
-            (0, NIL)
-        };
+        let Frame { key, outbound, started, parent, parent_pc, priority, .. } = self.frames[slot];
+        let Side { tag, call, request, .. } =
+            if self.has_sides { self.sides[slot as usize] } else { Side::EMPTY };
         let attempt = if call == NIL { 0 } else { self.calls[call].attempt };
-        let Some(at) = self.choose_place(now, outbound, key, tag, attempt) else { return Ok(()) };
-        let outbound = &mut self.outbounds[outbound as usize];
-        let pooled = outbound.pool.is_some();
-        if !pooled {
-            outbound.view.active[at as usize] += 1;
-            outbound.attempts += 1;
-        }
+        let origin = Origin { parent, parent_pc, outbound, request, tag, priority };
+        let pooled = self.outbounds[outbound as usize].pool.is_some();
+        let at = if pooled {
+            self.choose_place(now, queue, key, attempt, &origin, call)?
+        } else {
+            let mut head = RequestHead { affinity: None, attempt };
+            let asks = self.outbounds[outbound as usize].asks;
+            if asks != 0 {
+                self.brief(now, outbound, request, &mut head);
+            }
+            let Outbound { balancer, view, attempts, .. } = &mut self.outbounds[outbound as usize];
+            let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(tag)).rng());
+            let picked = balancer.pick(now, &head, view, &mut rng);
+            if let Some(slot) = picked {
+                view.active[slot.0 as usize] += 1;
+                *attempts += 1;
+                if asks & (PROBES | AFFINITY) != 0 {
+                    self.picked(now, queue, outbound, (parent, request), slot, &mut rng)?;
+                }
+            }
+            picked.map(|slot| slot.0)
+        };
+        let Some(at) = at else { return Ok(()) };
         let state = &mut self.services[service as usize];
         let instance = if pooled { NIL } else { state.slots[at as usize] };
         if let Some(activator) = &mut state.activator {

@@ -9,6 +9,7 @@ use crate::policies::view::Resources;
 use crate::time::Time;
 
 use super::World;
+use super::call::{Job, Over, Under};
 use super::cluster::{self, allocatable};
 use super::connection::Phase;
 use super::frame::{AWAITED, ENDED, HELD, INSIDE, LINKED, NIL, ON_CPU, PERMIT, QUEUED, STARTED};
@@ -32,14 +33,16 @@ impl World<'_> {
     pub(super) fn check_books(&self, now: Time) {
         self.check_requests(now);
         self.check_frames();
-        self.check_clients();
+        self.check_clients(now);
+        self.check_deadlines(now);
         self.check_activators(now);
         self.check_connections(now);
-        self.check_instances();
+        self.check_instances(now);
         self.check_bytes();
         self.check_lists();
         self.check_nodes();
         self.check_sizes();
+        self.check_probes();
     }
 
     /// INV-5, INV-6 and INV-7: nothing is lost, and Little's law holds exactly, in integers.
@@ -64,13 +67,12 @@ impl World<'_> {
                 source.1 += u128::from((now - frame.started).0);
             }
         }
-        for slot in 0..self.calls.slots() {
-            let call = &self.calls[slot];
-            if call.open && call.parent == NIL {
-                let source = &mut open[self.outbounds[call.outbound as usize].source as usize];
-                source.0 += 1;
-                source.1 += u128::from((now - call.started).0);
-            }
+        for (job, started) in
+            self.open_calls().filter(|(job, _)| job.over == Over::Parent && job.parent == NIL)
+        {
+            let source = &mut open[self.outbounds[job.outbound as usize].source as usize];
+            source.0 += 1;
+            source.1 += u128::from((now - started).0);
         }
         assert_eq!(
             self.open_roots,
@@ -99,6 +101,13 @@ impl World<'_> {
         }
     }
 
+    /// Every call that is not over, hedged or not, at every level, and when it began.
+    fn open_calls(&self) -> impl Iterator<Item = (&Job, Time)> {
+        let calls = (0..self.calls.slots()).map(|slot| &self.calls[slot]).filter(|call| call.open);
+        let hedges = (0..self.hedges.slots()).map(|slot| &self.hedges[slot]).filter(|hedge| hedge.open);
+        calls.map(|call| (&call.job, call.started)).chain(hedges.map(|hedge| (&hedge.job, hedge.started)))
+    }
+
     /// Call record of an attempt.
     fn call_of(&self, slot: u32) -> u32 {
         if self.has_sides { self.sides[slot as usize].call } else { NIL }
@@ -123,20 +132,17 @@ impl World<'_> {
                 refs[self.sides[slot as usize].request as usize] += 1;
             }
         }
-        for slot in 0..self.calls.slots() {
-            let call = &self.calls[slot];
-            if call.open {
-                calls += 1;
-                if call.parent != NIL {
-                    pending[call.parent as usize] += 1;
-                }
-                if call.request != NIL {
-                    refs[call.request as usize] += 1;
-                }
+        for (job, _) in self.open_calls() {
+            calls += 1;
+            if job.parent != NIL && matches!(job.over, Over::Parent | Over::Nobody) {
+                pending[job.parent as usize] += 1;
+            }
+            if job.request != NIL {
+                refs[job.request as usize] += 1;
             }
         }
         assert_eq!(self.frames.len(), frames, "INV-28: no frame is lost");
-        assert_eq!(self.calls.len(), calls, "INV-28: no call is lost");
+        assert_eq!(self.calls.len() + self.hedges.len(), calls, "INV-28: no call is lost");
         let used = refs.iter().filter(|refs| **refs > 0).count();
         assert_eq!(self.requests.len(), used, "INV-28: no request record is lost");
         for (slot, refs) in (0..).zip(refs).filter(|(_, refs)| *refs > 0) {
@@ -162,33 +168,93 @@ impl World<'_> {
         }
     }
 
-    /// INV-10: what clients believe to have outstanding is outstanding.
-    fn check_clients(&self) {
+    /// INV-10: what clients believe to have outstanding is outstanding, at every level.
+    fn check_clients(&self, now: Time) {
         let mut active: Vec<Vec<u32>> =
             self.outbounds.iter().map(|outbound| vec![0; outbound.view.active.len()]).collect();
-        let mut permits = vec![0; self.outbounds.len()];
+        let mut permits: Vec<Vec<u32>> =
+            self.outbounds.iter().map(|outbound| vec![0; outbound.above.len() + 1]).collect();
         for slot in 0..self.frames.slots() {
             let frame = &self.frames[slot];
             let from = frame.outbound as usize;
-            if frame.has(AWAITED) && frame.is_attempt() && self.outbounds[from].alive {
-                if !frame.has(HELD) {
-                    active[from][self.instances[frame.instance as usize].ordinal as usize] += 1;
-                }
-                permits[from] += u32::from(self.call_of(slot) != NIL);
+            let waits = frame.has(AWAITED) && frame.is_attempt();
+            if waits && self.outbounds[from].alive && !frame.has(HELD) {
+                active[from][self.instances[frame.instance as usize].ordinal as usize] += 1;
+            }
+            if waits && self.call_of(slot) != NIL && !self.is_wire(slot) {
+                let call = &self.calls[self.call_of(slot)];
+                assert!(call.open && call.under == Under::Frame(slot), "INV-10: a call knows its attempt");
             }
         }
         for slot in 0..self.calls.slots() {
             let call = &self.calls[slot];
-            if call.open && call.admitted {
-                permits[call.outbound as usize] += 1;
+            if call.open {
+                let busy = call.under != Under::Nothing || call.admitted;
+                assert!(
+                    busy || call.wake.is_some() || call.waits > 0,
+                    "INV-28: an open call waits for something"
+                );
+                permits[call.job.outbound as usize][usize::from(call.job.level)] += u32::from(busy);
+                let above = match call.under {
+                    Under::Nothing => Over::Call(slot),
+                    Under::Frame(frame) => {
+                        assert!(self.frames[frame].has(AWAITED), "INV-10: an attempt under way is awaited");
+                        Over::Call(slot)
+                    }
+                    Under::Call(inner) => self.calls[inner].job.over,
+                    Under::Hedge(inner) => self.hedges[inner].job.over,
+                };
+                assert_eq!(above, Over::Call(slot), "INV-10: levels know each other");
             }
         }
+        for slot in 0..self.hedges.slots() {
+            let hedge = &self.hedges[slot];
+            if hedge.open {
+                let (mut at, mut copies) = (hedge.first, 0);
+                while at != NIL {
+                    let copy = &self.calls[at];
+                    assert!(copy.open && copy.job.over == Over::Hedge(slot), "INV-10: a copy knows its call");
+                    (at, copies) = (copy.sibling, copies + 1);
+                }
+                assert_eq!(hedge.copies.open, copies, "INV-10: copies of a hedged call");
+                assert!(copies > 0, "INV-28: a hedged call waits for a copy");
+            }
+        }
+        let mut listed = Vec::new();
+        for (index, outbound) in (0..).zip(&self.outbounds) {
+            for (level, stack) in (0..).zip(outbound.stacks()) {
+                for call in stack.backlog.iter().flat_map(|backlog| backlog.calls()) {
+                    let state = &self.calls[call];
+                    let waits = state.open && state.waits > 0 && !state.admitted;
+                    let here = (state.job.outbound, state.job.level) == (index, level);
+                    assert!(waits && here, "INV-10: whoever is listed at a limiter waits there");
+                    listed.push(call);
+                }
+            }
+        }
+        listed.sort_unstable();
+        let waits = |slot: &u32| self.calls[*slot].open && self.calls[*slot].waits > 0;
+        let waiting: Vec<u32> = (0..self.calls.slots()).filter(waits).collect();
+        assert_eq!(listed, waiting, "INV-10: whoever waits for a limiter is listed, once");
         for (index, outbound) in self.outbounds.iter().enumerate() {
             if outbound.alive {
                 assert_eq!(outbound.view.active, active[index], "INV-10: attempts of a client");
-                if let Some(held) = in_flight(outbound.limiter.as_ref()) {
-                    assert_eq!(held, permits[index], "INV-10: permits of a client's limiter");
+                for (level, stack) in outbound.stacks().enumerate() {
+                    let busy = permits[index][level];
+                    if let Some(held) = in_flight(now, stack.limiter.as_ref()) {
+                        assert_eq!(held, busy, "INV-10: permits of a client's limiter");
+                    }
                 }
+            }
+        }
+    }
+
+    /// INV-30: no work goes on behind a deadline that it was told of.
+    fn check_deadlines(&self, now: Time) {
+        for (slot, side) in self.sides.iter().enumerate() {
+            let frame = &self.frames[slot as u32];
+            if frame.flags != 0 && !frame.has(ENDED) {
+                assert!(side.deadline >= now, "INV-30: work behind its deadline: {frame:?}");
             }
         }
     }
@@ -225,7 +291,7 @@ impl World<'_> {
         assert_eq!(listed, held, "INV-29: who is held is listed");
     }
 
-    /// INV-30: a connection carries the attempts that ride on it, and stands where its client, its instance and its service
+    /// INV-32: a connection carries the attempts that ride on it, and stands where its client, its instance and its service
     /// count it; who waits for one is listed once; and Little's law holds for the waits.
     fn check_connections(&self, now: Time) {
         let mut riders = vec![0u32; self.connections.slots() as usize];
@@ -246,15 +312,15 @@ impl World<'_> {
             let connection = &self.connections[at];
             let (riders, trips) = (riders[at as usize], trips[at as usize]);
             used += usize::from(connection.phase != Phase::Free);
-            assert_eq!(connection.streams, riders, "INV-30: attempts on a connection: {connection:?}");
-            assert_eq!(u32::from(connection.frame != NIL), trips, "INV-30: messages that set it up");
-            assert_eq!(connection.listed, connection.takes_more(), "INV-30: who takes more is listed");
+            assert_eq!(connection.streams, riders, "INV-32: attempts on a connection: {connection:?}");
+            assert_eq!(u32::from(connection.frame != NIL), trips, "INV-32: messages that set it up");
+            assert_eq!(connection.listed, connection.takes_more(), "INV-32: who takes more is listed");
             let opening = connection.phase == Phase::Opening;
             match connection.phase {
-                Phase::Free => assert_eq!(riders + trips, 0, "INV-30: nobody is on what is free"),
-                Phase::Closed => assert_ne!(riders + trips, 0, "INV-30: what nobody uses is free"),
+                Phase::Free => assert_eq!(riders + trips, 0, "INV-32: nobody is on what is free"),
+                Phase::Closed => assert_ne!(riders + trips, 0, "INV-32: what nobody uses is free"),
                 Phase::Opening | Phase::Open => {
-                    assert_eq!(u32::from(opening), trips, "INV-30: a set-up is under way");
+                    assert_eq!(u32::from(opening), trips, "INV-32: a set-up is under way");
                     let place = places.entry((connection.outbound, connection.host)).or_default();
                     place[0] += 1;
                     place[1] += u32::from(opening);
@@ -265,7 +331,7 @@ impl World<'_> {
                 }
             }
         }
-        assert_eq!(self.connections.len(), used, "INV-30: no connection is lost");
+        assert_eq!(self.connections.len(), used, "INV-32: no connection is lost");
         let mut waits = vec![(0u64, 0u128); self.services.len()];
         let mut listed = 0;
         for (from, outbound) in self.outbounds.iter().enumerate() {
@@ -275,13 +341,13 @@ impl World<'_> {
                 let key = (from as u32, host as u32);
                 let counted = [place.connections, place.opening, place.ready.len() as u32];
                 let found = places.remove(&key).unwrap_or_default();
-                assert_eq!(counted, found, "INV-30: connections of a client to a place");
+                assert_eq!(counted, found, "INV-32: connections of a client to a place");
                 connections += place.connections;
                 pending += place.waiting.len() as u32;
                 for &slot in &place.waiting {
                     let frame = &self.frames[slot];
-                    assert!(self.waits_for_connection(slot), "INV-30: who is listed waits");
-                    assert_eq!((frame.outbound, frame.next), key, "INV-30: who waits knows where");
+                    assert!(self.waits_for_connection(slot), "INV-32: who is listed waits");
+                    assert_eq!((frame.outbound, frame.next), key, "INV-32: who waits knows where");
                     let (count, staying) = &mut waits[outbound.service as usize];
                     *count += 1;
                     *staying += u128::from((now - frame.arrived).0);
@@ -290,23 +356,23 @@ impl World<'_> {
             assert_eq!(
                 (pool.connections, pool.pending),
                 (connections, pending),
-                "INV-30: a pool's own count"
+                "INV-32: a pool's own count"
             );
             let front = pool.front.as_ref().map(|front| front.view.active.iter().sum::<u32>());
-            assert_eq!(front.unwrap_or(connections), connections, "INV-30: what a balancer counts");
+            assert_eq!(front.unwrap_or(connections), connections, "INV-32: what a balancer counts");
             listed += pending;
         }
-        assert!(places.is_empty(), "INV-30: every connection has a client");
+        assert!(places.is_empty(), "INV-32: every connection has a client");
         let waiting = (0..self.frames.slots()).filter(|&slot| self.waits_for_connection(slot)).count();
-        assert_eq!(listed as usize, waiting, "INV-30: who waits is listed");
+        assert_eq!(listed as usize, waiting, "INV-32: who waits is listed");
         for (instance, accepted) in self.instances.iter().zip(accepted) {
-            assert_eq!(instance.more.connections, accepted, "INV-30: connections of an instance");
+            assert_eq!(instance.more.connections, accepted, "INV-32: connections of an instance");
         }
         for (index, service) in self.services.iter().enumerate() {
             let Some(counts) = &service.connections else { continue };
             let (waiting, staying) = waits[index];
-            assert_eq!(counts.open.level(), open[index], "INV-30: established connections");
-            assert_eq!(counts.waiting.level(), waiting, "INV-30: attempts that wait for a connection");
+            assert_eq!(counts.open.level(), open[index], "INV-32: established connections");
+            assert_eq!(counts.waiting.level(), waiting, "INV-32: attempts that wait for a connection");
             assert_eq!(
                 counts.waiting.area(now),
                 counts.left.sum + staying,
@@ -315,7 +381,7 @@ impl World<'_> {
         }
     }
 
-    fn check_instances(&self) {
+    fn check_instances(&self, now: Time) {
         let mut inside = vec![Inside::default(); self.instances.len()];
         for (index, instance) in self.instances.iter().enumerate() {
             inside[index].held = vec![0; self.spec.services[instance.service as usize].pools.len()];
@@ -376,7 +442,7 @@ impl World<'_> {
             for (pool, (state, held)) in instance.more.pools.iter().zip(&here.held).enumerate() {
                 assert_eq!(state.free + held, service.pools[pool].size, "INV-10: connections of a pool");
             }
-            if let Some(held) = in_flight(instance.more.limiter.as_ref()) {
+            if let Some(held) = in_flight(now, instance.more.limiter.as_ref()) {
                 assert_eq!(held, here.permits, "INV-10: permits of an instance's limiter");
             }
         }
@@ -410,8 +476,15 @@ impl World<'_> {
         for instance in &self.instances {
             walk(instance.lane);
             walk(instance.more.cpu_lane);
-            instance.more.lanes.iter().for_each(|lane| walk(*lane));
             instance.more.pools.iter().for_each(|pool| walk(pool.waiting));
+        }
+        for line in self.instances.iter().map(|instance| &instance.more.line) {
+            let mut marked = 0;
+            for slot in line.listed() {
+                listed[slot as usize] += 1;
+                marked += u32::from(self.frames[slot].has(LINKED));
+            }
+            assert_eq!(line.marked(), marked, "INV-28: a line knows who has left it");
         }
         let stalled = self.instances.iter().flat_map(|instance| &instance.more.hang.stalled);
         for (slot, _) in stalled {
@@ -476,9 +549,9 @@ impl World<'_> {
 }
 
 /// Calls in flight as a limiter sees them, if it counts them.
-fn in_flight(limiter: Option<&AnyLimiter>) -> Option<u32> {
+fn in_flight(now: Time, limiter: Option<&AnyLimiter>) -> Option<u32> {
     let mut found = None;
-    limiter?.gauges(Time::ZERO, &mut |name, value| {
+    limiter?.gauges(now, &mut |name, value| {
         if name == "in_flight" {
             found = Some(value as u32);
         }

@@ -166,7 +166,7 @@ impl Connection {
 
 const AGE_SALT: u64 = 0x636f_6e6e_2d61_6765;
 const LEAVE_SALT: u64 = 0x636f_6e6e_2d6c_7665;
-const WORD_SALT: u64 = 0x636f_6e6e_2d77_7264;
+const GONE_SALT: u64 = 0x636f_6e6e_2d67_6f6e;
 const BACKOFF_SALT: u64 = 0x636f_6e6e_2d62_6f66;
 
 /// A handshake without work at the instance: no op.
@@ -488,37 +488,37 @@ impl World<'_> {
         }
     }
 
-    /// An attempt on it has ended, as its caller sees it.
-    pub(super) fn stream_over(&mut self, now: Time, queue: &mut Queue, at: u32, class: Class) -> Flow {
+    /// An attempt on it has ended, as its caller sees it. The place in the pool where there is room for another one now.
+    pub(super) fn stream_over(&mut self, now: Time, queue: &mut Queue, at: u32, class: Class) -> u32 {
         let connection = &mut self.connections[at];
         connection.streams -= 1;
+        let host = connection.host;
         if connection.phase == Phase::Closed {
             self.free_if_loose(at);
-            return Ok(());
+            return host;
         }
         // That is how the client learns that the other end is gone.
         connection.draining |= connection.gone && class == Class::Failure;
-        let Connection { outbound: from, host, streams, .. } = *connection;
-        let unheard = !connection.multiplexed && matches!(class, Class::Timeout | Class::Abandoned);
+        let Connection { outbound: from, streams, multiplexed, .. } = *connection;
+        let unheard = !multiplexed && matches!(class, Class::Timeout | Class::Abandoned);
         let done = connection.closing || connection.draining;
         if unheard || done && streams == 0 {
             self.close(now, at);
-            return self.pump(now, queue, from, host);
+            return host;
         }
         if streams == 0 {
             connection.idle_since = now;
-            let multiplexed = connection.multiplexed;
             let most = self.settings_of(at).max_idle as usize;
             let place = self.pool(from).map(|pool| &pool.places[host as usize]);
             let enough = place.is_some_and(|place| place.waiting.is_empty() && place.ready.len() >= most);
             if enough && !multiplexed {
                 self.close(now, at);
-                return Ok(());
+                return host;
             }
         }
         self.list(at);
         self.arm(queue, at);
-        self.pump(now, queue, from, host)
+        host
     }
 
     /// The client has done with a connection. Attempts that are still on it end in their own way.
@@ -691,8 +691,8 @@ impl World<'_> {
         let Connection { instance, outbound, key, serial, .. } = self.connections[at];
         let to = self.outbounds[outbound as usize].zone;
         let from = self.instances[instance as usize].more.zone;
-        let salt = WORD_SALT ^ u64::from(word == Word::Gone);
-        if let Some(delay) = self.one_way(from, to, key ^ salt) {
+        let salt = if word == Word::Gone { GONE_SALT } else { 0 };
+        if let Some(delay) = self.word_delay(from, to, key ^ salt) {
             self.schedule(queue, now + delay, Control::Word(Tie { at, serial }, word));
         }
     }

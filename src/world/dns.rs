@@ -7,13 +7,12 @@
 //! that opens connections to a name (`per-connection`) then knows no address once its answer is too old, a balancer that
 //! picks for each attempt keeps its last list, as Envoy's `STRICT_DNS` clusters do.
 
-use crate::policies::balancer::Balancer as _;
 use crate::policies::view::Slot;
 use crate::random::Key;
 use crate::time::Time;
 
 use super::World;
-use super::outbound::{Outbound, add};
+use super::outbound::{Outbound, STALE, add};
 use super::pool::Pool;
 use super::spec::DnsSpec;
 
@@ -46,7 +45,7 @@ impl World<'_> {
         let service = outbound.service as usize;
         let out = self.dns_outages > 0;
         let answer = if out { Vec::new() } else { self.answer(now, service, dns.answers) };
-        let Outbound { pool, balancer, view, .. } = &mut self.outbounds[from as usize];
+        let Outbound { pool, asks, weights, view, .. } = &mut self.outbounds[from as usize];
         let Some(pool) = pool else { return };
         if out && pool.front.is_none() {
             return;
@@ -57,16 +56,15 @@ impl World<'_> {
         }
         view.eligible.clear();
         for &slot in &answer {
-            add(view, slot);
+            add(view, now, slot, weights);
         }
+        *asks |= STALE;
         if let Some(front) = &mut pool.front {
             front.view.eligible.clear();
             for &slot in &answer {
-                add(&mut front.view, slot);
+                add(&mut front.view, now, slot, weights);
             }
-            front.balancer.on_update(now, &front.view);
-        } else {
-            balancer.on_update(now, view);
+            front.stale = true;
         }
     }
 

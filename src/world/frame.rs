@@ -54,7 +54,7 @@ const _: () = assert!(size_of::<Frame>() == 56);
 /// rollouts, closed loops or cancellation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Side {
-    /// Call record, if the edge is stateful.
+    /// Call record, if the edge is stateful; [`LET_GO`](super::call::LET_GO) once that has let go of it.
     pub(super) call: u32,
     /// Request record.
     pub(super) request: u32,
@@ -64,20 +64,24 @@ pub(super) struct Side {
     pub(super) child: u32,
     /// Next attempt of the same parent.
     pub(super) sibling: u32,
+    /// Attempts that it found inside, where probes ask for that.
+    pub(super) found: u32,
     /// Ticket of the callee's limiter.
     pub(super) permit: Permit,
     /// Connection it rides on, [`WAITING`] while it waits for one.
     pub(super) connection: u32,
     /// Core time of this attempt and of the useful attempts below it, ns.
     pub(super) cpu: u64,
+    /// Its answer is of lower quality.
+    pub(super) degraded: bool,
+    /// When everybody above that has told it so stops waiting.
+    pub(super) deadline: Time,
 }
-
-const _: () = assert!(size_of::<Side>() == 48);
 
 /// In place of a connection: the attempt waits for one.
 pub(super) const WAITING: u32 = NIL - 1;
-/// In place of a call record: the frame is a round trip of the set-up of a connection.
-pub(super) const WIRE: u32 = NIL - 1;
+/// In place of a call record (beside `call::LET_GO`): the frame is a round trip of the set-up of a connection.
+pub(super) const WIRE: u32 = NIL - 2;
 
 impl Side {
     /// Nothing.
@@ -87,9 +91,12 @@ impl Side {
         tag: 0,
         child: NIL,
         sibling: NIL,
+        found: 0,
         permit: Permit { generation: 0, slot: 0, start: Time::ZERO },
         connection: NIL,
         cpu: 0,
+        degraded: false,
+        deadline: Time::MAX,
     };
 }
 

@@ -24,7 +24,7 @@ use super::control::Control;
 use super::dns::Name;
 use super::frame::{HELD, NIL, WAITING};
 use super::instance::State;
-use super::outbound::{Outbound, add, remove};
+use super::outbound::{AFFINITY, Outbound, PROBES, add, remove};
 use super::spec::{BackoffSpec, EdgeSpec};
 use super::telemetry::{Integral, Moments};
 use super::{Flow, Full, World};
@@ -55,9 +55,22 @@ pub(super) struct Pool {
 
 /// A balancer behind a virtual address: it sees connections, not attempts.
 pub(super) struct Front {
-    pub(super) balancer: AnyBalancer,
+    balancer: AnyBalancer,
     /// Active are connections of this client.
     pub(super) view: Endpoints,
+    /// The list has changed since the balancer was last told.
+    pub(super) stale: bool,
+}
+
+impl Front {
+    /// The endpoint of a new connection.
+    fn pick(&mut self, now: Time, key: Key) -> Option<Slot> {
+        if std::mem::take(&mut self.stale) {
+            self.balancer.on_update(now, &self.view);
+        }
+        let mut rng = ManuallyDrop::new(Key(key.0 ^ PICK_SALT).rng());
+        self.balancer.pick(now, &RequestHead::default(), &self.view, &mut rng)
+    }
 }
 
 /// Where connections lead.
@@ -137,19 +150,15 @@ impl Pool {
         self.tickets.push((instance, process, until));
     }
 
-    pub(super) fn learn(&mut self, now: Time, slot: Slot) {
-        if let Some(Front { balancer, view }) = &mut self.front
-            && add(view, slot)
-        {
-            balancer.on_update(now, view);
+    pub(super) fn learn(&mut self, now: Time, slot: Slot, weights: &[u32]) {
+        if let Some(front) = &mut self.front {
+            front.stale |= add(&mut front.view, now, slot, weights);
         }
     }
 
-    pub(super) fn forget(&mut self, now: Time, slot: Slot) {
-        if let Some(Front { balancer, view }) = &mut self.front
-            && remove(view, slot)
-        {
-            balancer.on_update(now, view);
+    pub(super) fn forget(&mut self, slot: Slot) {
+        if let Some(front) = &mut self.front {
+            front.stale |= remove(&mut front.view, slot);
         }
     }
 
@@ -190,8 +199,11 @@ impl World<'_> {
     pub(super) fn new_pool(&self, edge: &EdgeSpec, now: Time, key: Key, owner: u32) -> Option<Box<Pool>> {
         let settings = edge.connections?;
         let per_connection = self.spec.connections[settings as usize].per_connection;
-        let front =
-            per_connection.then(|| Front { balancer: edge.balancer.build(now), view: Endpoints::default() });
+        let front = per_connection.then(|| Front {
+            balancer: edge.balancer.build(now),
+            view: Endpoints { service: edge.callee.0.clone(), clients: 1, ..Endpoints::default() },
+            stale: false,
+        });
         let places = if per_connection { vec![Place::default()] } else { Vec::new() };
         let key = key.with(u64::from(edge.to));
         let dns = self.spec.connections[settings as usize].dns.as_ref();
@@ -243,7 +255,7 @@ impl World<'_> {
         state: u32,
     ) -> Result<Option<Class>, Full> {
         let from = origin.outbound;
-        let Some(host) = self.choose_place(now, from, key, origin.tag, attempt) else {
+        let Some(host) = self.choose_place(now, queue, key, attempt, origin, state)? else {
             return self.hold(now, queue, call, key, origin, state);
         };
         let spec = self.spec;
@@ -270,22 +282,34 @@ impl World<'_> {
     pub(super) fn choose_place(
         &mut self,
         now: Time,
-        from: u32,
+        queue: &mut Queue,
         key: u64,
-        tag: u32,
         attempt: u32,
-    ) -> Option<u32> {
+        origin: &Origin,
+        state: u32,
+    ) -> Result<Option<u32>, Full> {
+        let from = origin.outbound;
         self.look_up(now, from);
-        let Outbound { pool, balancer, view, .. } = &mut self.outbounds[from as usize];
-        if let Some(Pool { front: Some(front), places, settings, .. }) = pool.as_deref() {
+        let outbound = &mut self.outbounds[from as usize];
+        if let Some(Pool { front: Some(front), places, settings, .. }) = outbound.pool.as_deref() {
             let backoff = self.spec.connections[*settings as usize].backoff;
             let waits = backoff.is_some_and(|backoff| backoff.wait_for_ready);
             let somebody = places[0].connections > 0 || !front.view.eligible.is_empty();
-            return (somebody || waits).then_some(0);
+            return Ok((somebody || waits).then_some(0));
         }
-        let head = RequestHead { affinity: 0, attempt };
-        let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(tag)).rng());
-        balancer.pick(now, &head, view, &mut rng).map(|slot| slot.0)
+        let (asks, hedges) = (outbound.asks, outbound.hedges);
+        let mut head = RequestHead { affinity: None, attempt };
+        if asks != 0 {
+            self.brief(now, from, origin.request, &mut head);
+        }
+        let Outbound { balancer, view, .. } = &mut self.outbounds[from as usize];
+        let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(origin.tag)).rng());
+        let Some(slot) = balancer.pick(now, &head, view, &mut rng) else { return Ok(None) };
+        let slot = if hedges { self.elsewhere(now, from, state, &head, slot, &mut rng) } else { slot };
+        if asks & (PROBES | AFFINITY) != 0 {
+            self.picked(now, queue, from, (origin.parent, origin.request), slot, &mut rng)?;
+        }
+        Ok(Some(slot.0))
     }
 
     /// An attempt that has not been sent yet takes a connection, or waits for one.
@@ -340,7 +364,7 @@ impl World<'_> {
         if let Some(pool) = self.pool(from) {
             let waiting = &mut pool.place(host).waiting;
             let at = waiting.iter().position(|&other| other == slot);
-            waiting.remove(at.expect("INV-30: who waits for a connection is listed"));
+            waiting.remove(at.expect("INV-32: who waits for a connection is listed"));
         }
         self.stop_waiting(now, slot);
     }
@@ -400,10 +424,7 @@ impl World<'_> {
             let key = pool.next_key();
             let slot = match &mut pool.front {
                 None => Some(Slot(host)),
-                Some(Front { balancer, view }) => {
-                    let mut rng = ManuallyDrop::new(Key(key.0 ^ PICK_SALT).rng());
-                    balancer.pick(now, &RequestHead::default(), view, &mut rng)
-                }
+                Some(front) => front.pick(now, key),
             };
             let Some(slot) = slot else {
                 self.find_nobody(now, queue, from, host, key)?;
@@ -496,11 +517,8 @@ impl World<'_> {
         for _ in 0..min {
             let Some(pool) = self.pool(from) else { return Ok(()) };
             let key = pool.next_key();
-            let Some(Front { balancer, view }) = &mut pool.front else { return Ok(()) };
-            let mut rng = ManuallyDrop::new(Key(key.0 ^ PICK_SALT).rng());
-            let Some(slot) = balancer.pick(now, &RequestHead::default(), view, &mut rng) else {
-                return Ok(());
-            };
+            let slot = pool.front.as_mut().and_then(|front| front.pick(now, key));
+            let Some(slot) = slot else { return Ok(()) };
             self.adopt_connection(now, queue, from, slot, key)?;
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 mod activator;
 mod alerts;
+mod balancing;
 mod calibrate;
 mod cli;
 mod connections;
@@ -10,10 +11,14 @@ mod contracts;
 mod determinism;
 mod errors;
 mod fidelity;
+mod hedging;
 mod inside;
 mod layers;
 mod machines;
 mod manifests;
+mod overload;
+mod papers;
+mod production;
 mod queueing;
 mod scenarios;
 mod snapshots;
