@@ -141,6 +141,7 @@ fn load(
     let mut study = study.expect("there is at least the default strategy");
     let parts = threshold::Parts::of(&study.strategies[0].scenario);
     check_primary(&study.primary, &root, &parts).map_err(one)?;
+    check_focus(study.focus.as_deref(), &root, &parts).map_err(one)?;
     shared_warnings_once(&mut study);
     select(&mut study, &overrides.strategies).map_err(one)?;
     path.clone_into(&mut study.path);
@@ -307,6 +308,7 @@ fn header(
             .as_ref()
             .map_or_else(|| "availability".to_owned(), |primary| primary.value.clone()),
         baseline: baseline.unwrap_or(0),
+        focus: table.focus.as_ref().map(|source| source.value.clone()),
         objective,
         strategies: Vec::new(),
         thresholds: Vec::new(),
@@ -413,9 +415,23 @@ fn check_primary(primary: &str, root: &Node, parts: &threshold::Parts) -> Result
     if threshold::unit_of(primary, parts).is_some() {
         return Ok(());
     }
-    let written = root.table().and_then(|root| root.get("scenario")?.table()?.get("primary"));
-    let place = written.map(|node| node.place);
-    Err(Diagnostic { place, ..threshold::unknown_metric(primary, parts, false) })
+    Err(Diagnostic {
+        place: place_in_header(root, "primary"),
+        ..threshold::unknown_metric(primary, parts, false)
+    })
+}
+
+fn check_focus(focus: Option<&str>, root: &Node, parts: &threshold::Parts) -> Result<(), Diagnostic> {
+    let Some(focus) = focus.filter(|focus| !parts.sources.iter().any(|source| source == focus)) else {
+        return Ok(());
+    };
+    let known = parts.sources.iter().map(String::as_str);
+    Err(Diagnostic { place: place_in_header(root, "focus"), ..Diagnostic::unknown("source", focus, known) })
+}
+
+/// Where a key of `[scenario]` has its value.
+fn place_in_header(root: &Node, key: &str) -> Option<Place> {
+    root.table().and_then(|root| Some(root.get("scenario")?.table()?.get(key)?.place))
 }
 
 /// A warning that every strategy gives is about the scenario.

@@ -10,7 +10,8 @@
 //! | `RING`, `LEVEL_RING` | timeouts and deadlines | `call` |
 //! | `RETRY` | a delayed attempt starts | `call` |
 //! | `HEDGE` | another copy of a call may go out | `hedge` |
-//! | `PATIENCE` | a queued attempt gives up | `instance` |
+//! | `PATIENCE` | a queued attempt gives up | `instance`, `waiting` |
+//! | `PROBE` | a probe or its answer arrives | `probe` |
 //! | `CONTROL` | everything rare: life cycle, control loops, faults, windows | `control`, `fleet`, `cluster`, `provisioning`, `image`, `fault`, `telemetry` |
 //!
 //! The life of one attempt: `call` picks an endpoint and sends it, `network` delivers it, `instance` queues and starts
@@ -18,6 +19,8 @@
 
 mod activator;
 mod alert;
+mod attribute;
+mod backlog;
 mod books;
 mod burst;
 mod cache;
@@ -25,6 +28,7 @@ mod call;
 mod cluster;
 mod control;
 mod cpu;
+mod degrade;
 mod disk;
 mod fault;
 mod fleet;
@@ -40,6 +44,7 @@ mod metrics;
 mod neighbours;
 mod network;
 mod outbound;
+mod probe;
 mod program;
 mod provisioning;
 mod recommend;
@@ -51,6 +56,7 @@ mod source;
 pub mod spec;
 mod telemetry;
 mod traffic;
+mod waiting;
 
 pub use report::{Decision, LogEntry, NamedHistogram, RunReport, WindowSeries};
 
@@ -65,6 +71,7 @@ use crate::kernel::{self, Handle, Model, Stop};
 use crate::random::Key;
 use crate::time::Time;
 
+use attribute::Stickiness;
 use call::{CallState, RequestRecord};
 use cluster::Cluster;
 use control::Control;
@@ -74,6 +81,7 @@ use image::Registry;
 use instance::Instance;
 use network::Network;
 use outbound::Outbound;
+use probe::{Probe, ProbeCounts};
 use provisioning::Provisioning;
 use service::Service;
 use source::Source;
@@ -110,6 +118,14 @@ pub struct World<'a> {
     rollouts: Vec<rollout::Progress>,
     faults: Vec<fault::Progress>,
     alerts: Vec<alert::Watch>,
+    /// Probes under way.
+    probes: Arena<Probe>,
+    probe_counts: ProbeCounts,
+    /// Endpoints that answer cheaper, and calling sides that leave calls out.
+    degraded: Vec<degrade::Degraded>,
+    throttled: Vec<degrade::Throttled>,
+    /// Tickets given to calls that wait for room at their limiter.
+    backlog_tickets: u64,
     /// Endpoints (by first op) that a kill switch refuses.
     killed: Vec<u16>,
     telemetry: Telemetry,
@@ -158,8 +174,9 @@ const RETRY: u8 = 6;
 const USER: u8 = 7;
 const PATIENCE: u8 = 8;
 const CONTROL: u8 = 9;
-const HEDGE: u8 = 10;
-const LEVEL_RING: u8 = 11;
+const PROBE: u8 = 10;
+const HEDGE: u8 = 11;
+const LEVEL_RING: u8 = 12;
 
 /// Runs one replication of `spec` with `seed` and reports what was seen.
 pub fn run(spec: &Spec, seed: u64, handle: &Handle) -> Result<RunReport, Stop> {
@@ -234,6 +251,7 @@ impl World<'_> {
             LEVEL_RING => self.on_level_ring(now, queue, index),
             USER => self.on_user(now, queue, index),
             PATIENCE => self.on_patience(now, queue, index),
+            PROBE => self.on_probe(now, queue, index),
             _ => self.on_control(now, queue, index),
         }
     }
@@ -249,7 +267,14 @@ impl<'a> World<'a> {
             spec.services.iter().any(|service| !service.edges.is_empty() || service.limiter.is_some());
         let stateful = edges().any(|edge| edge.is_stateful() || edge.cancels());
         let users = spec.sources.iter().any(|source| matches!(source.arrivals, spec::Arrivals::Users { .. }));
-        let tracks_requests = users || spec.services.iter().any(|service| service.version_slot.is_some());
+        let looks_at_requests = edges().any(|edge| edge.affinity.is_some())
+            || spec.ops.iter().any(|op| matches!(op, spec::Op::Route { .. }));
+        let probes = edges().any(spec::EdgeSpec::probes);
+        let degrades = spec.actions.iter().any(|action| matches!(action.what, spec::Operation::Degrade(..)));
+        let tracks_requests = users
+            || looks_at_requests
+            || degrades
+            || spec.services.iter().any(|service| service.version_slot.is_some());
         let tracks_children = spec.sources.iter().any(|source| source.propagate_deadline)
             || edges().any(spec::EdgeSpec::cancels);
         let ties = edges().any(spec::EdgeSpec::ties);
@@ -282,6 +307,11 @@ impl<'a> World<'a> {
             rollouts: spec.rollouts.iter().map(|plan| rollout::Progress::new(plan.service)).collect(),
             faults: Vec::new(),
             alerts: Vec::new(),
+            probes: Arena::new(spec.limits.in_flight),
+            probe_counts: ProbeCounts::default(),
+            degraded: Vec::new(),
+            throttled: Vec::new(),
+            backlog_tickets: 0,
             killed: Vec::new(),
             telemetry: Telemetry::new(&spec.pools),
             slow_above: spec.objective.latency_p99.map_or(u64::MAX, |limit| limit.0),
@@ -289,7 +319,7 @@ impl<'a> World<'a> {
             live_sources: spec.sources.len() as u32,
             over: false,
             full: None,
-            has_sides: nested || stateful || tracks_requests || tracks_children,
+            has_sides: nested || stateful || tracks_requests || tracks_children || probes,
             shares_outbounds: spec
                 .services
                 .iter()
@@ -318,22 +348,40 @@ impl<'a> World<'a> {
                 kills || service.limiter.is_some() || spec.faults.iter().any(|fault| outage(&fault.what));
             // Whoever is taken in allocates memory, writes to the disk, and has come in bytes.
             let guarded = guarded || service.memory_use.is_some() || service.disk_use.is_some();
+            let guarded = guarded || service.shedding.is_some();
             let measured = !service.network_use.is_empty();
+            let ours = |entry: u16| service.endpoints.iter().any(|(_, first)| *first == entry);
+            let degrades = |action: &spec::ActionSpec| match action.what {
+                spec::Operation::Degrade(entry, _) => ours(entry),
+                _ => false,
+            };
             let judged = service.versions.iter().any(|version| version.error_rate > 0.0)
+                || spec.actions.iter().any(degrades)
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
             self.services.push(Service::new(service, spec.warm_up, guarded || measured, judged || measured));
         }
         let sources = spec.sources.iter().flat_map(|source| &source.edges);
         for edge in sources.chain(spec.services.iter().flat_map(|service| &service.edges)) {
-            self.services[edge.to as usize].broken_off |= edge.stacks().any(|stack| stack.breaker.is_some());
+            let service = &mut self.services[edge.to as usize];
+            service.broken_off |= edge.stacks().any(|stack| stack.breaker.is_some());
+            if edge.probes() {
+                // Whoever comes and goes is looked at, to be able to answer.
+                service.probed = true;
+                service.guarded = true;
+                service.ordinary = false;
+            }
+            if edge.affinity.is_some() && service.stickiness.is_none() {
+                service.stickiness = Some(Box::new(Stickiness::new(&spec.attributes, &spec.sources)));
+            }
         }
         let mut users = 0;
         for (index, source) in spec.sources.iter().enumerate() {
             let first = self.outbounds.len() as u32;
-            for _ in 0..source.clients {
+            for client in 0..source.clients {
                 for edge in &source.edges {
                     self.services[edge.to as usize].callers.push(self.outbounds.len() as u32);
-                    self.outbounds.push(Outbound::new(edge, source.zone, index as u32, Time::ZERO));
+                    let outbound = Outbound::new(edge, source.zone, index as u32, Time::ZERO);
+                    self.outbounds.push(outbound.numbered(client, source.clients));
                 }
             }
             let state = Source::new(source, self.seed, spec.warm_up, first, users);

@@ -4,14 +4,16 @@
 
 use crate::policies::recommender::Recommender as _;
 use crate::policies::recommender::updater::UpdateMode;
+use crate::random::Key;
+use crate::random::variate::Zipf;
 use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
-    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, BurstSpec, CacheSpec, CallSpec,
-    ConnectionPoolSpec, CpuMode, Deadline, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec,
-    NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec, Resize,
-    RolloutSpec, ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, StackSpec, Target, Thing, Trouble,
-    VersionSpec, When,
+    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, AttributeSpec, BurstSpec, CacheSpec,
+    CallSpec, Carried, ConnectionPoolSpec, CpuMode, Deadline, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec,
+    Limits, MemorySpec, NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec, ProvisioningSpec, Rate,
+    RegistrySpec, Resize, RolloutSpec, ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, StackSpec,
+    Standing, Target, Thing, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -64,7 +66,7 @@ impl<'a> Assembly<'a> {
         let mut priorities: Vec<u8> = scenario.sources.iter().map(|source| source.priority).collect();
         priorities.sort_unstable();
         priorities.dedup();
-        let sources = scenario.sources.iter().map(|source| self.source(source, &priorities)).collect();
+        let sources = (0..scenario.sources.len()).map(|index| self.source(index, &priorities)).collect();
         let limits = study.limits;
         Spec {
             warm_up: Time::ZERO + study.warm_up,
@@ -120,6 +122,7 @@ impl<'a> Assembly<'a> {
                 events: limits.events,
             },
             priorities,
+            attributes: scenario.attributes.iter().map(attribute).collect(),
         }
     }
 
@@ -185,16 +188,23 @@ impl<'a> Assembly<'a> {
             order: match instance.order {
                 written::Order::Fifo => Order::Fifo,
                 written::Order::Lifo => Order::Lifo,
+                written::Order::AdaptiveLifo(written::Standing::Waiting(least)) => {
+                    Order::AdaptiveLifo(Standing::Waiting(least))
+                }
+                written::Order::AdaptiveLifo(written::Standing::For(time)) => {
+                    Order::AdaptiveLifo(Standing::For(time))
+                }
                 written::Order::Priority => Order::Priority,
             },
             queue_timeout: instance.queue_timeout.clone(),
+            shedding: instance.shedding.clone(),
             pull: instance.pull.clone(),
             start: instance.start.clone(),
             warm_up: instance.warm_up.map(|warm_up| (warm_up.lasts, warm_up.slowdown)),
             grace: instance.grace,
             slow_down: slow_down(&instance.slow_down),
             endpoints,
-            edges: service.edges.iter().map(|edge| self.edge(edge)).collect(),
+            edges: self.edges(written::Thing::Service(index), &service.edges),
             limiter: service.limiter.clone(),
             autoscaler: service.autoscaler.clone(),
             recommender: service.recommender.clone(),
@@ -215,7 +225,8 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn source(&mut self, source: &written::Source, priorities: &[u8]) -> SourceSpec {
+    fn source(&mut self, index: usize, priorities: &[u8]) -> SourceSpec {
+        let source = &self.scenario.sources[index];
         let entry = self.ops.len() as u16;
         self.program(&source.steps);
         self.ops.push(Op::End);
@@ -231,13 +242,14 @@ impl<'a> Assembly<'a> {
             name: source.name.clone(),
             entry,
             direct,
-            edges: source.edges.iter().map(|edge| self.edge(edge)).collect(),
+            edges: self.edges(written::Thing::Source(index), &source.edges),
             clients: source.clients,
             zone: source.zone.unwrap_or_else(|| self.scenario.zones.len().max(1)) as u32,
             arrivals: arrivals(&source.arrivals),
             requests: source.requests.unwrap_or(u64::MAX),
             deadline: self.ring(source.deadline),
             propagate_deadline: source.propagate_deadline,
+            carries: carried(&source.carries, self.scenario.attributes.len()),
             priority: priorities.iter().position(|&priority| priority == source.priority).unwrap_or(0) as u8,
         }
     }
@@ -277,6 +289,14 @@ impl<'a> Assembly<'a> {
                     }
                     self.ops.push(Op::Choose(list.into()));
                 }
+                written::Step::Route { attribute, calls, to, otherwise } => {
+                    let calls: Vec<u32> = calls.iter().map(|call| self.call(call)).collect();
+                    self.ops.push(Op::Route {
+                        attribute: *attribute as u16,
+                        to: to.iter().map(|&at| calls[at]).collect(),
+                        otherwise: calls[*otherwise],
+                    });
+                }
                 written::Step::Parallel { calls, need } => {
                     let calls = calls.iter().map(|call| self.call(call)).collect();
                     self.ops.push(Op::Parallel { calls, need: *need as u16 });
@@ -294,6 +314,18 @@ impl<'a> Assembly<'a> {
         }
     }
 
+    /// The calling sides of a service or source.
+    fn edges(&mut self, of: written::Thing, edges: &[written::Edge]) -> Vec<EdgeSpec> {
+        let scenario = self.scenario;
+        let throttled = |at: usize| {
+            scenario.actions.iter().any(|action| match action.what {
+                written::Operation::ThrottleCalls { caller, edge, .. } => caller == of && edge == at,
+                _ => false,
+            })
+        };
+        edges.iter().enumerate().map(|(at, written)| self.edge(written, throttled(at))).collect()
+    }
+
     fn call(&mut self, call: &written::Call) -> u32 {
         let ring = self.ring(call.timeout);
         self.calls.push(CallSpec {
@@ -306,7 +338,8 @@ impl<'a> Assembly<'a> {
         self.calls.len() as u32 - 1
     }
 
-    fn edge(&mut self, edge: &written::Edge) -> EdgeSpec {
+    fn edge(&mut self, edge: &written::Edge, throttled: bool) -> EdgeSpec {
+        let callee = &self.scenario.services[edge.to];
         EdgeSpec {
             to: edge.to as u32,
             stack: stack(&edge.policies, NO_RING),
@@ -325,7 +358,10 @@ impl<'a> Assembly<'a> {
                 Some(false) => Deadline::Stop,
             },
             balancer: edge.balancer.clone(),
+            affinity: edge.affinity.map(|at| at as u16),
+            callee: (callee.name.as_str().into(), callee.weights.clone().into()),
             shared: edge.sharing == written::Sharing::Service,
+            throttled,
         }
     }
 
@@ -538,6 +574,33 @@ fn pool(scenario: &written::Scenario, at: usize) -> PoolSpec {
     }
 }
 
+fn attribute(attribute: &written::Attribute) -> AttributeSpec {
+    AttributeSpec {
+        salt: Key(0).named("attribute").named(&attribute.name).0,
+        values: attribute.values.clone(),
+    }
+}
+
+/// What the requests of a source carry, for each attribute.
+fn carried(carries: &[(usize, written::Carried)], attributes: usize) -> Vec<Carried> {
+    let mut all = vec![Carried::Nothing; attributes];
+    for (at, how) in carries {
+        all[*at] = match how {
+            written::Carried::Number { count, zipf } => Carried::Number(Zipf::new(*count, *zipf)),
+            written::Carried::Named(shares) => {
+                let mut upto = 0.0;
+                let cumulate = |&(share, value): &(f64, usize)| {
+                    upto += share;
+                    (upto, value as u32)
+                };
+                Carried::Named(shares.iter().map(cumulate).collect())
+            }
+            written::Carried::User => Carried::User,
+        };
+    }
+    all
+}
+
 const fn activator(activator: written::Activator) -> ActivatorSpec {
     let written::Activator { capacity, timeout, per_instance } = activator;
     ActivatorSpec { capacity, timeout, per_instance }
@@ -659,6 +722,12 @@ fn operation(action: &written::Action, entries: &[Vec<u16>]) -> Operation {
             let written::Resize { cpu_request, cpu_limit, memory, memory_limit } = *to;
             Operation::Resize(*service as u32, Resize { cpu_request, cpu_limit, memory, memory_limit })
         }
+        written::Operation::ThrottleCalls { caller, edge, share } => {
+            Operation::ThrottleCalls(thing(*caller), *edge as u32, *share)
+        }
+        written::Operation::Degrade { endpoint, cost } => {
+            Operation::Degrade(entries[endpoint.service][endpoint.endpoint], *cost)
+        }
         written::Operation::KillSwitch { endpoint, on } => {
             Operation::KillSwitch(entries[endpoint.service][endpoint.endpoint], *on)
         }
@@ -698,6 +767,7 @@ fn gauge(gauge: written::Gauge) -> Gauge {
         written::Gauge::QueueLength => Gauge::QueueLength,
         written::Gauge::Utilization => Gauge::Utilization,
         written::Gauge::BadRatio => Gauge::BadRatio,
+        written::Gauge::MeanTime => Gauge::MeanTime,
         written::Gauge::MemoryUtilization => Gauge::MemoryUtilization,
         written::Gauge::DiskUtilization => Gauge::DiskUtilization,
         written::Gauge::Network => Gauge::Network,
@@ -718,5 +788,8 @@ fn action_time(when: written::ActionTime) -> ActionTime {
     match when {
         written::ActionTime::At(at) => ActionTime::At(at),
         written::ActionTime::OnAlert { alert, after } => ActionTime::OnAlert { alert: alert as u32, after },
+        written::ActionTime::OnResolved { alert, after } => {
+            ActionTime::OnResolved { alert: alert as u32, after }
+        }
     }
 }

@@ -4,10 +4,12 @@
 //! result is used once there was an error.
 
 mod alerts;
+mod attributes;
 mod calls;
 mod events;
 mod machines;
 mod measures;
+mod queues;
 mod resources;
 mod traffic;
 mod widths;
@@ -19,14 +21,14 @@ use super::error::{Diagnostic, Place, enumerated, shortened};
 use super::files::Files;
 use super::loops;
 use super::model::{
-    Activator, Arrivals, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Instance, Limits, Link,
-    MetricsPipeline, Mode, Network, NodePool, Order, Pool, Registry, Scenario, Service, Signal, SlowDown,
+    Activator, Arrivals, Attribute, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Instance, Limits,
+    Link, MetricsPipeline, Mode, Network, NodePool, Pool, Registry, Scenario, Service, Signal, SlowDown,
     Thing, Version, WarmUp,
 };
 use super::schema::{
     ActivatorTable, CacheTable, Count, CpuWord, EdgeTable, FullWord, InstanceTable, LawText, LimitsTable,
-    MetricsTable, ModeWord, NetworkTable, OrderWord, PoolOrPools, PoolTable, ScenarioFile, ScopeWord,
-    ServiceTable, SlowDownChoice, SourceTable,
+    MetricsTable, ModeWord, NetworkTable, PoolOrPools, PoolTable, ScenarioFile, ScopeWord, ServiceTable,
+    SlowDownChoice, SourceTable,
 };
 use crate::policies::autoscaler::{Autoscaler as _, AutoscalerSettings, Query};
 use crate::random::law::{Dimension, Law};
@@ -61,6 +63,7 @@ struct Names {
     /// What is simulated of each service, for those who watch it.
     measured: Vec<Measured>,
     alerts: Vec<String>,
+    attributes: Vec<Attribute>,
     /// `callers` of each service, for the edges into it.
     callers: Vec<EdgeTable>,
 }
@@ -92,6 +95,7 @@ impl<'a> Check<'a> {
             .iter()
             .map(|service| service.endpoint.iter().map(|endpoint| endpoint.name.clone()).collect())
             .collect();
+        self.names.attributes = self.attributes(&source);
         self.names.measured = service.iter().map(Measured::of).collect();
         self.names.callers = service.iter().map(|service| service.callers.clone()).collect();
 
@@ -104,6 +108,7 @@ impl<'a> Check<'a> {
         }
         let sources = source.iter().map(|source| self.source(source)).collect();
         let mut scenario = Scenario {
+            attributes: self.names.attributes.clone(),
             zones: self.names.zones.clone(),
             network,
             node_pools,
@@ -166,6 +171,7 @@ impl<'a> Check<'a> {
                 );
             }
         }
+        self.priorities(sources, scenario);
         self.widths(scenario);
         let instances: u64 = scenario.services.iter().map(|service| u64::from(service.replicas)).sum();
         self.within_limit(instances, "instances at the start", self.limits.instances, "instances", None);
@@ -442,7 +448,7 @@ impl<'a> Check<'a> {
             instance,
             endpoints,
             edges,
-            limiter: calls::set(&table.limiter),
+            limiter: self.own_limiter(table),
             activator: self.activator(table),
             disruption_budget: table.disruption_budget,
             signals: self.signals(table),
@@ -455,9 +461,24 @@ impl<'a> Check<'a> {
             versions: self.versions(table),
             sidecars,
             price: table.price.map(|Price(price)| price),
+            weights: self.weights(table),
         };
         self.fits(table, &service, node_pools);
         service
+    }
+
+    /// Weights of instances: at least 1, as in every proxy (0 would be an instance that is not there).
+    fn weights(&mut self, table: &ServiceTable) -> Vec<u32> {
+        let Some(weights) = &table.weights else { return Vec::new() };
+        if weights.value.is_empty() {
+            self.wrong("`weights` needs at least one weight", weights.place);
+        }
+        for weight in &weights.value {
+            if !(1..=65_535).contains(&weight.value) {
+                self.wrong("a weight is a whole number from 1 to 65535", weight.place);
+            }
+        }
+        weights.value.iter().map(|weight| weight.value).collect()
     }
 
     /// Who holds attempts back: what is written, or what comes with Knative's autoscaler.
@@ -582,11 +603,8 @@ impl<'a> Check<'a> {
                 Some(FullWord::Drop) => Full::Drop,
                 Some(FullWord::Reject) | None => Full::Reject,
             },
-            order: match table.order {
-                Some(OrderWord::Lifo) => Order::Lifo,
-                Some(OrderWord::Priority) => Order::Priority,
-                Some(OrderWord::Fifo) | None => Order::Fifo,
-            },
+            order: self.order(table),
+            shedding: self.shedding(table),
             queue_timeout: table.queue_timeout.as_ref().map(|law| self.law(law)),
             pull: self.law_or_zero(table.pull.as_ref()),
             start: self.law_or_zero(table.start.as_ref()),

@@ -15,6 +15,7 @@ use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
+use crate::policies::shedding::SheddingSettings;
 use crate::random::law::Law;
 use crate::time::{Duration, Time};
 
@@ -41,6 +42,8 @@ pub struct Study {
     pub primary: String,
     /// Position of the strategy that the others are compared with (default 0).
     pub baseline: usize,
+    /// Name of the source whose requests the charts show; `None` = all requests.
+    pub focus: Option<String>,
     /// Service level objective, if one is stated.
     pub objective: Objective,
     /// Strategies in file order; a file without any has one named `default`.
@@ -149,6 +152,8 @@ pub enum Comparison {
 /// Everything that exists in one run.
 #[derive(Clone, Debug)]
 pub struct Scenario {
+    /// What requests can carry.
+    pub attributes: Vec<Attribute>,
     /// Failure domains.
     pub zones: Vec<String>,
     /// `[network]`.
@@ -299,6 +304,8 @@ pub struct Service {
     pub versions: Vec<Version>,
     /// Price of one instance for one hour, if given.
     pub price: Option<f64>,
+    /// Weights of its instances, over and over again in the order of their creation; empty: all 1.
+    pub weights: Vec<u32>,
 }
 
 /// `activator = { capacity = 10_000, timeout = "5min" }`.
@@ -357,6 +364,8 @@ pub enum Gauge {
     Utilization,
     /// Share of the requests that ended otherwise than well, 0..1; only of a source.
     BadRatio,
+    /// Mean time from coming to going of requests (attempts, for a service) that are gone, seconds.
+    MeanTime,
     /// Memory in use over the limit, of ready instances, 0..1; only of a service.
     MemoryUtilization,
     /// Disk in use over its size, of ready instances, 0..1; only of a service.
@@ -402,6 +411,8 @@ pub struct Instance {
     pub order: Order,
     /// Longest wait in the queue, drawn per attempt; then the attempt is rejected. `None` = for ever.
     pub queue_timeout: Option<Law>,
+    /// Who turns attempts away at the queue, or drops them when their turn comes. `None`: nobody.
+    pub shedding: Option<SheddingSettings>,
     /// Time to fetch the image on a node that does not have it. Default 0.
     pub pull: Law,
     /// From the end of the pull to readiness. Default 0.
@@ -534,8 +545,19 @@ pub enum Order {
     Fifo,
     /// Newest first.
     Lifo,
+    /// Newest first while there is a standing queue, oldest first otherwise.
+    AdaptiveLifo(Standing),
     /// Highest priority of the source first (`source.priority`), oldest first among equals.
     Priority,
+}
+
+/// When a queue is a standing one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// While so many wait beside the one that is taken (`lifo-threshold`).
+    Waiting(u32),
+    /// When it has not been empty for longer than this (`lifo-after`).
+    For(Duration),
 }
 
 /// `warm-up = { for = "60s", slowdown = 4 }`: demand is multiplied by `slowdown` at readiness, falling linearly to 1.
@@ -594,6 +616,17 @@ pub enum Step {
     Call(Call),
     /// `choose 70% a.x, 30% b.y` (shares may sum to less than 1; the rest calls nothing).
     Choose(Vec<(f64, Call)>),
+    /// `route path /search a.x, /buy* b.y, * c.z`: one call, by what the request carries.
+    Route {
+        /// Position in `Scenario::attributes`.
+        attribute: usize,
+        /// One for each rule.
+        calls: Vec<Call>,
+        /// Position in `calls` for each named value.
+        to: Vec<usize>,
+        /// The same for requests that carry none.
+        otherwise: usize,
+    },
     /// `parallel [any|quorum=N] a.x b.y [times=N] [timeout=..]`.
     Parallel {
         /// All calls leave at the same moment (`times` is already multiplied out).
@@ -644,6 +677,9 @@ pub struct Edge {
     pub propagate_deadline: Option<bool>,
     /// Balancer (default `round-robin`).
     pub balancer: BalancerSettings,
+    /// Attribute whose values are kept together (by a balancer that hashes), and whose breaks are counted; position in
+    /// `Scenario::attributes`.
+    pub affinity: Option<usize>,
     /// Who owns the policies' state.
     pub sharing: Sharing,
 }
@@ -772,6 +808,33 @@ pub struct Source {
     pub priority: u8,
     /// Whether the deadline travels down the call tree and cancels what is left there.
     pub propagate_deadline: bool,
+    /// What its requests carry: position in `Scenario::attributes`, and how they come to their value.
+    pub carries: Vec<(usize, Carried)>,
+}
+
+/// Something that requests carry: a path, a header, a cookie, a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attribute {
+    /// Unique name.
+    pub name: String,
+    /// Values that have names, in the order in which they are written; none: values are numbers.
+    pub values: Vec<String>,
+}
+
+/// How requests come to their value of an attribute; the same for all calls and attempts below one request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Carried {
+    /// `uniform(N)`, `zipf(N, EXPONENT)`: a number below `count`, by popularity.
+    Number {
+        /// How many values.
+        count: u64,
+        /// Exponent of Zipf's law; 0 is uniform.
+        zipf: f64,
+    },
+    /// `70% /search, 30% /buy`: share and position in `Attribute::values`; the rest has no value.
+    Named(Vec<(f64, usize)>),
+    /// `user`: the number of the user of a closed loop.
+    User,
 }
 
 /// `arrivals.*`.
@@ -984,6 +1047,13 @@ pub enum ActionTime {
         /// How long people take to act.
         after: Duration,
     },
+    /// Each time an alert no longer fires.
+    OnResolved {
+        /// Position in `Scenario::alerts`.
+        alert: usize,
+        /// How long people take to act.
+        after: Duration,
+    },
 }
 
 /// `[[alert]]`
@@ -1024,6 +1094,22 @@ pub enum Operation {
         service: usize,
         /// Which.
         to: Resize,
+    },
+    /// Make only this share of the calls that one caller makes to one service (0 none, 1 all); the others fail at once.
+    ThrottleCalls {
+        /// Who calls.
+        caller: Thing,
+        /// Position in its `edges`.
+        edge: usize,
+        /// Share, 0..1.
+        share: f64,
+    },
+    /// Answer cheaper and worse at one endpoint, or in full again.
+    Degrade {
+        /// Endpoint.
+        endpoint: EndpointRef,
+        /// Factor on its `cpu` steps, 0..1; 1 is in full.
+        cost: f64,
     },
     /// Refuse every attempt at one endpoint, or allow it again.
     KillSwitch {

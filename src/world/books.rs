@@ -30,14 +30,15 @@ impl World<'_> {
     pub(super) fn check_books(&self, now: Time) {
         self.check_requests(now);
         self.check_frames();
-        self.check_clients();
+        self.check_clients(now);
         self.check_deadlines(now);
         self.check_activators(now);
-        self.check_instances();
+        self.check_instances(now);
         self.check_bytes();
         self.check_lists();
         self.check_nodes();
         self.check_sizes();
+        self.check_probes();
     }
 
     /// INV-5, INV-6 and INV-7: nothing is lost, and Little's law holds exactly, in integers.
@@ -164,7 +165,7 @@ impl World<'_> {
     }
 
     /// INV-10: what clients believe to have outstanding is outstanding, at every level.
-    fn check_clients(&self) {
+    fn check_clients(&self, now: Time) {
         let mut active: Vec<Vec<u32>> =
             self.outbounds.iter().map(|outbound| vec![0; outbound.view.active.len()]).collect();
         let mut permits: Vec<Vec<u32>> =
@@ -185,7 +186,10 @@ impl World<'_> {
             let call = &self.calls[slot];
             if call.open {
                 let busy = call.under != Under::Nothing || call.admitted;
-                assert!(busy || call.wake.is_some(), "INV-28: an open call waits for something");
+                assert!(
+                    busy || call.wake.is_some() || call.waits > 0,
+                    "INV-28: an open call waits for something"
+                );
                 permits[call.job.outbound as usize][usize::from(call.job.level)] += u32::from(busy);
                 let above = match call.under {
                     Under::Nothing => Over::Call(slot),
@@ -212,12 +216,28 @@ impl World<'_> {
                 assert!(copies > 0, "INV-28: a hedged call waits for a copy");
             }
         }
+        let mut listed = Vec::new();
+        for (index, outbound) in (0..).zip(&self.outbounds) {
+            for (level, stack) in (0..).zip(outbound.stacks()) {
+                for call in stack.backlog.iter().flat_map(|backlog| backlog.calls()) {
+                    let state = &self.calls[call];
+                    let waits = state.open && state.waits > 0 && !state.admitted;
+                    let here = (state.job.outbound, state.job.level) == (index, level);
+                    assert!(waits && here, "INV-10: whoever is listed at a limiter waits there");
+                    listed.push(call);
+                }
+            }
+        }
+        listed.sort_unstable();
+        let waits = |slot: &u32| self.calls[*slot].open && self.calls[*slot].waits > 0;
+        let waiting: Vec<u32> = (0..self.calls.slots()).filter(waits).collect();
+        assert_eq!(listed, waiting, "INV-10: whoever waits for a limiter is listed, once");
         for (index, outbound) in self.outbounds.iter().enumerate() {
             if outbound.alive {
                 assert_eq!(outbound.view.active, active[index], "INV-10: attempts of a client");
                 for (level, stack) in outbound.stacks().enumerate() {
                     let busy = permits[index][level];
-                    if let Some(held) = in_flight(stack.limiter.as_ref()) {
+                    if let Some(held) = in_flight(now, stack.limiter.as_ref()) {
                         assert_eq!(held, busy, "INV-10: permits of a client's limiter");
                     }
                 }
@@ -266,7 +286,7 @@ impl World<'_> {
         assert_eq!(listed, held, "INV-29: who is held is listed");
     }
 
-    fn check_instances(&self) {
+    fn check_instances(&self, now: Time) {
         let mut inside = vec![Inside::default(); self.instances.len()];
         for (index, instance) in self.instances.iter().enumerate() {
             inside[index].held = vec![0; self.spec.services[instance.service as usize].pools.len()];
@@ -327,7 +347,7 @@ impl World<'_> {
             for (pool, (state, held)) in instance.more.pools.iter().zip(&here.held).enumerate() {
                 assert_eq!(state.free + held, service.pools[pool].size, "INV-10: connections of a pool");
             }
-            if let Some(held) = in_flight(instance.more.limiter.as_ref()) {
+            if let Some(held) = in_flight(now, instance.more.limiter.as_ref()) {
                 assert_eq!(held, here.permits, "INV-10: permits of an instance's limiter");
             }
         }
@@ -361,8 +381,15 @@ impl World<'_> {
         for instance in &self.instances {
             walk(instance.lane);
             walk(instance.more.cpu_lane);
-            instance.more.lanes.iter().for_each(|lane| walk(*lane));
             instance.more.pools.iter().for_each(|pool| walk(pool.waiting));
+        }
+        for line in self.instances.iter().map(|instance| &instance.more.line) {
+            let mut marked = 0;
+            for slot in line.listed() {
+                listed[slot as usize] += 1;
+                marked += u32::from(self.frames[slot].has(LINKED));
+            }
+            assert_eq!(line.marked(), marked, "INV-28: a line knows who has left it");
         }
         let stalled = self.instances.iter().flat_map(|instance| &instance.more.hang.stalled);
         for (slot, _) in stalled {
@@ -427,9 +454,9 @@ impl World<'_> {
 }
 
 /// Calls in flight as a limiter sees them, if it counts them.
-fn in_flight(limiter: Option<&AnyLimiter>) -> Option<u32> {
+fn in_flight(now: Time, limiter: Option<&AnyLimiter>) -> Option<u32> {
     let mut found = None;
-    limiter?.gauges(Time::ZERO, &mut |name, value| {
+    limiter?.gauges(now, &mut |name, value| {
         if name == "in_flight" {
             found = Some(value as u32);
         }

@@ -21,7 +21,7 @@ use crate::time::{Duration, Time};
 use super::control::Control;
 use super::frame::{AWAITED, ENDED, EVENT, Frame, HELD, INSIDE, NIL, Side};
 use super::hang::Late;
-use super::outbound::ANYWHERE;
+use super::outbound::{AFFINITY, ANYWHERE, PROBES};
 use super::spec::{Deadline, NO_RING};
 use super::{Flow, Full, RETRY, World};
 
@@ -99,6 +99,8 @@ pub(super) struct CallState {
     pub(super) sibling: u32,
     /// A limiter has already let the next attempt in, at this event's time.
     pub(super) admitted: bool,
+    /// Number of its ticket while it waits for room at its limiter, else 0.
+    pub(super) waits: u64,
     /// The call is not over yet.
     pub(super) open: bool,
 }
@@ -110,10 +112,16 @@ pub(super) struct RequestRecord {
     pub(super) refs: u32,
     /// Closed loop: the user, else `NIL`.
     pub(super) user: u32,
+    /// Where it comes from ...
+    pub(super) source: u32,
+    /// ... and its key, for what it carries.
+    pub(super) key: u64,
     /// Version (plus 1) of each updating service that the request has seen first.
     pub(super) versions: [u8; 8],
     /// It has seen two versions of one service.
     pub(super) inconsistent: bool,
+    /// Some part of its answer is of lower quality.
+    pub(super) degraded: bool,
 }
 
 /// Where a call comes from.
@@ -157,7 +165,7 @@ impl Origin {
 impl CallState {
     /// The draws of the present attempt for one purpose.
     #[inline]
-    const fn draws(&self, salt: u64) -> Rng {
+    pub(super) const fn draws(&self, salt: u64) -> Rng {
         let level = (self.job.level as u64) << 48;
         Key(self.job.key ^ salt ^ level ^ attempt_tag(self.job.tag, self.attempt) as u64).rng()
     }
@@ -193,6 +201,9 @@ impl World<'_> {
 
     #[inline(never)]
     fn place_stateful(&mut self, now: Time, queue: &mut Queue, call: u32, key: u64, origin: &Origin) -> Flow {
+        if self.is_left_out(origin.outbound, key) {
+            return self.settle(now, queue, origin.caller(), now, Class::Rejected);
+        }
         let outbound = &mut self.outbounds[origin.outbound as usize];
         outbound.firsts += 1;
         let job = Job {
@@ -241,6 +252,7 @@ impl World<'_> {
             wake: None,
             sibling: NIL,
             admitted: false,
+            waits: 0,
             open: true,
         };
         let slot = self.calls.insert(state).ok_or(Full::InFlight)?;
@@ -277,7 +289,8 @@ impl World<'_> {
             if let Some(limiter) = &mut stack.limiter {
                 // Without recorded draws there is nothing to drop. How long a call may wait is the limiter's own setting.
                 let mut rng = ManuallyDrop::new(state.draws(LIMITER_SALT));
-                match limiter.try_acquire(now, 1, Duration::MAX, &mut rng) {
+                let priority = self.spec.priorities[usize::from(state.job.priority)];
+                match limiter.try_acquire_of(now, priority, 1, Duration::MAX, &mut rng) {
                     Admit::Now(permit) => self.calls[slot].limiter = permit,
                     Admit::At(at, permit) => {
                         let state = &mut self.calls[slot];
@@ -288,15 +301,10 @@ impl World<'_> {
                         return Ok(());
                     }
                     Admit::Reject { .. } => {
-                        self.telemetry.limiter_rejections += 1;
-                        let outcome = Outcome::new(Class::Rejected, Duration::ZERO);
-                        if let Some(breaker) = &mut stack.breaker {
-                            // The breaker let it through but nothing was sent: the permit goes back unused.
-                            let unused = Outcome { ignored: true, ..outcome };
-                            breaker.on_outcome(now, self.calls[slot].breaker, &unused);
+                        if self.wait_for_limiter(now, queue, slot) {
+                            return Ok(());
                         }
-                        self.tell_budget(now, slot, Class::Rejected, false);
-                        return self.attempt_failed(now, queue, slot, outcome);
+                        return self.refused_by_limiter(now, queue, slot);
                     }
                 }
             }
@@ -344,8 +352,12 @@ impl World<'_> {
     ) -> Result<Option<Class>, Full> {
         let spec = self.spec;
         let target = &spec.calls[call as usize];
+        let mut head = RequestHead { affinity: None, attempt };
+        let asks = self.outbounds[origin.outbound as usize].asks;
+        if asks != 0 {
+            self.brief(now, origin.outbound, origin.request, &mut head);
+        }
         let outbound = &mut self.outbounds[origin.outbound as usize];
-        let head = RequestHead { affinity: 0, attempt };
         // Without recorded draws there is nothing to drop.
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(origin.tag)).rng());
         let Some(slot) = outbound.balancer.pick(now, &head, &outbound.view, &mut rng) else {
@@ -359,6 +371,10 @@ impl World<'_> {
         let outbound = &mut self.outbounds[origin.outbound as usize];
         outbound.view.active[slot.0 as usize] += 1;
         outbound.attempts += 1;
+        if asks & (PROBES | AFFINITY) != 0 {
+            self.picked(now, queue, origin.outbound, (origin.parent, origin.request), slot, &mut rng)?;
+        }
+        let outbound = &self.outbounds[origin.outbound as usize];
         let instance = self.services[target.service as usize].slots[slot.0 as usize];
         let frame = Frame {
             started: now,
@@ -387,6 +403,27 @@ impl World<'_> {
         }
         self.transmit(now, queue, frame)?;
         Ok(None)
+    }
+
+    /// What else happens when an attempt goes out to `slot`, where the balancer looks at more than its own counts.
+    #[inline(never)]
+    pub(super) fn picked(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        outbound: u32,
+        (parent, request): (u32, u32),
+        slot: Slot,
+        rng: &mut Rng,
+    ) -> Flow {
+        let asks = self.outbounds[outbound as usize].asks;
+        if asks & AFFINITY != 0 {
+            self.note_affinity(now, outbound, request, slot);
+        }
+        if asks & PROBES != 0 {
+            self.send_probes(now, queue, outbound, parent, rng)?;
+        }
+        Ok(())
     }
 
     #[inline(never)]
@@ -493,7 +530,7 @@ impl World<'_> {
 
     /// The present attempt of a call has ended, at an instance or as a call of the level below.
     fn attempt_over(&mut self, now: Time, queue: &mut Queue, call: u32, outcome: Outcome) -> Flow {
-        self.teach(now, call, &outcome);
+        self.teach(now, queue, call, &outcome);
         self.tell_budget(now, call, outcome.class, true);
         if outcome.class == Class::Success {
             return self.close_call(now, queue, call, Class::Success);
@@ -502,7 +539,7 @@ impl World<'_> {
     }
 
     /// Breaker and limiter learn how the present attempt of a call ended.
-    fn teach(&mut self, now: Time, call: u32, outcome: &Outcome) {
+    fn teach(&mut self, now: Time, queue: &mut Queue, call: u32, outcome: &Outcome) {
         let state = &self.calls[call];
         let outbound = &mut self.outbounds[state.job.outbound as usize];
         if !outbound.alive {
@@ -517,11 +554,15 @@ impl World<'_> {
             limiter.on_outcome(now, state.limiter, outcome, &mut rng);
         }
         let Job { outbound, level, .. } = state.job;
+        let queues = stack.backlog.is_some();
         self.note_breaker(now, outbound, level);
+        if queues {
+            self.ask_again(now, queue, outbound, level);
+        }
     }
 
     /// So does its budget; `sent`, if it went out at all.
-    fn tell_budget(&mut self, now: Time, call: u32, class: Class, sent: bool) {
+    pub(super) fn tell_budget(&mut self, now: Time, call: u32, class: Class, sent: bool) {
         let state = &mut self.calls[call];
         let stack = self.outbounds[state.job.outbound as usize].stack_mut(state.job.level);
         if stack.budget.is_none() {
@@ -545,7 +586,13 @@ impl World<'_> {
     }
 
     /// The present attempt of a call failed: again, or give up.
-    fn attempt_failed(&mut self, now: Time, queue: &mut Queue, slot: u32, outcome: Outcome) -> Flow {
+    pub(super) fn attempt_failed(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        slot: u32,
+        outcome: Outcome,
+    ) -> Flow {
         let state = self.calls[slot];
         if self.is_wanted(&state.job) {
             let mut rng = state.draws(RETRY_SALT);
@@ -605,17 +652,20 @@ impl World<'_> {
         if self.is_wanted(&state.job) {
             self.attempt(now, queue, slot)
         } else {
-            self.give_up_waiting(now, slot);
+            self.give_up_waiting(now, queue, slot);
             self.close_call(now, queue, slot, Class::Abandoned)
         }
     }
 
     /// The next attempt of a call will not be made.
-    fn give_up_waiting(&mut self, now: Time, slot: u32) {
+    fn give_up_waiting(&mut self, now: Time, queue: &mut Queue, slot: u32) {
         if self.calls[slot].admitted {
             // Breaker and limiter had let it in, but nobody wants it any more.
             let unused = Outcome { ignored: true, ..Outcome::new(Class::Abandoned, Duration::ZERO) };
-            self.teach(now, slot, &unused);
+            self.teach(now, queue, slot, &unused);
+        } else if self.calls[slot].waits > 0 {
+            self.leave_backlog(slot);
+            self.give_back_breaker(now, slot, Class::Abandoned);
         }
         self.tell_budget(now, slot, Class::Abandoned, false);
     }
@@ -663,9 +713,9 @@ impl World<'_> {
     pub(super) fn abandon(&mut self, now: Time, queue: &mut Queue, slot: u32, cancel: bool) -> Flow {
         let CallState { job, under, sent, .. } = self.calls[slot];
         if under == Under::Nothing {
-            self.give_up_waiting(now, slot);
+            self.give_up_waiting(now, queue, slot);
         } else {
-            self.teach(now, slot, &Outcome::new(Class::Abandoned, now - sent));
+            self.teach(now, queue, slot, &Outcome::new(Class::Abandoned, now - sent));
             self.tell_budget(now, slot, Class::Abandoned, true);
         }
         self.calls[slot].open = false;

@@ -49,8 +49,13 @@ impl Network {
         }
     }
 
+    /// Whether no message ever takes time or gets lost in this run.
+    pub(super) const fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Time from `from` to `to` for one message, or `None` if it cannot get through at present.
-    fn delay(&self, spec: &Spec, from: u32, to: u32, key: u64) -> Option<Duration> {
+    pub(super) fn delay(&self, spec: &Spec, from: u32, to: u32, key: u64) -> Option<Duration> {
         let touches = |pair: (u32, u32)| pair == (from, to) || pair == (to, from);
         if self.partitions.iter().any(|&pair| touches(pair)) {
             return None;

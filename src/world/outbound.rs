@@ -1,23 +1,45 @@
 //! Calling side: one client's view of one service and the policies it owns there.
 
-use crate::policies::balancer::{AnyBalancer, Balancer as _};
+use std::sync::Arc;
+
+use crate::policies::balancer::{AnyBalancer, Balancer as _, Needs};
 use crate::policies::breaker::{AnyBreaker, BreakerState};
 use crate::policies::hedge::{AnyHedge, HedgePolicy as _};
-use crate::policies::limiter::AnyLimiter;
+use crate::policies::limiter::{AnyLimiter, Limiter};
 use crate::policies::retry::{AnyBudget, AnyRetry, RetryPolicy as _};
 use crate::policies::view::{Class, Endpoints, Slot};
 use crate::time::Time;
 
+use super::backlog::Backlog;
 use super::spec::{Deadline, EdgeSpec, StackSpec};
 
 /// Zone of a calling side that the instances of a service share: that of whoever calls.
 pub(super) const ANYWHERE: u16 = u16::MAX;
+
+/// "No attribute".
+pub(super) const NO_ATTRIBUTE: u16 = u16::MAX;
+
+// What has to be seen to before a pick; 0 is the common case.
+/// The list has changed since the balancer was last told.
+pub(super) const STALE: u8 = 1;
+/// The balancer wants to know the true load of the instances.
+pub(super) const LOAD: u8 = 1 << 1;
+/// It sends probes.
+pub(super) const PROBES: u8 = 1 << 2;
+/// It wants to know an attribute of the request.
+pub(super) const AFFINITY: u8 = 1 << 3;
 
 /// What a client (an instance, or a client of a source) knows and owns about one service it calls.
 pub(super) struct Outbound {
     /// Endpoints as this client knows them.
     pub(super) view: Endpoints,
     pub(super) balancer: AnyBalancer,
+    /// What it asks for.
+    pub(super) asks: u8,
+    /// Attribute that it keeps together, or [`NO_ATTRIBUTE`].
+    pub(super) affinity: u16,
+    /// Weights of instances by ordinal, over and over again; empty: all 1.
+    weights: Arc<[u32]>,
     /// Called service.
     pub(super) service: u32,
     /// Where the client sits, [`ANYWHERE`] if several share it.
@@ -36,6 +58,8 @@ pub(super) struct Outbound {
     pub(super) stack: Stack,
     /// Those of the levels around it, from the inside out.
     pub(super) above: Vec<Stack>,
+    /// Share of the calls that is made.
+    pub(super) share: f64,
     /// Attempts sent.
     pub(super) attempts: u64,
     /// Calls made, where a call can take more than one attempt; elsewhere `attempts` says it.
@@ -55,10 +79,13 @@ pub(super) struct Stack {
     /// As it was last seen.
     pub(super) breaker_state: BreakerState,
     pub(super) limiter: Option<AnyLimiter>,
+    /// Who waits for room there, if one may.
+    pub(super) backlog: Option<Box<Backlog>>,
 }
 
 impl Stack {
     fn new(spec: &StackSpec, now: Time) -> Self {
+        let limiter = spec.limiter.as_ref().map(|settings| settings.build(now));
         Self {
             cancel: spec.cancel,
             ring: spec.ring,
@@ -67,7 +94,11 @@ impl Stack {
             budget: spec.budget.as_ref().map(|settings| settings.build(now)),
             breaker: spec.breaker.as_ref().map(|settings| settings.build(now)),
             breaker_state: BreakerState::Closed,
-            limiter: spec.limiter.as_ref().map(|settings| settings.build(now)),
+            backlog: limiter
+                .as_ref()
+                .and_then(Limiter::waiting_room)
+                .map(|room| Box::new(Backlog::new(room))),
+            limiter,
         }
     }
 
@@ -80,14 +111,23 @@ impl Stack {
 
 impl Outbound {
     pub(super) fn new(edge: &EdgeSpec, zone: u32, source: u32, now: Time) -> Self {
+        let balancer = edge.balancer.build(now);
+        let Needs { load, probes } = balancer.needs();
+        let asks = if load { LOAD } else { 0 }
+            | if probes { PROBES } else { 0 }
+            | if edge.affinity.is_some() { AFFINITY } else { 0 };
         Self {
-            view: Endpoints::default(),
-            balancer: edge.balancer.build(now),
+            view: Endpoints { service: edge.callee.0.clone(), clients: 1, ..Endpoints::default() },
+            balancer,
+            asks,
+            affinity: edge.affinity.unwrap_or(NO_ATTRIBUTE),
+            weights: edge.callee.1.clone(),
             service: edge.to,
             zone,
             source,
             alive: true,
             stateful: edge.is_stateful(),
+            share: 1.0,
             deadline: edge.deadline,
             hedges: edge.stacks().any(|stack| stack.hedge.is_some()),
             stack: Stack::new(&edge.stack, now),
@@ -120,31 +160,42 @@ impl Outbound {
         std::iter::once(&self.stack).chain(&self.above)
     }
 
-    /// The client learns that `slot` may be picked.
+    /// The same for client number `client` of `clients`.
+    pub(super) const fn numbered(mut self, client: u32, clients: u32) -> Self {
+        self.view.client = client;
+        self.view.clients = clients;
+        self
+    }
+
+    /// The client learns that `slot` may be picked. The balancer hears of it before its next pick.
     pub(super) fn learn(&mut self, now: Time, slot: Slot) {
         let view = &mut self.view;
         let needed = slot.0 as usize + 1;
         if view.weight.len() < needed {
-            view.weight.resize(needed, 1);
-            view.active.resize(needed, 0);
+            view.grow(needed);
         }
         if let Err(at) = view.eligible.binary_search(&slot) {
             view.eligible.insert(at, slot);
-            self.balancer.on_update(now, &self.view);
+            view.since[slot.0 as usize] = now;
+            if !self.weights.is_empty() {
+                view.weight[slot.0 as usize] = self.weights[slot.0 as usize % self.weights.len()];
+            }
+            self.asks |= STALE;
         }
     }
 
     /// The client learns that `slot` is gone.
-    pub(super) fn forget(&mut self, now: Time, slot: Slot) {
+    pub(super) fn forget(&mut self, slot: Slot) {
         if let Ok(at) = self.view.eligible.binary_search(&slot) {
             self.view.eligible.remove(at);
-            self.balancer.on_update(now, &self.view);
+            self.asks |= STALE;
         }
     }
 
     /// The owner died; gives the memory back.
     pub(super) fn bury(&mut self) {
         self.alive = false;
+        self.asks |= STALE;
         self.view = Endpoints::default();
     }
 }

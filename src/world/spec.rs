@@ -2,9 +2,11 @@
 //!
 //! The lab assembles a [`Spec`] from a scenario; the world only reads it.
 
+use std::sync::Arc;
+
 use crate::policies::alert::Rule;
 use crate::policies::autoscaler::AutoscalerSettings;
-use crate::policies::balancer::BalancerSettings;
+use crate::policies::balancer::{Balancer as _, BalancerSettings};
 use crate::policies::breaker::BreakerSettings;
 use crate::policies::disruption::DisruptionBudget;
 use crate::policies::hedge::{HedgePolicy as _, HedgeSettings};
@@ -14,8 +16,10 @@ use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
+use crate::policies::shedding::SheddingSettings;
 use crate::policies::view::Resources;
 use crate::random::law::Law;
+use crate::random::variate::Zipf;
 use crate::time::{Duration, Time};
 
 /// Everything that exists in one run.
@@ -69,6 +73,30 @@ pub struct Spec {
     pub limits: Limits,
     /// Distinct priorities of the sources, ascending; a request carries its position here.
     pub priorities: Vec<u8>,
+    /// What requests can carry.
+    pub attributes: Vec<AttributeSpec>,
+}
+
+/// Something that requests carry: a path, a header, a cookie, a session.
+#[derive(Clone, Debug)]
+pub struct AttributeSpec {
+    /// Keeps the draws of different attributes apart: a hash of its name.
+    pub salt: u64,
+    /// Values that have names; without any, values are numbers.
+    pub values: Vec<String>,
+}
+
+/// How the requests of a source come to their value of an attribute.
+#[derive(Clone, Debug)]
+pub enum Carried {
+    /// They have none.
+    Nothing,
+    /// A number, by popularity.
+    Number(Zipf),
+    /// (cumulative share, position in [`AttributeSpec::values`]); the rest has none.
+    Named(Box<[(f64, u32)]>),
+    /// The number of the user who makes it.
+    User,
 }
 
 /// Numbers that a run must not exceed.
@@ -193,6 +221,8 @@ pub enum Gauge {
     Utilization,
     /// Share of the requests that ended otherwise than well; only of a source.
     BadRatio,
+    /// Mean time from coming to going, of requests or attempts that are gone; seconds.
+    MeanTime,
     /// Memory in use over the limit, of ready instances; only of a service.
     MemoryUtilization,
     /// Disk in use over its size, of ready instances; only of a service.
@@ -248,6 +278,8 @@ pub struct ServiceSpec {
     pub order: Order,
     /// Patience in the queue.
     pub queue_timeout: Option<Law>,
+    /// Who decides over those who come and those whose turn has come.
+    pub shedding: Option<SheddingSettings>,
     /// Image pull, on a node that does not have it.
     pub pull: Law,
     /// From the end of the pull to readiness.
@@ -451,8 +483,19 @@ pub enum Order {
     Fifo,
     /// Newest.
     Lifo,
+    /// Newest while there is a standing queue, oldest otherwise.
+    AdaptiveLifo(Standing),
     /// Highest priority, then oldest.
     Priority,
+}
+
+/// When a queue is a standing one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// While so many wait beside the one that is taken.
+    Waiting(u32),
+    /// When it has not been empty for longer than this.
+    For(Duration),
 }
 
 /// A cache.
@@ -511,8 +554,14 @@ pub struct EdgeSpec {
     pub deadline: Deadline,
     /// Balancer.
     pub balancer: BalancerSettings,
+    /// Attribute that the balancer keeps together, by position in [`Spec::attributes`].
+    pub affinity: Option<u16>,
+    /// Name of the called service, and the weights of its instances by ordinal, over and over again (empty: all 1).
+    pub callee: (Arc<str>, Arc<[u32]>),
     /// One state for all callers of the calling service.
     pub shared: bool,
+    /// Operators may have calls left out.
+    pub throttled: bool,
 }
 
 /// The policies of one level of an edge.
@@ -553,6 +602,11 @@ impl StackSpec {
 }
 
 impl EdgeSpec {
+    /// Whether its balancer sends probes.
+    pub fn probes(&self) -> bool {
+        self.balancer.build(Time::ZERO).needs().probes
+    }
+
     /// All levels, from the inside out.
     pub fn stacks(&self) -> impl Iterator<Item = &StackSpec> {
         std::iter::once(&self.stack).chain(&self.above)
@@ -560,7 +614,7 @@ impl EdgeSpec {
 
     /// Whether a call over this edge needs a record of its own beside its attempts.
     pub const fn is_stateful(&self) -> bool {
-        !self.stack.is_empty() || !self.above.is_empty()
+        !self.stack.is_empty() || !self.above.is_empty() || self.throttled
     }
 
     /// Whether its attempts may be cancelled.
@@ -593,6 +647,15 @@ pub enum Op {
     Call(u32),
     /// One of several calls by cumulative share, or none.
     Choose(Box<[(f64, u32)]>),
+    /// One call, by what the request carries.
+    Route {
+        /// Position in [`Spec::attributes`].
+        attribute: u16,
+        /// Call for each named value.
+        to: Box<[u32]>,
+        /// Call for requests that carry none.
+        otherwise: u32,
+    },
     /// Several calls at once.
     Parallel {
         /// Positions in `Spec::calls`.
@@ -669,6 +732,8 @@ pub struct SourceSpec {
     pub propagate_deadline: bool,
     /// Position in `Spec::priorities`.
     pub priority: u8,
+    /// What its requests carry, for each of [`Spec::attributes`].
+    pub carries: Vec<Carried>,
 }
 
 /// When requests come.
@@ -840,6 +905,13 @@ pub enum ActionTime {
         /// How long people take.
         after: Duration,
     },
+    /// Each time an alert no longer fires.
+    OnResolved {
+        /// Position in `Spec::alerts`.
+        alert: u32,
+        /// How long people take.
+        after: Duration,
+    },
 }
 
 /// Operator actions.
@@ -849,6 +921,10 @@ pub enum Operation {
     Scale(u32, u32),
     /// Share of a source's requests that is let in.
     Throttle(u32, f64),
+    /// Share of the calls over an edge of a caller that is made.
+    ThrottleCalls(Thing, u32, f64),
+    /// Factor on the cost of the endpoint that starts at this op.
+    Degrade(u16, f64),
     /// Refuse (or allow) the endpoint that starts at this op.
     KillSwitch(u16, bool),
     /// Other requests and limits for the instances of a service.

@@ -137,6 +137,8 @@ pub(super) struct ServiceMark {
     pub(super) asked_cpu: u128,
     pub(super) asked_memory: u128,
     pub(super) refused: u64,
+    /// Attempts dropped when their turn came.
+    pub(super) shed: u64,
     pub(super) attempts: u64,
     /// Attempts that came to the activator, and those it sent on.
     pub(super) held: u64,
@@ -263,6 +265,7 @@ impl World<'_> {
                     asked_cpu: service.asked.cpu.area(now),
                     asked_memory: service.asked.memory.area(now),
                     refused: service.refused + service.dropped,
+                    shed: service.shed,
                     attempts: 0,
                     held: activator.map_or(0, |activator| activator.arrivals + activator.refused),
                     let_out: activator.map_or(0, |activator| activator.sent),

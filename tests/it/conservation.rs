@@ -14,7 +14,7 @@ use simlab::scenario::Overrides;
 use simlab::scenario::model::Study;
 
 /// What a random scenario may have. A failing mixture shrinks to the few that matter.
-const FEATURES: [&str; 102] = [
+const FEATURES: [&str; 105] = [
     "long",
     "nodes",
     "tight nodes",
@@ -117,10 +117,13 @@ const FEATURES: [&str; 102] = [
     "images",
     "no registry",
     "spreads",
+    "affinity",
+    "route",
+    "weights",
 ];
 
 /// And some more that need the others: rollouts, a second helping of faults, and what bounds an instance from outside.
-const EXTRAS: [&str; 36] = [
+const EXTRAS: [&str; 51] = [
     "stop-the-world",
     "container-swap",
     "rolling",
@@ -145,6 +148,21 @@ const EXTRAS: [&str; 36] = [
     "disk-full",
     "leaf burst",
     "bytes",
+    "mid adaptive",
+    "leaf adaptive",
+    "mid codel",
+    "leaf codel",
+    "leaf punctual",
+    "mid punctual",
+    "mid by rank",
+    "web line",
+    "front line",
+    "mid line",
+    "front newest",
+    "front thresholds",
+    "mid shares",
+    "degraded",
+    "fewer calls",
     "web hedge",
     "front hedge",
     "mid hedge",
@@ -291,7 +309,25 @@ impl Writer<'_> {
             let threshold = number("errors", 1, 10);
             writeln!(text, "breaker.seed = {{ error-threshold = {threshold}, open = \"3s\" }}").unwrap();
         }
-        if has("bulkhead") {
+        let more = |what: &str| {
+            let feature = format!("{name} {what}");
+            EXTRAS.contains(&feature.as_str()) && self.has(&feature)
+        };
+        if more("line") {
+            let most = number("most", 1, 6);
+            let wait = self.one_of(&format!("{name} line wait"), &["30ms", "1s", "1000h"]);
+            writeln!(text, "limiter.bulkhead = {{ max-concurrent = {most}, max-wait = \"{wait}\" }}")
+                .unwrap();
+        } else if more("newest") {
+            let most = number("most", 1, 6);
+            writeln!(
+                text,
+                "limiter.lifo-blocking = {{ delegate.aimd = {{ min-limit = 1, initial-limit = {most} }}, backlog-size = {most}, backlog-timeout = \"200ms\" }}"
+            )
+            .unwrap();
+        } else if more("thresholds") {
+            text += "limiter.envoy-circuit-breakers = { max-requests = 4 }\n";
+        } else if has("bulkhead") {
             let most = number("most", 1, 6);
             writeln!(text, "limiter.bulkhead = {{ max-concurrent = {most} }}").unwrap();
         } else if has("bucket") {
@@ -308,8 +344,29 @@ impl Writer<'_> {
                 "smooth-weighted-round-robin",
                 "least-request",
                 "p2c",
+                "weighted-round-robin",
+                "least-conn",
+                "peak-ewma",
+                "finagle-peak-ewma",
+                "ring-hash",
+                "maglev",
+                "join-shortest-queue",
+                "prequal",
+                "least-rate",
+                "least-response-time",
+                "aperture",
             ];
-            writeln!(text, "balancer.{} = {{}}", self.one_of(&format!("{name} balancer"), &kinds)).unwrap();
+            let settings = match self.one_of(&format!("{name} balancer"), &kinds) {
+                "least-conn" => "least-conn = { max-fails = 2, fail-timeout = \"1s\" }".to_owned(),
+                "maglev" => "maglev = { table-size = 127, retry-other-host = true }".to_owned(),
+                "weighted-round-robin" => "weighted-round-robin = { slow-start.window = \"5s\" }".to_owned(),
+                kind => format!("{kind} = {{}}"),
+            };
+            writeln!(text, "balancer.{settings}").unwrap();
+        }
+        if self.has("affinity") {
+            let attribute = self.one_of(&format!("{name} affinity"), &["session", "path"]);
+            writeln!(text, "affinity = \"{attribute}\"").unwrap();
         }
         text
     }
@@ -378,7 +435,20 @@ impl Writer<'_> {
         if has("drop") {
             parts.push("full = \"drop\"".to_owned());
         }
-        if has("lifo") {
+        if some("codel") {
+            parts.push("shedding.codel = { target-delay = \"2ms\", interval = \"50ms\" }".to_owned());
+        } else if some("punctual") {
+            parts.push("shedding.deadline = { needs = \"5ms\" }".to_owned());
+        } else if some("by rank") {
+            parts.push(
+                "shedding.failsafe-go-priority = { calibration-interval = \"200ms\", initial-rejection-factor = 1 }".to_owned(),
+            );
+        }
+        if some("adaptive") {
+            let when = ["lifo-threshold = 1", "lifo-threshold = 3", "lifo-after = \"30ms\""];
+            let when = self.one_of(&format!("{name} stands"), &when);
+            parts.push(format!("order = \"adaptive-lifo\", {when}"));
+        } else if has("lifo") {
             parts.push("order = \"lifo\"".to_owned());
         } else if has("priority") {
             parts.push("order = \"priority\"".to_owned());
@@ -609,6 +679,30 @@ impl Writer<'_> {
             )
             .unwrap();
         }
+        if self.has("degraded") {
+            writeln!(
+                text,
+                "[[action]]\nat = \"{}\"\ndegrade = {{ endpoint = \"mid.get\", cost = \"40%\" }}\n\
+                 [[action]]\nat = \"{}\"\ndegrade = {{ endpoint = \"mid.get\", cost = \"100%\" }}\n\
+                 [[action]]\nat = \"{}\"\ndegrade = {{ endpoint = \"leaf.get\", cost = \"0%\" }}",
+                self.at("degrade"),
+                self.at("in full"),
+                self.at("degrade leaf"),
+            )
+            .unwrap();
+        }
+        if self.has("fewer calls") {
+            writeln!(
+                text,
+                "[[action]]\nat = \"{}\"\nthrottle = {{ service = \"mid\", callee = \"leaf\", share = \"30%\" }}\n\
+                 [[action]]\nat = \"{}\"\nthrottle = {{ service = \"mid\", callee = \"leaf\", share = \"100%\" }}\n\
+                 [[action]]\nat = \"{}\"\nthrottle = {{ source = \"web\", callee = \"front\", share = \"70%\" }}",
+                self.at("fewer"),
+                self.at("all again"),
+                self.at("fewer of web"),
+            )
+            .unwrap();
+        }
         if self.has("resizing") {
             for (name, size) in [
                 ("shrink", "cpu-request = 0.2, cpu-limit = 0.4"),
@@ -660,6 +754,7 @@ impl Writer<'_> {
         front.push(match () {
             () if self.has("parallel any") => "parallel any mid.get mid.get leaf.get".to_owned(),
             () if self.has("quorum") => "parallel quorum=2 mid.get mid.get leaf.get timeout=150ms".to_owned(),
+            () if self.has("route") => "route path /a mid.get, /b* leaf.get, * mid.get".to_owned(),
             () if self.has("choose") => "choose 60% mid.get, 30% leaf.get".to_owned(),
             () if self.has("probability") => "call mid.get probability=60%".to_owned(),
             () => "call mid.get".to_owned(),
@@ -697,6 +792,9 @@ impl Writer<'_> {
             let replicas = if has("starts at zero") { 0 } else { number("replicas", 1, 3) };
             writeln!(text, "[[service]]\nname = \"{name}\"\nreplicas = {replicas}\nprice = \"0.1/h\"")
                 .unwrap();
+            if self.has("weights") {
+                text.push_str("weights = [1, 3, 2]\n");
+            }
             if self.has("apart") && name == "mid" {
                 *text += "anti-affinity = \"node\"\n";
             }
@@ -745,7 +843,11 @@ impl Writer<'_> {
             } else if name == "mid" && self.has("formula") {
                 text.push_str("autoscaler.seed-formula = { interval = \"5s\" }\n");
             }
-            if name == "mid" && self.has("mid bulkhead inside") {
+            if name == "mid" && self.has("mid shares") {
+                text.push_str(
+                    "limiter.partitioned = { delegate.fixed = 4, partitions = [{ priority = 3, percent = \"60%\" }, { priority = 0, percent = \"10%\" }] }\n",
+                );
+            } else if name == "mid" && self.has("mid bulkhead inside") {
                 text.push_str("limiter.bulkhead = { max-concurrent = 5 }\n");
             }
             if name == "leaf" && self.has("leaf bucket inside") {
@@ -804,7 +906,12 @@ impl Writer<'_> {
                 .unwrap();
             }
             let callees: &[&str] = match name {
-                "front" if self.has("parallel any") || self.has("quorum") || self.has("choose") => {
+                "front"
+                    if self.has("parallel any")
+                        || self.has("quorum")
+                        || self.has("choose")
+                        || self.has("route") =>
+                {
                     &["mid", "leaf"]
                 }
                 "front" => &["mid"],
@@ -832,6 +939,11 @@ impl Writer<'_> {
             }
         };
         text.push_str("[[source]]\nname = \"web\"\nto = \"front.get\"\n");
+        if self.has("affinity") || self.has("route") {
+            text.push_str(
+                "attributes = { session = \"zipf(50, 1)\", path = \"30% /a, 20% /b/1, 20% /b/2\" }\n",
+            );
+        }
         deadline(text);
         if self.has("web clients") {
             writeln!(text, "clients = {}", self.number("clients", 2, 9)).unwrap();
@@ -851,7 +963,7 @@ impl Writer<'_> {
             let leave = if self.has("leaving users") { ", leave = \"50%\", away = \"exp(5s)\"" } else { "" };
             writeln!(
                 text,
-                "[[source]]\nname = \"people\"\npriority = 3\nsteps = [\"call front.get\", \"wait exp(50ms)\", \"call mid.get\"]\n\
+                "[[source]]\nname = \"people\"\npriority = 3\nattributes.session = \"user\"\nsteps = [\"call front.get\", \"wait exp(50ms)\", \"call mid.get\"]\n\
                  arrivals.users = {{ count = {}, think = \"exp(1s)\"{leave} }}",
                 self.number("people", 1, 10)
             )

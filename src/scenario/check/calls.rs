@@ -26,9 +26,9 @@ pub(super) enum Owner<'a> {
 
 /// One step's text, for messages about its parts.
 #[derive(Clone, Copy)]
-struct Line<'a> {
-    text: &'a str,
-    place: Place,
+pub(super) struct Line<'a> {
+    pub(super) text: &'a str,
+    pub(super) place: Place,
 }
 
 /// More levels than this around an edge are a slip of the keyboard.
@@ -84,7 +84,8 @@ impl Check<'_> {
         match (form, owner) {
             (Form::Cpu { .. } | Form::Cache(_) | Form::Pool(_), Owner::Source) => {
                 let error = Diagnostic::new("a source has no processor, cache or pool").at(line.place);
-                self.errors.push(error.hint("the steps of a source are call, choose, parallel and wait"));
+                self.errors
+                    .push(error.hint("the steps of a source are call, choose, route, parallel and wait"));
                 None
             }
             (Form::Cpu { request, attempt }, Owner::Service { .. }) => {
@@ -101,6 +102,16 @@ impl Check<'_> {
             }
             (Form::Choose { branches, timeout }, _) => {
                 self.choose(&branches, timeout.as_ref(), line, own, edges)
+            }
+            (Form::Route { attribute, rules, timeout }, _) => {
+                let timeout = timeout.and_then(|timeout| self.timeout(&timeout, line));
+                let calls: Vec<Call> =
+                    rules.iter().filter_map(|(_, to)| self.call(to, timeout, line, own, edges)).collect();
+                if calls.len() < rules.len() {
+                    return None;
+                }
+                let rules: Vec<Part> = rules.into_iter().map(|(rule, _)| rule).collect();
+                self.route(&attribute, &rules, calls, line)
             }
             (Form::Parallel { to, need, times, timeout }, _) => {
                 let timeout = timeout.and_then(|timeout| self.timeout(&timeout, line));
@@ -241,6 +252,7 @@ impl Check<'_> {
             return (known, timeout);
         }
         let balancer = set(&over(own.balancer, callers.balancer)).unwrap_or_else(default_balancer);
+        let affinity = own.affinity.or(callers.affinity).and_then(|name| self.affinity(&name));
         let policies = EdgePolicies {
             cancel: own.cancel.or(callers.cancel).unwrap_or(false),
             retry: set(&over(own.retry, callers.retry)),
@@ -259,6 +271,7 @@ impl Check<'_> {
             levels,
             propagate_deadline,
             balancer,
+            affinity,
             sharing: match own.sharing.or(callers.sharing) {
                 Some(SharingWord::Service) => Sharing::Service,
                 Some(SharingWord::Instance) | None => Sharing::Instance,
@@ -275,7 +288,8 @@ impl Check<'_> {
             self.wrong(message, extra.name.place);
         }
         for table in tables {
-            let LevelTable { name, timeout, cancel, retry, hedge, retry_budget, breaker, limiter } = table;
+            let LevelTable { name, timeout, cancel, retry, hedge, retry_budget, breaker, limiter, .. } =
+                table;
             if levels.iter().any(|level| level.name == name.value) {
                 self.wrong(format!("the edge to `{callee}` has two levels `{}`", name.value), name.place);
             }

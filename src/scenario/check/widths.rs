@@ -85,7 +85,7 @@ fn calls(step: &Step) -> Vec<&Call> {
     match step {
         Step::Call(call) => vec![call],
         Step::Choose(shares) => shares.iter().map(|(_, call)| call).collect(),
-        Step::Parallel { calls, .. } => calls.iter().collect(),
+        Step::Route { calls, .. } | Step::Parallel { calls, .. } => calls.iter().collect(),
         Step::Cpu(_) | Step::Wait(_) | Step::Cache(_) | Step::Pool(_) => Vec::new(),
     }
 }
