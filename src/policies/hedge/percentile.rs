@@ -226,18 +226,18 @@ mod tests {
         let mut policy = Percentile::new(&settings, Time::ZERO);
         let answer = |ms| Outcome::new(Class::Success, Duration::from_millis(ms));
         for ms in 1..=100 {
-            policy.on_outcome(Time::ZERO, &answer(ms));
+            let _ = policy.on_outcome(Time::ZERO, &answer(ms));
         }
         assert_eq!(policy.delay(Time::from_secs(59), 1), None, "what is being written is not read");
         assert_eq!(policy.delay(Time::from_secs(60), 1), Some(Duration::from_millis(95)));
         assert_eq!(policy.delay(Time::from_secs(120), 1), None, "nothing came in the period before");
         for _ in 0..9 {
-            policy.on_outcome(Time::from_secs(120), &answer(5));
+            let _ = policy.on_outcome(Time::from_secs(120), &answer(5));
         }
         assert_eq!(policy.delay(Time::from_secs(180), 1), None, "nine are not ten");
         let odd = Outcome::new(Class::Success, Duration(4_000_001));
         for _ in 0..10 {
-            policy.on_outcome(Time::from_secs(180), &odd);
+            let _ = policy.on_outcome(Time::from_secs(180), &odd);
         }
         assert_eq!(policy.delay(Time::from_secs(240), 1), Some(Duration::from_millis(5)), "rounded up");
     }
