@@ -504,6 +504,9 @@ impl World<'_> {
             if frame.has(EVENT) {
                 frame.flags ^= EVENT | LEFTOVER;
             }
+            if frame.pending > 0 && self.tracks_children {
+                self.tell_deadline_below(queue, slot);
+            }
             self.release_if_loose(slot);
         }
         for slot in victims {
