@@ -208,15 +208,13 @@ impl World<'_> {
 
     /// Sends one held attempt, if its caller knows an instance.
     fn let_out(&mut self, now: Time, queue: &mut Queue, service: u32, slot: u32) -> Flow {
-        let Frame { key, outbound, started, parent, .. } = self.frames[slot];
+        let Frame { key, outbound, started, parent, parent_pc, priority, .. } = self.frames[slot];
         let Side { tag, call, request, .. } =
             if self.has_sides { self.sides[slot as usize] } else { Side::EMPTY };
         let attempt = if call == NIL { 0 } else { self.calls[call].attempt };
         let mut head = RequestHead { affinity: None, attempt };
         let (index, asks) = (outbound, self.outbounds[outbound as usize].asks);
-        if asks != 0 {
-            self.brief(now, index, request, &mut head);
-        }
+        let value = if asks != 0 { self.brief(now, index, request, &mut head) } else { None };
         let outbound = &mut self.outbounds[index as usize];
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(tag)).rng());
         let Some(Slot(at)) = outbound.balancer.pick(now, &head, &outbound.view, &mut rng) else {
@@ -225,7 +223,8 @@ impl World<'_> {
         outbound.view.active[at as usize] += 1;
         outbound.attempts += 1;
         if asks & (PROBES | AFFINITY) != 0 {
-            self.picked(now, queue, index, (parent, request), Slot(at), &mut rng)?;
+            let origin = Origin { parent, parent_pc, outbound: index, request, tag, priority };
+            self.picked(now, queue, &origin, value, Slot(at), &mut rng)?;
         }
         let state = &mut self.services[service as usize];
         let instance = state.slots[at as usize];
