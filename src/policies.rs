@@ -16,6 +16,7 @@ pub mod autoscaler;
 pub mod balancer;
 pub mod breaker;
 pub mod disruption;
+pub mod hedge;
 pub mod limiter;
 pub mod provisioner;
 pub mod recommender;
@@ -25,4 +26,25 @@ pub mod scheduler;
 pub mod shedding;
 pub mod view;
 
-pub use registry::{Algorithm, Kind};
+pub use registry::{Algorithm, Kind, least};
+
+/// The registries of all families.
+pub const FAMILIES: &[&[Kind]] = &[
+    autoscaler::AutoscalerSettings::KINDS,
+    balancer::BalancerSettings::KINDS,
+    breaker::BreakerSettings::KINDS,
+    hedge::HedgeSettings::KINDS,
+    limiter::LimiterSettings::KINDS,
+    provisioner::ProvisionerSettings::KINDS,
+    recommender::RecommenderSettings::KINDS,
+    retry::RetrySettings::KINDS,
+    retry::BudgetSettings::KINDS,
+    rollout::RolloutSettings::KINDS,
+    scheduler::SchedulerSettings::KINDS,
+    shedding::SheddingSettings::KINDS,
+];
+
+/// Every registered algorithm, family by family.
+pub fn kinds() -> impl Iterator<Item = &'static Kind> {
+    FAMILIES.iter().flat_map(|family| family.iter())
+}

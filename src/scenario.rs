@@ -538,7 +538,7 @@ mod tests {
         assert_eq!(service.versions[0].name, "v1");
         let edge = &study.strategies[0].scenario.sources[0].edges[0];
         assert_eq!(edge.balancer.name(), "round-robin");
-        assert_eq!((edge.cancel, edge.sharing), (false, Sharing::Instance));
+        assert_eq!((edge.policies.cancel, edge.sharing), (false, Sharing::Instance));
     }
 
     /// Everything that the syntax has, once.
@@ -792,11 +792,12 @@ mod tests {
         assert_eq!((branches[0].0, branches[1].0), (0.7, 0.3));
         let edge = &typhoon.edges[0];
         assert_eq!((edge.balancer.name(), edge.sharing), ("p2c", Sharing::Service));
-        assert!(edge.retry.is_some() && edge.retry_budget.is_some() && edge.limiter.is_some());
+        let policies = &edge.policies;
+        assert!(policies.retry.is_some() && policies.retry_budget.is_some() && policies.limiter.is_some());
 
         // The source's edge: `callers` of typhoon, of which it takes the breaker away.
         let edge = &scenario.sources[0].edges[0];
-        assert!(edge.breaker.is_none() && edge.cancel);
+        assert!(edge.policies.breaker.is_none() && edge.policies.cancel);
         let Arrivals::Poisson(profile) = &scenario.sources[0].arrivals else { panic!() };
         assert_eq!(profile.points, [(Time::ZERO, 45.0)]);
         let Arrivals::Trace(times) = &scenario.sources[4].arrivals else { panic!() };
@@ -821,8 +822,8 @@ mod tests {
         assert!(matches!(hpa.scenario.services[0].autoscaler, Some(AutoscalerSettings::Hpa(_))));
         assert!(less.scenario.services[0].autoscaler.is_none());
         // Inherited from `hpa`, through `callers`.
-        assert!(nothing.scenario.sources[0].edges[0].retry.is_none());
-        assert!(less.scenario.sources[0].edges[0].retry.is_some());
+        assert!(nothing.scenario.sources[0].edges[0].policies.retry.is_none());
+        assert!(less.scenario.sources[0].edges[0].policies.retry.is_some());
         assert_eq!(less.scenario.services[0].endpoints[0].steps.len(), 1);
         assert_eq!(less.scenario.rollouts[0].how.name(), "stop-the-world");
         // The edge to `store` has lost its calls there, which is worth a word.

@@ -9,6 +9,7 @@ mod calls;
 mod events;
 mod machines;
 mod measures;
+mod queues;
 mod resources;
 mod traffic;
 mod widths;
@@ -21,13 +22,13 @@ use super::files::Files;
 use super::loops;
 use super::model::{
     Activator, Arrivals, Attribute, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Instance, Limits,
-    Link, MetricsPipeline, Mode, Network, NodePool, Order, Pool, Registry, Scenario, Service, Signal,
-    SlowDown, Thing, Version, WarmUp,
+    Link, MetricsPipeline, Mode, Network, NodePool, Pool, Registry, Scenario, Service, Signal, SlowDown,
+    Thing, Version, WarmUp,
 };
 use super::schema::{
     ActivatorTable, CacheTable, Count, CpuWord, EdgeTable, FullWord, InstanceTable, LawText, LimitsTable,
-    MetricsTable, ModeWord, NetworkTable, OrderWord, PoolOrPools, PoolTable, ScenarioFile, ScopeWord,
-    ServiceTable, SlowDownChoice, SourceTable,
+    MetricsTable, ModeWord, NetworkTable, PoolOrPools, PoolTable, ScenarioFile, ScopeWord, ServiceTable,
+    SlowDownChoice, SourceTable,
 };
 use crate::policies::autoscaler::{Autoscaler as _, AutoscalerSettings, Query};
 use crate::random::law::{Dimension, Law};
@@ -170,6 +171,7 @@ impl<'a> Check<'a> {
                 );
             }
         }
+        self.priorities(sources, scenario);
         self.widths(scenario);
         let instances: u64 = scenario.services.iter().map(|service| u64::from(service.replicas)).sum();
         self.within_limit(instances, "instances at the start", self.limits.instances, "instances", None);
@@ -446,7 +448,7 @@ impl<'a> Check<'a> {
             instance,
             endpoints,
             edges,
-            limiter: calls::set(&table.limiter),
+            limiter: self.own_limiter(table),
             activator: self.activator(table),
             disruption_budget: table.disruption_budget,
             signals: self.signals(table),
@@ -601,11 +603,8 @@ impl<'a> Check<'a> {
                 Some(FullWord::Drop) => Full::Drop,
                 Some(FullWord::Reject) | None => Full::Reject,
             },
-            order: match table.order {
-                Some(OrderWord::Lifo) => Order::Lifo,
-                Some(OrderWord::Priority) => Order::Priority,
-                Some(OrderWord::Fifo) | None => Order::Fifo,
-            },
+            order: self.order(table),
+            shedding: self.shedding(table),
             queue_timeout: table.queue_timeout.as_ref().map(|law| self.law(law)),
             pull: self.law_or_zero(table.pull.as_ref()),
             start: self.law_or_zero(table.start.as_ref()),

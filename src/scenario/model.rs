@@ -8,12 +8,14 @@ use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::hedge::HedgeSettings;
 use crate::policies::limiter::LimiterSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
+use crate::policies::shedding::SheddingSettings;
 use crate::random::law::Law;
 use crate::time::{Duration, Time};
 
@@ -362,6 +364,8 @@ pub enum Gauge {
     Utilization,
     /// Share of the requests that ended otherwise than well, 0..1; only of a source.
     BadRatio,
+    /// Mean time from coming to going of requests (attempts, for a service) that are gone, seconds.
+    MeanTime,
     /// Memory in use over the limit, of ready instances, 0..1; only of a service.
     MemoryUtilization,
     /// Disk in use over its size, of ready instances, 0..1; only of a service.
@@ -407,6 +411,8 @@ pub struct Instance {
     pub order: Order,
     /// Longest wait in the queue, drawn per attempt; then the attempt is rejected. `None` = for ever.
     pub queue_timeout: Option<Law>,
+    /// Who turns attempts away at the queue, or drops them when their turn comes. `None`: nobody.
+    pub shedding: Option<SheddingSettings>,
     /// Time to fetch the image on a node that does not have it. Default 0.
     pub pull: Law,
     /// From the end of the pull to readiness. Default 0.
@@ -539,8 +545,19 @@ pub enum Order {
     Fifo,
     /// Newest first.
     Lifo,
+    /// Newest first while there is a standing queue, oldest first otherwise.
+    AdaptiveLifo(Standing),
     /// Highest priority of the source first (`source.priority`), oldest first among equals.
     Priority,
+}
+
+/// When a queue is a standing one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// While so many wait beside the one that is taken (`lifo-threshold`).
+    Waiting(u32),
+    /// When it has not been empty for longer than this (`lifo-after`).
+    For(Duration),
 }
 
 /// `warm-up = { for = "60s", slowdown = 4 }`: demand is multiplied by `slowdown` at readiness, falling linearly to 1.
@@ -651,16 +668,13 @@ pub struct Call {
 pub struct Edge {
     /// Called service.
     pub to: usize,
-    /// Whether a timed-out attempt is cancelled at the callee; otherwise its work goes on (the default).
-    pub cancel: bool,
-    /// Retries.
-    pub retry: Option<RetrySettings>,
-    /// Bound on retries.
-    pub retry_budget: Option<BudgetSettings>,
-    /// Circuit breaker.
-    pub breaker: Option<BreakerSettings>,
-    /// Limiter on the calling side.
-    pub limiter: Option<LimiterSettings>,
+    /// Policies of the innermost level, which picks the instance.
+    pub policies: EdgePolicies,
+    /// Levels around it, outermost first.
+    pub levels: Vec<EdgeLevel>,
+    /// `propagate-deadline`: `None` passes on what the caller has been told, `true` makes the timeout of an attempt a deadline
+    /// as well, `false` passes nothing on.
+    pub propagate_deadline: Option<bool>,
     /// Balancer (default `round-robin`).
     pub balancer: BalancerSettings,
     /// Attribute whose values are kept together (by a balancer that hashes), and whose breaks are counted; position in
@@ -668,6 +682,42 @@ pub struct Edge {
     pub affinity: Option<usize>,
     /// Who owns the policies' state.
     pub sharing: Sharing,
+}
+
+impl Edge {
+    /// The policies of all its levels, outermost first.
+    pub fn all_policies(&self) -> impl Iterator<Item = &EdgePolicies> {
+        self.levels.iter().map(|level| &level.policies).chain([&self.policies])
+    }
+}
+
+/// The policies of one level of an edge.
+#[derive(Clone, Debug)]
+pub struct EdgePolicies {
+    /// Whether an attempt that timed out or lost to another copy is cancelled at the callee; otherwise its work goes on (the
+    /// default).
+    pub cancel: bool,
+    /// Retries; not together with hedging.
+    pub retry: Option<RetrySettings>,
+    /// Hedging.
+    pub hedge: Option<HedgeSettings>,
+    /// Bound on retries or hedges.
+    pub retry_budget: Option<BudgetSettings>,
+    /// Circuit breaker.
+    pub breaker: Option<BreakerSettings>,
+    /// Limiter on the calling side.
+    pub limiter: Option<LimiterSettings>,
+}
+
+/// `[[service.X.call.Y.level]]`: a stack of policies around that of the edge, as of a side-car or a gateway.
+#[derive(Clone, Debug)]
+pub struct EdgeLevel {
+    /// Unique within the edge.
+    pub name: String,
+    /// Time limit of one of its attempts, which is a whole call of the level below.
+    pub timeout: Option<Duration>,
+    /// Its policies.
+    pub policies: EdgePolicies,
 }
 
 /// `sharing`.
@@ -997,6 +1047,13 @@ pub enum ActionTime {
         /// How long people take to act.
         after: Duration,
     },
+    /// Each time an alert no longer fires.
+    OnResolved {
+        /// Position in `Scenario::alerts`.
+        alert: usize,
+        /// How long people take to act.
+        after: Duration,
+    },
 }
 
 /// `[[alert]]`
@@ -1037,6 +1094,22 @@ pub enum Operation {
         service: usize,
         /// Which.
         to: Resize,
+    },
+    /// Make only this share of the calls that one caller makes to one service (0 none, 1 all); the others fail at once.
+    ThrottleCalls {
+        /// Who calls.
+        caller: Thing,
+        /// Position in its `edges`.
+        edge: usize,
+        /// Share, 0..1.
+        share: f64,
+    },
+    /// Answer cheaper and worse at one endpoint, or in full again.
+    Degrade {
+        /// Endpoint.
+        endpoint: EndpointRef,
+        /// Factor on its `cpu` steps, 0..1; 1 is in full.
+        cost: f64,
     },
     /// Refuse every attempt at one endpoint, or allow it again.
     KillSwitch {

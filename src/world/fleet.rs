@@ -19,6 +19,7 @@ use super::memory::Memory;
 use super::outbound::Outbound;
 use super::program::PoolState;
 use super::spec::{CpuMode, NO_RING};
+use super::waiting::Line;
 use super::{Flow, Full, REPLY, World};
 use crate::policies::view::Class;
 
@@ -126,7 +127,7 @@ impl World<'_> {
         let sidecars = spec.sidecars.iter();
         instance.more.sidecars =
             sidecars.map(|sidecar| Shared::new(sidecar.cores, govern(sidecar.cpu_limit), now)).collect();
-        instance.more.lanes = vec![Lane::EMPTY; self.spec.priorities.len().saturating_sub(1)];
+        instance.more.line = Line::new(spec, self.spec.priorities.len(), now);
         instance.more.pools =
             spec.pools.iter().map(|pool| PoolState { free: pool.size, waiting: Lane::EMPTY }).collect();
         instance.more.reporter =
@@ -147,6 +148,7 @@ impl World<'_> {
             self.services[edge.to as usize].callers.push(self.outbounds.len() as u32);
             self.outbounds.push(outbound);
         }
+        self.throttle_new(index);
     }
 
     /// Finds a node and starts the process there; without a node it stays pending.
@@ -278,8 +280,9 @@ impl World<'_> {
         let instance = &mut self.instances[index as usize];
         instance.set_running(now, 0);
         let (first, node, zone) = (instance.outbounds as usize, instance.more.node, instance.more.zone);
-        for outbound in &mut self.outbounds[first..first + spec.edges.len()] {
-            outbound.bury();
+        for at in first..first + spec.edges.len() {
+            self.outbounds[at].bury();
+            self.clear_backlog(now, queue, at as u32);
         }
         self.furnish(now, index);
         self.join_node(index, node);
@@ -408,8 +411,9 @@ impl World<'_> {
         self.look_at_held(now, queue, service);
         self.instances[index as usize].set_running(now, 0);
         let first = self.instances[index as usize].outbounds as usize;
-        for outbound in &mut self.outbounds[first..first + self.spec.services[service as usize].edges.len()] {
-            outbound.bury();
+        for at in first..first + self.spec.services[service as usize].edges.len() {
+            self.outbounds[at].bury();
+            self.clear_backlog(now, queue, at as u32);
         }
         if silent {
             // The control plane notices late, and waits before it gives the instance up.
@@ -455,7 +459,7 @@ impl World<'_> {
         instance.inside = 0;
         instance.queued = 0;
         instance.lane = Lane::EMPTY;
-        instance.more.lanes.fill(Lane::EMPTY);
+        instance.more.line.clear();
         instance.more.cpu_lane = Lane::EMPTY;
         let late = instance.more.hang.lose();
         instance.hung = false;

@@ -53,7 +53,7 @@ const _: () = assert!(size_of::<Frame>() == 56);
 /// closed loops or cancellation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Side {
-    /// Call record, if the edge is stateful.
+    /// Call record, if the edge is stateful; [`LET_GO`](super::call::LET_GO) once that has let go of it.
     pub(super) call: u32,
     /// Request record.
     pub(super) request: u32,
@@ -69,6 +69,10 @@ pub(super) struct Side {
     pub(super) permit: Permit,
     /// Core time of this attempt and of the useful attempts below it, ns.
     pub(super) cpu: u64,
+    /// Its answer is of lower quality.
+    pub(super) degraded: bool,
+    /// When everybody above that has told it so stops waiting.
+    pub(super) deadline: Time,
 }
 
 impl Side {
@@ -82,6 +86,8 @@ impl Side {
         found: 0,
         permit: Permit { generation: 0, slot: 0, start: Time::ZERO },
         cpu: 0,
+        degraded: false,
+        deadline: Time::MAX,
     };
 }
 

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use crate::policies::balancer::{AnyBalancer, Balancer as _, Needs};
 use crate::policies::breaker::{AnyBreaker, BreakerState};
-use crate::policies::limiter::AnyLimiter;
-use crate::policies::retry::{AnyBudget, AnyRetry};
-use crate::policies::view::{Endpoints, Slot};
+use crate::policies::hedge::{AnyHedge, HedgePolicy as _};
+use crate::policies::limiter::{AnyLimiter, Limiter};
+use crate::policies::retry::{AnyBudget, AnyRetry, RetryPolicy as _};
+use crate::policies::view::{Class, Endpoints, Slot};
 use crate::time::Time;
 
-use super::spec::EdgeSpec;
+use super::backlog::Backlog;
+use super::spec::{Deadline, EdgeSpec, StackSpec};
 
 /// Zone of a calling side that the instances of a service share: that of whoever calls.
 pub(super) const ANYWHERE: u16 = u16::MAX;
@@ -46,20 +48,65 @@ pub(super) struct Outbound {
     pub(super) source: u32,
     /// False once its owner is dead; late answers then change nothing.
     pub(super) alive: bool,
-    /// Timed-out attempts are cancelled at the callee.
-    pub(super) cancel: bool,
     /// Attempts go through a call record.
     pub(super) stateful: bool,
+    /// What it does with deadlines.
+    pub(super) deadline: Deadline,
+    /// Some level sends more than one copy of a call.
+    pub(super) hedges: bool,
+    /// Its policies.
+    pub(super) stack: Stack,
+    /// Those of the levels around it, from the inside out.
+    pub(super) above: Vec<Stack>,
+    /// Share of the calls that is made.
+    pub(super) share: f64,
+    /// Attempts sent.
+    pub(super) attempts: u64,
+    /// Calls made, where a call can take more than one attempt; elsewhere `attempts` says it.
+    pub(super) firsts: u64,
+}
+
+/// The policies of one level.
+pub(super) struct Stack {
+    /// Attempts that timed out or lost to another copy are cancelled at the callee.
+    pub(super) cancel: bool,
+    /// Ring of the timeout of an outer level's attempts.
+    pub(super) ring: u8,
     pub(super) retry: Option<AnyRetry>,
+    pub(super) hedge: Option<AnyHedge>,
     pub(super) budget: Option<AnyBudget>,
     pub(super) breaker: Option<AnyBreaker>,
     /// As it was last seen.
     pub(super) breaker_state: BreakerState,
     pub(super) limiter: Option<AnyLimiter>,
-    /// Attempts sent.
-    pub(super) attempts: u64,
-    /// Calls made, where a call can take more than one attempt; elsewhere `attempts` says it.
-    pub(super) firsts: u64,
+    /// Who waits for room there, if one may.
+    pub(super) backlog: Option<Box<Backlog>>,
+}
+
+impl Stack {
+    fn new(spec: &StackSpec, now: Time) -> Self {
+        let limiter = spec.limiter.as_ref().map(|settings| settings.build(now));
+        Self {
+            cancel: spec.cancel,
+            ring: spec.ring,
+            retry: spec.retry.as_ref().map(|settings| settings.build(now)),
+            hedge: spec.hedge.as_ref().map(|settings| settings.build(now)),
+            budget: spec.budget.as_ref().map(|settings| settings.build(now)),
+            breaker: spec.breaker.as_ref().map(|settings| settings.build(now)),
+            breaker_state: BreakerState::Closed,
+            backlog: limiter
+                .as_ref()
+                .and_then(Limiter::waiting_room)
+                .map(|room| Box::new(Backlog::new(room))),
+            limiter,
+        }
+    }
+
+    /// Whether its retry or hedging policy would go on after an attempt that ended in `class`.
+    pub(super) fn goes_on_after(&self, class: Class) -> bool {
+        self.retry.as_ref().is_some_and(|retry| retry.bounds().1.covers(class))
+            || self.hedge.as_ref().is_some_and(|hedge| hedge.goes_on_after(class))
+    }
 }
 
 impl Outbound {
@@ -79,16 +126,38 @@ impl Outbound {
             zone,
             source,
             alive: true,
-            cancel: edge.cancel,
             stateful: edge.is_stateful(),
-            retry: edge.retry.as_ref().map(|settings| settings.build(now)),
-            budget: edge.budget.as_ref().map(|settings| settings.build(now)),
-            breaker: edge.breaker.as_ref().map(|settings| settings.build(now)),
-            breaker_state: BreakerState::Closed,
-            limiter: edge.limiter.as_ref().map(|settings| settings.build(now)),
+            share: 1.0,
+            deadline: edge.deadline,
+            hedges: edge.stacks().any(|stack| stack.hedge.is_some()),
+            stack: Stack::new(&edge.stack, now),
+            above: edge.above.iter().map(|stack| Stack::new(stack, now)).collect(),
             attempts: 0,
             firsts: 0,
         }
+    }
+
+    /// The policies of a level; 0 is the innermost.
+    #[inline]
+    pub(super) fn stack(&self, level: u8) -> &Stack {
+        match level {
+            0 => &self.stack,
+            level => &self.above[usize::from(level) - 1],
+        }
+    }
+
+    /// The policies of a level; 0 is the innermost.
+    #[inline]
+    pub(super) fn stack_mut(&mut self, level: u8) -> &mut Stack {
+        match level {
+            0 => &mut self.stack,
+            level => &mut self.above[usize::from(level) - 1],
+        }
+    }
+
+    /// All levels, from the inside out.
+    pub(super) fn stacks(&self) -> impl Iterator<Item = &Stack> {
+        std::iter::once(&self.stack).chain(&self.above)
     }
 
     /// The same for client number `client` of `clients`.

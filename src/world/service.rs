@@ -28,7 +28,7 @@ pub(super) struct Service {
     pub(super) lends: bool,
     /// None of the above, and the queue is simple: an attempt ends without further questions.
     pub(super) ordinary: bool,
-    /// First come, first served, with endless patience.
+    /// First come, first served, with endless patience, and nobody is shed.
     pub(super) simple_queue: bool,
     /// Arrivals have to ask a limiter, an outage or a kill switch.
     pub(super) guarded: bool,
@@ -90,6 +90,8 @@ pub(super) struct Service {
     left_early: Moments,
     pub(super) refused: u64,
     pub(super) dropped: u64,
+    /// Attempts that were dropped when their turn came.
+    pub(super) shed: u64,
     /// Attempts that found no free worker.
     pub(super) waited: u64,
     pub(super) wait: Moments,
@@ -113,7 +115,8 @@ impl Service {
         let lends = !spec.pools.is_empty()
             || spec.caches.iter().any(|cache| cache.single_flight)
             || spec.activator.as_ref().is_some_and(Activator::is_metered);
-        let simple_queue = spec.order == Order::Fifo && spec.queue_timeout.is_none();
+        let simple_queue =
+            spec.order == Order::Fifo && spec.queue_timeout.is_none() && spec.shedding.is_none();
         Self {
             workers: spec.workers,
             queue: spec.queue,
@@ -156,6 +159,7 @@ impl Service {
             left_early: Moments::default(),
             refused: 0,
             dropped: 0,
+            shed: 0,
             waited: 0,
             wait: Moments::default(),
             wait_histogram: Totals::new(),

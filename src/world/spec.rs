@@ -9,12 +9,14 @@ use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::{Balancer as _, BalancerSettings};
 use crate::policies::breaker::BreakerSettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::hedge::{HedgePolicy as _, HedgeSettings};
 use crate::policies::limiter::LimiterSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
+use crate::policies::shedding::SheddingSettings;
 use crate::policies::view::Resources;
 use crate::random::law::Law;
 use crate::random::variate::Zipf;
@@ -55,6 +57,8 @@ pub struct Spec {
     pub calls: Vec<CallSpec>,
     /// Distinct constant delays of attempt timeouts and deadlines; a ring each.
     pub rings: Vec<Duration>,
+    /// Distinct timeouts of outer levels of edges; a ring each.
+    pub level_rings: Vec<Duration>,
     /// Troubles.
     pub faults: Vec<FaultSpec>,
     /// What monitoring watches.
@@ -217,6 +221,8 @@ pub enum Gauge {
     Utilization,
     /// Share of the requests that ended otherwise than well; only of a source.
     BadRatio,
+    /// Mean time from coming to going, of requests or attempts that are gone; seconds.
+    MeanTime,
     /// Memory in use over the limit, of ready instances; only of a service.
     MemoryUtilization,
     /// Disk in use over its size, of ready instances; only of a service.
@@ -272,6 +278,8 @@ pub struct ServiceSpec {
     pub order: Order,
     /// Patience in the queue.
     pub queue_timeout: Option<Law>,
+    /// Who decides over those who come and those whose turn has come.
+    pub shedding: Option<SheddingSettings>,
     /// Image pull, on a node that does not have it.
     pub pull: Law,
     /// From the end of the pull to readiness.
@@ -475,8 +483,19 @@ pub enum Order {
     Fifo,
     /// Newest.
     Lifo,
+    /// Newest while there is a standing queue, oldest otherwise.
+    AdaptiveLifo(Standing),
     /// Highest priority, then oldest.
     Priority,
+}
+
+/// When a queue is a standing one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// While so many wait beside the one that is taken.
+    Waiting(u32),
+    /// When it has not been empty for longer than this.
+    For(Duration),
 }
 
 /// A cache.
@@ -527,16 +546,12 @@ pub struct VersionSpec {
 pub struct EdgeSpec {
     /// Called service.
     pub to: u32,
-    /// Cancel timed-out attempts at the callee.
-    pub cancel: bool,
-    /// Retries.
-    pub retry: Option<RetrySettings>,
-    /// Bound on retries.
-    pub budget: Option<BudgetSettings>,
-    /// Breaker.
-    pub breaker: Option<BreakerSettings>,
-    /// Limiter.
-    pub limiter: Option<LimiterSettings>,
+    /// Policies of the innermost level.
+    pub stack: StackSpec,
+    /// Policies of the levels around it, from the inside out.
+    pub above: Vec<StackSpec>,
+    /// What it does with deadlines.
+    pub deadline: Deadline,
     /// Balancer.
     pub balancer: BalancerSettings,
     /// Attribute that the balancer keeps together, by position in [`Spec::attributes`].
@@ -545,6 +560,45 @@ pub struct EdgeSpec {
     pub callee: (Arc<str>, Arc<[u32]>),
     /// One state for all callers of the calling service.
     pub shared: bool,
+    /// Operators may have calls left out.
+    pub throttled: bool,
+}
+
+/// The policies of one level of an edge.
+#[derive(Clone, Debug)]
+pub struct StackSpec {
+    /// Cancel attempts that timed out or lost to another copy, at whoever they went to.
+    pub cancel: bool,
+    /// Position in [`Spec::level_rings`], [`NO_RING`] without a timeout. The innermost level has [`CallSpec::ring`] instead.
+    pub ring: u8,
+    /// Retries.
+    pub retry: Option<RetrySettings>,
+    /// Hedging.
+    pub hedge: Option<HedgeSettings>,
+    /// Bound on retries and hedges.
+    pub budget: Option<BudgetSettings>,
+    /// Breaker.
+    pub breaker: Option<BreakerSettings>,
+    /// Limiter.
+    pub limiter: Option<LimiterSettings>,
+}
+
+/// What an edge does with deadlines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deadline {
+    /// Passes on what its caller has been told.
+    #[default]
+    Pass,
+    /// That, and the timeout of the attempt is one, too.
+    Set,
+    /// Passes nothing on, nor cancellations from above.
+    Stop,
+}
+
+impl StackSpec {
+    const fn is_empty(&self) -> bool {
+        self.retry.is_none() && self.hedge.is_none() && self.breaker.is_none() && self.limiter.is_none()
+    }
 }
 
 impl EdgeSpec {
@@ -553,9 +607,25 @@ impl EdgeSpec {
         self.balancer.build(Time::ZERO).needs().probes
     }
 
+    /// All levels, from the inside out.
+    pub fn stacks(&self) -> impl Iterator<Item = &StackSpec> {
+        std::iter::once(&self.stack).chain(&self.above)
+    }
+
     /// Whether a call over this edge needs a record of its own beside its attempts.
     pub const fn is_stateful(&self) -> bool {
-        self.retry.is_some() || self.breaker.is_some() || self.limiter.is_some()
+        !self.stack.is_empty() || !self.above.is_empty() || self.throttled
+    }
+
+    /// Whether its attempts may be cancelled.
+    pub fn cancels(&self) -> bool {
+        self.deadline == Deadline::Set || self.stacks().any(|stack| stack.cancel)
+    }
+
+    /// Whether copies of its calls may call each other off.
+    pub fn ties(&self) -> bool {
+        let hedges = self.stacks().filter_map(|stack| stack.hedge.as_ref());
+        hedges.into_iter().any(|hedge| hedge.build(Time::ZERO).is_tied())
     }
 }
 
@@ -835,6 +905,13 @@ pub enum ActionTime {
         /// How long people take.
         after: Duration,
     },
+    /// Each time an alert no longer fires.
+    OnResolved {
+        /// Position in `Spec::alerts`.
+        alert: u32,
+        /// How long people take.
+        after: Duration,
+    },
 }
 
 /// Operator actions.
@@ -844,6 +921,10 @@ pub enum Operation {
     Scale(u32, u32),
     /// Share of a source's requests that is let in.
     Throttle(u32, f64),
+    /// Share of the calls over an edge of a caller that is made.
+    ThrottleCalls(Thing, u32, f64),
+    /// Factor on the cost of the endpoint that starts at this op.
+    Degrade(u16, f64),
     /// Refuse (or allow) the endpoint that starts at this op.
     KillSwitch(u16, bool),
     /// Other requests and limits for the instances of a service.

@@ -123,7 +123,7 @@ const FEATURES: [&str; 105] = [
 ];
 
 /// And some more that need the others: rollouts, a second helping of faults, and what bounds an instance from outside.
-const EXTRAS: [&str; 24] = [
+const EXTRAS: [&str; 51] = [
     "stop-the-world",
     "container-swap",
     "rolling",
@@ -148,6 +148,33 @@ const EXTRAS: [&str; 24] = [
     "disk-full",
     "leaf burst",
     "bytes",
+    "mid adaptive",
+    "leaf adaptive",
+    "mid codel",
+    "leaf codel",
+    "leaf punctual",
+    "mid punctual",
+    "mid by rank",
+    "web line",
+    "front line",
+    "mid line",
+    "front newest",
+    "front thresholds",
+    "mid shares",
+    "degraded",
+    "fewer calls",
+    "web hedge",
+    "front hedge",
+    "mid hedge",
+    "web levels",
+    "front levels",
+    "mid levels",
+    "outer hedge",
+    "outer cancel",
+    "any budget",
+    "web deadline",
+    "front deadline",
+    "mid deadline",
 ];
 
 /// Writes one scenario. Each parameter depends on the seed and its own name, so leaving a feature out changes nothing else.
@@ -208,7 +235,56 @@ impl Writer<'_> {
         if has("cancel") {
             text += "cancel = true\n";
         }
-        if has("retry") {
+        let some = |what: &str| {
+            let feature = format!("{name} {what}");
+            EXTRAS.contains(&feature.as_str()) && self.has(&feature)
+        };
+        let hedge = |name: &str| {
+            let delay = self.number(&format!("{name} hedging delay"), 0, 60);
+            match self.number(&format!("{name} hedge kind"), 0, 3) {
+                0 => format!("hedge.grpc = {{ max-attempts = 3, hedging-delay = \"{delay}ms\" }}"),
+                1 => format!(
+                    "hedge.grpc = {{ max-attempts = 5, hedging-delay = \"{delay}ms\", non-fatal = [\"failure\", \"rejected\"] }}"
+                ),
+                2 => "hedge.percentile = { min-data-points = 20, period = \"2s\" }".to_owned(),
+                _ => format!("hedge.tied = {{ delay = \"{}ms\" }}", delay / 10),
+            }
+        };
+        if some("deadline") {
+            writeln!(text, "propagate-deadline = {}", number("deadline kind", 0, 1) == 0).unwrap();
+        }
+        if some("levels") {
+            let mut levels = Vec::new();
+            for level in 0..number("levels", 1, 3) {
+                let number = |what: &str, from, to| number(&format!("{what} {level}"), from, to);
+                let mut level = format!("name = \"level-{level}\"");
+                if number("level timeout", 0, 1) == 0 {
+                    write!(level, ", timeout = \"{}ms\"", number("level timeout ms", 20, 400)).unwrap();
+                }
+                if self.has("outer cancel") && number("level cancel", 0, 1) == 0 {
+                    level += ", cancel = true";
+                }
+                if self.has("outer hedge") && number("level hedge", 0, 1) == 0 {
+                    write!(level, ", {}", hedge(&format!("{name} level"))).unwrap();
+                } else if number("level retry", 0, 2) > 0 {
+                    level += ", retry.fixed = { attempts = 2, delay = \"10ms\" }";
+                }
+                if number("level budget", 0, 2) == 0 {
+                    level += ", retry-budget.envoy = {}";
+                }
+                if number("level bulkhead", 0, 2) == 0 {
+                    level += ", limiter.bulkhead = { max-concurrent = 5 }";
+                }
+                if number("level breaker", 0, 3) == 0 {
+                    level += ", breaker.seed = { error-threshold = 9, open = \"2s\" }";
+                }
+                levels.push(format!("{{ {level} }}"));
+            }
+            writeln!(text, "level = [{}]", levels.join(", ")).unwrap();
+        }
+        if some("hedge") {
+            writeln!(text, "{}", hedge(name)).unwrap();
+        } else if has("retry") {
             let attempts = number("attempts", 2, 4);
             match number("retry kind", 0, 2) {
                 0 => writeln!(
@@ -220,14 +296,38 @@ impl Writer<'_> {
             }
             .unwrap();
         }
-        if has("budget") {
-            text += "retry-budget.tower = {}\n";
+        if has("budget") || self.has("any budget") {
+            let kinds = ["tower", "finagle", "envoy", "grpc", "token-bucket", "aws-sdk", "failure-ratio"];
+            let kind = if self.has("any budget") {
+                self.one_of(&format!("{name} budget kind"), &kinds)
+            } else {
+                "tower"
+            };
+            writeln!(text, "retry-budget.{kind} = {{}}").unwrap();
         }
         if has("breaker") {
             let threshold = number("errors", 1, 10);
             writeln!(text, "breaker.seed = {{ error-threshold = {threshold}, open = \"3s\" }}").unwrap();
         }
-        if has("bulkhead") {
+        let more = |what: &str| {
+            let feature = format!("{name} {what}");
+            EXTRAS.contains(&feature.as_str()) && self.has(&feature)
+        };
+        if more("line") {
+            let most = number("most", 1, 6);
+            let wait = self.one_of(&format!("{name} line wait"), &["30ms", "1s", "1000h"]);
+            writeln!(text, "limiter.bulkhead = {{ max-concurrent = {most}, max-wait = \"{wait}\" }}")
+                .unwrap();
+        } else if more("newest") {
+            let most = number("most", 1, 6);
+            writeln!(
+                text,
+                "limiter.lifo-blocking = {{ delegate.aimd = {{ min-limit = 1, initial-limit = {most} }}, backlog-size = {most}, backlog-timeout = \"200ms\" }}"
+            )
+            .unwrap();
+        } else if more("thresholds") {
+            text += "limiter.envoy-circuit-breakers = { max-requests = 4 }\n";
+        } else if has("bulkhead") {
             let most = number("most", 1, 6);
             writeln!(text, "limiter.bulkhead = {{ max-concurrent = {most} }}").unwrap();
         } else if has("bucket") {
@@ -335,7 +435,20 @@ impl Writer<'_> {
         if has("drop") {
             parts.push("full = \"drop\"".to_owned());
         }
-        if has("lifo") {
+        if some("codel") {
+            parts.push("shedding.codel = { target-delay = \"2ms\", interval = \"50ms\" }".to_owned());
+        } else if some("punctual") {
+            parts.push("shedding.deadline = { needs = \"5ms\" }".to_owned());
+        } else if some("by rank") {
+            parts.push(
+                "shedding.failsafe-go-priority = { calibration-interval = \"200ms\", initial-rejection-factor = 1 }".to_owned(),
+            );
+        }
+        if some("adaptive") {
+            let when = ["lifo-threshold = 1", "lifo-threshold = 3", "lifo-after = \"30ms\""];
+            let when = self.one_of(&format!("{name} stands"), &when);
+            parts.push(format!("order = \"adaptive-lifo\", {when}"));
+        } else if has("lifo") {
             parts.push("order = \"lifo\"".to_owned());
         } else if has("priority") {
             parts.push("order = \"priority\"".to_owned());
@@ -566,6 +679,30 @@ impl Writer<'_> {
             )
             .unwrap();
         }
+        if self.has("degraded") {
+            writeln!(
+                text,
+                "[[action]]\nat = \"{}\"\ndegrade = {{ endpoint = \"mid.get\", cost = \"40%\" }}\n\
+                 [[action]]\nat = \"{}\"\ndegrade = {{ endpoint = \"mid.get\", cost = \"100%\" }}\n\
+                 [[action]]\nat = \"{}\"\ndegrade = {{ endpoint = \"leaf.get\", cost = \"0%\" }}",
+                self.at("degrade"),
+                self.at("in full"),
+                self.at("degrade leaf"),
+            )
+            .unwrap();
+        }
+        if self.has("fewer calls") {
+            writeln!(
+                text,
+                "[[action]]\nat = \"{}\"\nthrottle = {{ service = \"mid\", callee = \"leaf\", share = \"30%\" }}\n\
+                 [[action]]\nat = \"{}\"\nthrottle = {{ service = \"mid\", callee = \"leaf\", share = \"100%\" }}\n\
+                 [[action]]\nat = \"{}\"\nthrottle = {{ source = \"web\", callee = \"front\", share = \"70%\" }}",
+                self.at("fewer"),
+                self.at("all again"),
+                self.at("fewer of web"),
+            )
+            .unwrap();
+        }
         if self.has("resizing") {
             for (name, size) in [
                 ("shrink", "cpu-request = 0.2, cpu-limit = 0.4"),
@@ -706,7 +843,11 @@ impl Writer<'_> {
             } else if name == "mid" && self.has("formula") {
                 text.push_str("autoscaler.seed-formula = { interval = \"5s\" }\n");
             }
-            if name == "mid" && self.has("mid bulkhead inside") {
+            if name == "mid" && self.has("mid shares") {
+                text.push_str(
+                    "limiter.partitioned = { delegate.fixed = 4, partitions = [{ priority = 3, percent = \"60%\" }, { priority = 0, percent = \"10%\" }] }\n",
+                );
+            } else if name == "mid" && self.has("mid bulkhead inside") {
                 text.push_str("limiter.bulkhead = { max-concurrent = 5 }\n");
             }
             if name == "leaf" && self.has("leaf bucket inside") {

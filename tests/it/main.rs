@@ -14,6 +14,8 @@ mod inside;
 mod layers;
 mod machines;
 mod manifests;
+mod overload;
+mod production;
 mod queueing;
 mod scenarios;
 mod snapshots;

@@ -1,7 +1,7 @@
 //! Availability over time, with what happened to the system.
 
 use super::axis::Axis;
-use super::picture::{Panel, Picture, Weight};
+use super::picture::{Arrangement, Panel, Picture, Weight};
 use super::{CurveLayers, Style, band_words, caption, extent, marks, strategy_legend, window};
 use crate::lab::outcome::StudyOutcome;
 use crate::report::curves::{Bands, Focus};
@@ -42,5 +42,6 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         }],
         legend: strategy_legend(outcome),
         marks: marks::marks(outcome),
+        arrangement: Arrangement::Stacked,
     })
 }

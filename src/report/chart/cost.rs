@@ -1,7 +1,7 @@
 //! Cost against p99, one point per strategy.
 
 use super::axis::Axis;
-use super::picture::{Layer, LegendEntry, Panel, Picture};
+use super::picture::{Arrangement, Layer, LegendEntry, Panel, Picture};
 use super::{Style, caption, extent, shortened};
 use crate::lab::outcome::{Estimate, StrategyOutcome, StudyOutcome};
 use crate::report::curves::Focus;
@@ -66,6 +66,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         }],
         legend,
         marks: Vec::new(),
+        arrangement: Arrangement::Stacked,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Latency percentiles over time, all strategies on one axis.
 
 use super::axis::Axis;
-use super::picture::{LegendEntry, Panel, Picture, Weight};
+use super::picture::{Arrangement, LegendEntry, Panel, Picture, Weight};
 use super::{CurveLayers, Style, band_words, caption, extent, marks, strategy_legend, window};
 use crate::lab::outcome::StudyOutcome;
 use crate::report::curves::{Bands, Focus};
@@ -48,5 +48,6 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         }],
         legend,
         marks: marks::marks(outcome),
+        arrangement: Arrangement::Stacked,
     })
 }

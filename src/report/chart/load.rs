@@ -1,7 +1,7 @@
 //! Offered load against goodput over time.
 
 use super::axis::Axis;
-use super::picture::{Layer, LegendEntry, Panel, Picture, Weight};
+use super::picture::{Arrangement, Layer, LegendEntry, Panel, Picture, Weight};
 use super::{CurveLayers, Style, band_words, caption, extent, marks, strategy_legend, window};
 use crate::lab::outcome::StudyOutcome;
 use crate::report::curves::{Bands, Focus};
@@ -70,6 +70,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         }],
         legend,
         marks: marks::marks(outcome),
+        arrangement: Arrangement::Stacked,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Latency by percentile, the tail stretched.
 
 use super::axis::Axis;
-use super::picture::{Layer, Panel, Picture, Weight};
+use super::picture::{Arrangement, Layer, Panel, Picture, Weight};
 use super::{CurveLayers, Style, band_words, caption, extent, strategy_legend};
 use crate::lab::outcome::StudyOutcome;
 use crate::report::curves::{Focus, percentiles};
@@ -53,5 +53,6 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         }],
         legend: strategy_legend(outcome),
         marks: Vec::new(),
+        arrangement: Arrangement::Stacked,
     })
 }

@@ -7,8 +7,10 @@ use crate::policies::balancer::BalancerSettings;
 use crate::random::law::{Dimension, Law};
 use crate::scenario::de::{Named, Policy, Spanned};
 use crate::scenario::error::{Diagnostic, Place, shortened};
-use crate::scenario::model::{Cache, Call, Demand, Edge, EndpointRef, Pool, Sharing, Step};
-use crate::scenario::schema::{EdgeTable, SharingWord};
+use crate::scenario::model::{
+    Cache, Call, Demand, Edge, EdgeLevel, EdgePolicies, EndpointRef, Pool, Sharing, Step,
+};
+use crate::scenario::schema::{EdgeTable, LevelTable, SharingWord};
 use crate::scenario::step::{self, Form, Need, Part, StepError};
 use crate::time::Duration;
 use crate::units::{parse_duration, parse_share};
@@ -28,6 +30,9 @@ pub(super) struct Line<'a> {
     pub(super) text: &'a str,
     pub(super) place: Place,
 }
+
+/// More levels than this around an edge are a slip of the keyboard.
+const MOST_LEVELS: usize = 8;
 
 /// More calls than this in one `parallel` are a slip of the keyboard.
 const WIDEST: u64 = 60_000;
@@ -248,21 +253,81 @@ impl Check<'_> {
         }
         let balancer = set(&over(own.balancer, callers.balancer)).unwrap_or_else(default_balancer);
         let affinity = own.affinity.or(callers.affinity).and_then(|name| self.affinity(&name));
-        edges.push(Edge {
-            to,
-            affinity,
+        let policies = EdgePolicies {
             cancel: own.cancel.or(callers.cancel).unwrap_or(false),
             retry: set(&over(own.retry, callers.retry)),
+            hedge: set(&over(own.hedge, callers.hedge)),
             retry_budget: set(&over(own.retry_budget, callers.retry_budget)),
             breaker: set(&over(own.breaker, callers.breaker)),
             limiter: set(&over(own.limiter, callers.limiter)),
+        };
+        let callee = self.names.services[to].clone();
+        self.one_way_to_go_on(&format!("the edge to `{callee}`"), &policies, None);
+        let propagate_deadline = own.propagate_deadline.or(callers.propagate_deadline);
+        let levels = self.levels(&callee, own.level.or(callers.level).unwrap_or_default());
+        edges.push(Edge {
+            to,
+            policies,
+            levels,
+            propagate_deadline,
             balancer,
+            affinity,
             sharing: match own.sharing.or(callers.sharing) {
                 Some(SharingWord::Service) => Sharing::Service,
                 Some(SharingWord::Instance) | None => Sharing::Instance,
             },
         });
         (edges.len() - 1, timeout)
+    }
+
+    /// Levels around the policies of an edge.
+    fn levels(&mut self, callee: &str, tables: Vec<LevelTable>) -> Vec<EdgeLevel> {
+        let mut levels: Vec<EdgeLevel> = Vec::new();
+        if let Some(extra) = tables.get(MOST_LEVELS) {
+            let message = format!("an edge has at most {MOST_LEVELS} levels around it");
+            self.wrong(message, extra.name.place);
+        }
+        for table in tables {
+            let LevelTable { name, timeout, cancel, retry, hedge, retry_budget, breaker, limiter, .. } =
+                table;
+            if levels.iter().any(|level| level.name == name.value) {
+                self.wrong(format!("the edge to `{callee}` has two levels `{}`", name.value), name.place);
+            }
+            if let Some(timeout) = &timeout
+                && timeout.value == Duration::ZERO
+            {
+                self.wrong("`timeout` must be longer than zero", timeout.place);
+            }
+            let policies = EdgePolicies {
+                cancel: cancel.unwrap_or(false),
+                retry: set(&retry),
+                hedge: set(&hedge),
+                retry_budget: set(&retry_budget),
+                breaker: set(&breaker),
+                limiter: set(&limiter),
+            };
+            self.one_way_to_go_on(&format!("the level `{}`", name.value), &policies, Some(name.place));
+            levels.push(EdgeLevel {
+                name: name.value,
+                timeout: timeout.map(|timeout| timeout.value),
+                policies,
+            });
+        }
+        levels
+    }
+
+    /// Upstream has either retries or hedging for a call, and so has a level here; a budget bounds one of them.
+    fn one_way_to_go_on(&mut self, whose: &str, policies: &EdgePolicies, place: Option<Place>) {
+        let error = if policies.retry.is_some() && policies.hedge.is_some() {
+            Diagnostic::new(format!("{whose} has both `retry` and `hedge`"))
+                .hint("gRPC allows one of them: put the other into a `level` around it")
+        } else {
+            return;
+        };
+        self.errors.push(match place {
+            Some(place) => error.at(place),
+            None => error,
+        });
     }
 
     /// `[service.call.X]` must name a service; one that no step calls is worth a warning.

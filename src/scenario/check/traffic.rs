@@ -48,7 +48,7 @@ impl Check<'_> {
             },
             requests: table.requests,
             deadline: table.deadline.as_ref().map(|deadline| self.some_time(deadline, "deadline")),
-            priority: table.priority.unwrap_or(0),
+            priority: table.priority.map_or(0, |priority| priority.value),
             propagate_deadline: table.propagate_deadline.is_some_and(|propagate| propagate.value),
             carries: self.carried(table, matches!(table.arrivals.value, ArrivalsChoice::Users(_))),
         }

@@ -50,6 +50,11 @@ impl Check<'_> {
             .collect();
         timeouts.extend(scenario.sources.iter().filter_map(|source| source.deadline));
         self.no_more(timeouts.len(), MOST_TIMEOUTS, "different timeouts and deadlines");
+        let of_services = scenario.services.iter().flat_map(|service| &service.edges);
+        let edges = of_services.chain(scenario.sources.iter().flat_map(|source| &source.edges));
+        let of_levels: BTreeSet<Duration> =
+            edges.flat_map(|edge| &edge.levels).filter_map(|level| level.timeout).collect();
+        self.no_more(of_levels.len(), MOST_TIMEOUTS, "different timeouts of levels");
         let updated: BTreeSet<usize> = scenario.rollouts.iter().map(|rollout| rollout.service).collect();
         self.no_more(updated.len(), MOST_UPDATED, "services with rollouts");
         let versions = scenario.services.iter().map(|service| service.versions.len()).max();
