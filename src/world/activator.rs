@@ -193,9 +193,7 @@ impl World<'_> {
         } else {
             let mut head = RequestHead { affinity: None, attempt };
             let asks = self.outbounds[outbound as usize].asks;
-            if asks != 0 {
-                self.brief(now, outbound, request, &mut head);
-            }
+            let value = if asks != 0 { self.brief(now, outbound, request, &mut head) } else { None };
             let Outbound { balancer, view, attempts, .. } = &mut self.outbounds[outbound as usize];
             let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(tag)).rng());
             let picked = balancer.pick(now, &head, view, &mut rng);
@@ -203,7 +201,7 @@ impl World<'_> {
                 view.active[slot.0 as usize] += 1;
                 *attempts += 1;
                 if asks & (PROBES | AFFINITY) != 0 {
-                    self.picked(now, queue, outbound, (parent, request), slot, &mut rng)?;
+                    self.picked(now, queue, &origin, value, slot, &mut rng)?;
                 }
             }
             picked.map(|slot| slot.0)

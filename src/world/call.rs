@@ -360,9 +360,8 @@ impl World<'_> {
         let target = &spec.calls[call as usize];
         let mut head = RequestHead { affinity: None, attempt };
         let asks = self.outbounds[origin.outbound as usize].asks;
-        if asks != 0 {
-            self.brief(now, origin.outbound, origin.request, &mut head);
-        }
+        let value =
+            if asks != 0 { self.brief(now, origin.outbound, origin.request, &mut head) } else { None };
         let outbound = &mut self.outbounds[origin.outbound as usize];
         // Without recorded draws there is nothing to drop.
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(origin.tag)).rng());
@@ -378,7 +377,7 @@ impl World<'_> {
         outbound.view.active[slot.0 as usize] += 1;
         outbound.attempts += 1;
         if asks & (PROBES | AFFINITY) != 0 {
-            self.picked(now, queue, origin.outbound, (origin.parent, origin.request), slot, &mut rng)?;
+            self.picked(now, queue, origin, value, slot, &mut rng)?;
         }
         let outbound = &self.outbounds[origin.outbound as usize];
         let instance = self.services[target.service as usize].slots[slot.0 as usize];
@@ -456,17 +455,16 @@ impl World<'_> {
         &mut self,
         now: Time,
         queue: &mut Queue,
-        outbound: u32,
-        (parent, request): (u32, u32),
+        origin: &Origin,
+        value: Option<u32>,
         slot: Slot,
         rng: &mut Rng,
     ) -> Flow {
-        let asks = self.outbounds[outbound as usize].asks;
-        if asks & AFFINITY != 0 {
-            self.note_affinity(now, outbound, request, slot);
+        if let Some(value) = value {
+            self.note_affinity(now, origin.outbound, value, slot);
         }
-        if asks & PROBES != 0 {
-            self.send_probes(now, queue, outbound, parent, rng)?;
+        if self.outbounds[origin.outbound as usize].asks & PROBES != 0 {
+            self.send_probes(now, queue, origin.outbound, origin.parent, rng)?;
         }
         Ok(())
     }

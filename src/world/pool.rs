@@ -299,15 +299,13 @@ impl World<'_> {
         }
         let (asks, hedges) = (outbound.asks, outbound.hedges);
         let mut head = RequestHead { affinity: None, attempt };
-        if asks != 0 {
-            self.brief(now, from, origin.request, &mut head);
-        }
+        let value = if asks != 0 { self.brief(now, from, origin.request, &mut head) } else { None };
         let Outbound { balancer, view, .. } = &mut self.outbounds[from as usize];
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(origin.tag)).rng());
         let Some(slot) = balancer.pick(now, &head, view, &mut rng) else { return Ok(None) };
         let slot = if hedges { self.elsewhere(now, from, state, &head, slot, &mut rng) } else { slot };
         if asks & (PROBES | AFFINITY) != 0 {
-            self.picked(now, queue, from, (origin.parent, origin.request), slot, &mut rng)?;
+            self.picked(now, queue, origin, value, slot, &mut rng)?;
         }
         Ok(Some(slot.0))
     }
