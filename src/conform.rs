@@ -13,9 +13,13 @@ pub mod autoscaler;
 pub mod aws;
 pub mod balancer;
 pub mod breaker;
+pub mod detector;
+pub mod discovery;
+pub mod host_selection;
 pub mod keda;
 pub mod knative;
 pub mod limiter;
+pub mod outlier;
 pub mod queueing;
 pub mod recommender;
 pub mod retry;
@@ -63,9 +67,13 @@ pub const ADAPTERS: &[&[Adapter]] = &[
     aws::ADAPTERS,
     balancer::ADAPTERS,
     breaker::ADAPTERS,
+    detector::ADAPTERS,
+    discovery::ADAPTERS,
+    host_selection::ADAPTERS,
     keda::ADAPTERS,
     knative::ADAPTERS,
     limiter::ADAPTERS,
+    outlier::ADAPTERS,
     recommender::ADAPTERS,
     retry::ADAPTERS,
     rollout::ADAPTERS,

@@ -17,6 +17,7 @@
 
 mod activator;
 mod alert;
+mod backoff;
 mod books;
 mod burst;
 mod cache;
@@ -24,20 +25,24 @@ mod call;
 mod cluster;
 mod control;
 mod cpu;
+mod discovery;
 mod disk;
 mod fault;
 mod fleet;
 mod frame;
 mod governor;
 mod hang;
+mod hosts;
 mod image;
 mod instance;
+mod kubelet;
 mod lru;
 mod memory;
 mod metrics;
 mod neighbours;
 mod network;
 mod outbound;
+mod probe;
 mod program;
 mod provisioning;
 mod recommend;
@@ -104,6 +109,7 @@ pub struct World<'a> {
     rollouts: Vec<rollout::Progress>,
     faults: Vec<fault::Progress>,
     alerts: Vec<alert::Watch>,
+    probers: Vec<probe::Prober>,
     /// Endpoints (by first op) that a kill switch refuses.
     killed: Vec<u16>,
     telemetry: Telemetry,
@@ -262,6 +268,7 @@ impl<'a> World<'a> {
             rollouts: spec.rollouts.iter().map(|plan| rollout::Progress::new(plan.service)).collect(),
             faults: Vec::new(),
             alerts: Vec::new(),
+            probers: Vec::new(),
             killed: Vec::new(),
             telemetry: Telemetry::new(&spec.pools),
             slow_above: spec.objective.latency_p99.map_or(u64::MAX, |limit| limit.0),
@@ -324,12 +331,9 @@ impl<'a> World<'a> {
                     return frame::NIL;
                 }
                 self.services[edge.to as usize].callers.push(self.outbounds.len() as u32);
-                self.outbounds.push(Outbound::new(
-                    edge,
-                    u32::from(outbound::ANYWHERE),
-                    frame::NIL,
-                    Time::ZERO,
-                ));
+                let anywhere = u32::from(outbound::ANYWHERE);
+                let outbound = Outbound::new(edge, anywhere, frame::NIL, Time::ZERO);
+                self.outbounds.push(Outbound { owner: Some(index as u32), ..outbound });
                 self.outbounds.len() as u32 - 1
             });
             let shared: Vec<u32> = shared.collect();

@@ -12,7 +12,11 @@ use crate::policies::Kind;
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
+use crate::policies::detector::DetectorSettings;
+use crate::policies::discovery::DiscoverySettings;
+use crate::policies::host_selection::HostSelectionSettings;
 use crate::policies::limiter::LimiterSettings;
+use crate::policies::outlier::OutlierSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
@@ -45,7 +49,11 @@ const FAMILIES: &[&[Kind]] = &[
     AutoscalerSettings::KINDS,
     BalancerSettings::KINDS,
     BreakerSettings::KINDS,
+    DetectorSettings::KINDS,
+    DiscoverySettings::KINDS,
+    HostSelectionSettings::KINDS,
     LimiterSettings::KINDS,
+    OutlierSettings::KINDS,
     ProvisionerSettings::KINDS,
     RecommenderSettings::KINDS,
     RetrySettings::KINDS,

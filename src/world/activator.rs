@@ -10,7 +10,6 @@ use std::mem::ManuallyDrop;
 
 use crate::kernel::queue::Queue;
 use crate::policies::autoscaler::{Autoscaler, Load};
-use crate::policies::balancer::Balancer as _;
 use crate::policies::view::{Class, Outcome, RequestHead, Slot};
 use crate::random::Key;
 use crate::time::{Duration, Time};
@@ -217,7 +216,7 @@ impl World<'_> {
         let outbound = &mut self.outbounds[outbound as usize];
         let head = RequestHead { affinity: 0, attempt };
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(tag)).rng());
-        let Some(Slot(at)) = outbound.balancer.pick(now, &head, &outbound.view, &mut rng) else {
+        let Some(Slot(at)) = outbound.pick(now, &head, &mut rng) else {
             return Ok(());
         };
         outbound.view.active[at as usize] += 1;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::kernel::queue::{Payload, Queue};
 use crate::policies::autoscaler::{Autoscaler, Explain, Fleet, Pod};
+use crate::policies::detector::Probe;
 use crate::policies::view::Slot;
 use crate::random::Key;
 use crate::time::{Duration, Time};
@@ -19,8 +20,8 @@ use super::{CONTROL, Flow, World};
 pub(super) enum Control {
     /// An instance's process runs and answers its readiness probe.
     Ready(u32),
-    /// The grace period of a draining instance is over.
-    Kill(u32),
+    /// The grace period of an instance that was told then to stop is over.
+    Kill(u32, Time),
     /// The memory of an instance may be too much.
     OutOfMemory(u32),
     /// The disk of an instance may be (nearly) full.
@@ -29,6 +30,20 @@ pub(super) enum Control {
     Learn(u32, Slot),
     /// ... or that it is gone.
     Forget(u32, Slot),
+    /// A client sweeps its endpoints for outliers.
+    Sweep(u32),
+    /// A probe is due ...
+    Probe(u32),
+    /// ... and its answer has come, or none in time.
+    Probed(u32, Probe),
+    /// An instance sends a heartbeat to the registry.
+    Beat(u32),
+    /// The registry of a service does its own work.
+    Census(u32),
+    /// A client fetches the list of a registry.
+    Fetch(u32),
+    /// The control plane tells the registry of a service that an endpoint is gone.
+    Report(u32, Slot),
     /// Instances of a lost node are given up.
     Evict(u32),
     /// What a disruption budget refused is tried again.
@@ -121,7 +136,7 @@ impl World<'_> {
         self.controls.remove(slot);
         match control {
             Control::Ready(instance) => self.on_ready(now, queue, instance),
-            Control::Kill(instance) => self.kill(now, queue, instance, false),
+            Control::Kill(instance, since) => self.grace_over(now, queue, instance, since),
             Control::OutOfMemory(instance) => self.on_out_of_memory(now, queue, instance),
             Control::DiskPressure(instance) => self.on_disk_pressure(now, queue, instance),
             Control::Learn(outbound, slot) => {
@@ -129,7 +144,29 @@ impl World<'_> {
                 Ok(())
             }
             Control::Forget(outbound, slot) => {
-                self.outbounds[outbound as usize].forget(now, slot);
+                self.forget(now, queue, outbound, slot);
+                Ok(())
+            }
+            Control::Sweep(outbound) => {
+                self.on_sweep(now, queue, outbound);
+                Ok(())
+            }
+            Control::Probe(prober) => self.on_probe(now, queue, prober),
+            Control::Probed(prober, result) => self.on_probed(now, queue, prober, result),
+            Control::Beat(instance) => {
+                self.on_beat(now, queue, instance);
+                Ok(())
+            }
+            Control::Census(service) => {
+                self.on_census(now, queue, service);
+                Ok(())
+            }
+            Control::Fetch(outbound) => {
+                self.on_fetch(now, queue, outbound);
+                Ok(())
+            }
+            Control::Report(service, slot) => {
+                self.on_report(now, queue, service, slot);
                 Ok(())
             }
             Control::Evict(instance) => self.evict(now, queue, instance),

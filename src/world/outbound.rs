@@ -1,12 +1,14 @@
 //! Calling side: one client's view of one service and the policies it owns there.
 
-use crate::policies::balancer::{AnyBalancer, Balancer as _};
+use crate::policies::balancer::{AnyBalancer, Balancer as _, BalancerSettings};
 use crate::policies::breaker::{AnyBreaker, BreakerState};
 use crate::policies::limiter::AnyLimiter;
 use crate::policies::retry::{AnyBudget, AnyRetry};
-use crate::policies::view::{Endpoints, Slot};
+use crate::policies::view::{Endpoints, RequestHead, Slot};
+use crate::random::Rng;
 use crate::time::Time;
 
+use super::hosts::Hosts;
 use super::spec::EdgeSpec;
 
 /// Zone of a calling side that the instances of a service share: that of whoever calls.
@@ -17,12 +19,16 @@ pub(super) struct Outbound {
     /// Endpoints as this client knows them.
     pub(super) view: Endpoints,
     pub(super) balancer: AnyBalancer,
+    /// What it knows about their health, if it cares.
+    pub(super) hosts: Option<Box<Hosts>>,
     /// Called service.
     pub(super) service: u32,
     /// Where the client sits, [`ANYWHERE`] if several share it.
     pub(super) zone: u32,
     /// Source it belongs to, or `NIL` for an instance's.
     pub(super) source: u32,
+    /// Calling service, if it is not a source.
+    pub(super) owner: Option<u32>,
     /// False once its owner is dead; late answers then change nothing.
     pub(super) alive: bool,
     /// Timed-out attempts are cancelled at the callee.
@@ -37,6 +43,8 @@ pub(super) struct Outbound {
     pub(super) limiter: Option<AnyLimiter>,
     /// Attempts sent.
     pub(super) attempts: u64,
+    /// Attempts that were picked in panic.
+    pub(super) panic_picks: u64,
     /// Calls made, where a call can take more than one attempt; elsewhere `attempts` says it.
     pub(super) firsts: u64,
 }
@@ -46,9 +54,11 @@ impl Outbound {
         Self {
             view: Endpoints::default(),
             balancer: edge.balancer.build(now),
+            hosts: edge.knows_health().then(|| Box::new(Hosts::new(edge, now))),
             service: edge.to,
             zone,
             source,
+            owner: None,
             alive: true,
             cancel: edge.cancel,
             stateful: edge.is_stateful(),
@@ -58,7 +68,39 @@ impl Outbound {
             breaker_state: BreakerState::Closed,
             limiter: edge.limiter.as_ref().map(|settings| settings.build(now)),
             attempts: 0,
+            panic_picks: 0,
             firsts: 0,
+        }
+    }
+
+    /// The calling side of somebody who sends probes and nothing else.
+    pub(super) fn of_prober(service: u32, source: u32, now: Time) -> Self {
+        let edge = EdgeSpec {
+            to: service,
+            cancel: false,
+            retry: None,
+            budget: None,
+            breaker: None,
+            limiter: None,
+            balancer: BalancerSettings::default(),
+            outlier: None,
+            check: None,
+            host_selection: None,
+            shared: false,
+        };
+        // Nobody counts what it has outstanding.
+        Self { alive: false, ..Self::new(&edge, 0, source, now) }
+    }
+
+    /// An endpoint for an attempt.
+    #[inline(always)]
+    pub(super) fn pick(&mut self, now: Time, head: &RequestHead, rng: &mut Rng) -> Option<Slot> {
+        match &mut self.hosts {
+            None => self.balancer.pick(now, head, &self.view, rng),
+            Some(hosts) => {
+                self.panic_picks += u64::from(hosts.is_panicking());
+                hosts.pick(now, head, &mut self.view, rng)
+            }
         }
     }
 
@@ -87,6 +129,7 @@ impl Outbound {
     /// The owner died; gives the memory back.
     pub(super) fn bury(&mut self) {
         self.alive = false;
+        self.hosts = None;
         self.view = Endpoints::default();
     }
 }

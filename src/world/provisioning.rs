@@ -393,9 +393,9 @@ impl World<'_> {
             match instance.state {
                 // Lost with its node, which nobody waits for any longer.
                 State::Dead => self.evict(now, queue, index)?,
-                State::Draining => {}
-                State::Ready if self.disruptions_allowed(now, service) == 0 => refused = true,
-                State::Pending | State::Starting | State::Ready => {
+                State::Draining if instance.more.leaving => {}
+                _ if instance.more.available && self.disruptions_allowed(now, service) == 0 => refused = true,
+                _ => {
                     self.shut_down_within(now, queue, index, grace)?;
                     self.reconcile(now, queue, service)?;
                     self.membership_changed(now, queue, service)?;

@@ -6,8 +6,13 @@ use crate::policies::alert::Rule;
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
+use crate::policies::detector::DetectorSettings;
+use crate::policies::detector::kubelet::{KubeletSettings, ProbeKind};
+use crate::policies::discovery::DiscoverySettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::host_selection::HostSelectionSettings;
 use crate::policies::limiter::LimiterSettings;
+use crate::policies::outlier::OutlierSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
@@ -275,8 +280,12 @@ pub struct ServiceSpec {
     pub metrics: (Duration, Duration, Duration),
     /// Share of scrapes that get lost.
     pub scrape_loss: f64,
-    /// Propagation delay of membership changes, per client.
+    /// Propagation delay of membership changes, per client, where the control plane tells clients.
     pub discovery: Law,
+    /// Who tells them instead.
+    pub directory: Option<DiscoverySettings>,
+    /// Probes of the kubelet.
+    pub probes: Vec<ProbeSpec>,
     /// Caches.
     pub caches: Vec<CacheSpec>,
     /// Connection pools of each instance.
@@ -512,6 +521,12 @@ pub struct EdgeSpec {
     pub limiter: Option<LimiterSettings>,
     /// Balancer.
     pub balancer: BalancerSettings,
+    /// Leaves endpoints out that answer badly.
+    pub outlier: Option<OutlierSettings>,
+    /// Leaves endpoints out that fail checks.
+    pub check: Option<CheckSpec>,
+    /// Which set of endpoints the balancer picks from.
+    pub host_selection: Option<HostSelectionSettings>,
     /// One state for all callers of the calling service.
     pub shared: bool,
 }
@@ -521,6 +536,40 @@ impl EdgeSpec {
     pub const fn is_stateful(&self) -> bool {
         self.retry.is_some() || self.breaker.is_some() || self.limiter.is_some()
     }
+
+    /// Whether the client knows more about endpoints than that they are there.
+    pub const fn knows_health(&self) -> bool {
+        self.outlier.is_some() || self.check.is_some() || self.host_selection.is_some()
+    }
+}
+
+/// What a probe asks for.
+#[derive(Clone, Debug)]
+pub struct AskSpec {
+    /// First op of what it has the instance do; `None` if it has a port of its own, where no worker is needed.
+    pub entry: Option<u16>,
+    /// Ring of its timeout.
+    pub ring: u8,
+}
+
+/// A probe of the kubelet.
+#[derive(Clone, Debug)]
+pub struct ProbeSpec {
+    /// What it is for.
+    pub kind: ProbeKind,
+    /// When, and how often.
+    pub settings: KubeletSettings,
+    /// What it asks for.
+    pub ask: AskSpec,
+}
+
+/// Active checks by clients.
+#[derive(Clone, Debug)]
+pub struct CheckSpec {
+    /// Judges the answers.
+    pub detector: DetectorSettings,
+    /// What it asks for.
+    pub ask: AskSpec,
 }
 
 /// One step, compiled.
@@ -718,6 +767,8 @@ pub enum Trouble {
     ProvisioningOutage(Option<u32>),
     /// No image can be pulled.
     RegistryOutage,
+    /// Nobody reaches the registry of a service's endpoints.
+    DiscoveryOutage(u32),
     /// All nodes of a zone die.
     ZoneLoss(u32),
     /// No message passes between two zones.

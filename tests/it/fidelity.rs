@@ -135,12 +135,30 @@ fn nothing_fails_anywhere() {
 }
 
 #[test]
+fn detection_and_discovery() {
+    all_pass("breaker/envoy_outlier.json", 0);
+    all_pass("balancer/envoy_priority_panic.json", 0);
+    all_pass("balancer/envoy_zone_aware.json", 0);
+    all_pass("balancer/eureka_lease.json", 0);
+    all_pass("balancer/k8s_probe.json", 0);
+    all_pass("balancer/phi_accrual.json", 0);
+    all_pass("balancer/swim_memberlist.json", 0);
+}
+
+#[test]
 fn adapters_are_named_once_and_belong_to_an_algorithm() {
-    use simlab::policies::{balancer, breaker, limiter, recommender, retry, scheduler, shedding};
+    use simlab::policies::{
+        balancer, breaker, detector, discovery, host_selection, limiter, outlier, recommender, retry, scheduler,
+        shedding,
+    };
     let kinds = [
         balancer::BalancerSettings::KINDS,
         breaker::BreakerSettings::KINDS,
+        detector::DetectorSettings::KINDS,
+        discovery::DiscoverySettings::KINDS,
+        host_selection::HostSelectionSettings::KINDS,
         limiter::LimiterSettings::KINDS,
+        outlier::OutlierSettings::KINDS,
         recommender::RecommenderSettings::KINDS,
         retry::RetrySettings::KINDS,
         retry::BudgetSettings::KINDS,
