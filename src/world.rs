@@ -389,6 +389,19 @@ fn op_salts(spec: &Spec) -> Vec<u64> {
             mark(*entry, root.named(&service.name).named(name));
         }
     }
+    let edges = spec.services.iter().flat_map(|service| &service.edges);
+    let edges = edges.chain(spec.sources.iter().flat_map(|source| &source.edges));
+    let checks = edges.filter_map(|edge| Some((edge.to, edge.check.as_ref()?.ask.entry?)));
+    let probes = spec.services.iter().zip(0..).flat_map(|(service, at)| {
+        service.probes.iter().filter_map(move |probe| Some((at, probe.ask.entry?)))
+    });
+    for (service, entry) in checks.chain(probes) {
+        let service = &spec.services[service as usize];
+        // Those that ask an endpoint have its draws.
+        if service.endpoints.iter().all(|(_, first)| *first != entry) {
+            mark(entry, root.named("probe").named(&service.name));
+        }
+    }
     for source in &spec.sources {
         mark(source.entry, root.named("journey").named(&source.name));
     }

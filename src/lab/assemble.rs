@@ -2,15 +2,17 @@
 //!
 //! Nothing is refused here; the scenario's checks have said no to whatever cannot be built.
 
+use crate::policies::detector::Detector as _;
 use crate::policies::recommender::Recommender as _;
 use crate::policies::recommender::updater::UpdateMode;
 use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
-    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, BurstSpec, CacheSpec, CallSpec,
-    ConnectionPoolSpec, CpuMode, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec, NO_RING,
-    ObjectiveSpec, Op, Operation, Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec, Resize, RolloutSpec,
-    ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, Target, Thing, Trouble, VersionSpec, When,
+    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, AskSpec, BurstSpec, CacheSpec, CallSpec,
+    CheckSpec, ConnectionPoolSpec, CpuMode, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec,
+    NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec, ProbeSpec, ProvisioningSpec, Rate, RegistrySpec,
+    Resize, RolloutSpec, ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, Target, Thing, Trouble,
+    VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -50,11 +52,21 @@ impl<'a> Assembly<'a> {
         let (study, scenario) = (self.study, self.scenario);
         let end = Time::ZERO + study.duration;
         let mut slots = 0;
-        let services = (0..scenario.services.len()).map(|index| self.service(index, &mut slots)).collect();
+        let mut services: Vec<ServiceSpec> =
+            (0..scenario.services.len()).map(|index| self.service(index, &mut slots)).collect();
         let mut priorities: Vec<u8> = scenario.sources.iter().map(|source| source.priority).collect();
         priorities.sort_unstable();
         priorities.dedup();
-        let sources = scenario.sources.iter().map(|source| self.source(source, &priorities)).collect();
+        let mut sources: Vec<SourceSpec> =
+            scenario.sources.iter().map(|source| self.source(source, &priorities)).collect();
+        // What probes do stands behind all other programs.
+        for (at, (spec, service)) in services.iter_mut().zip(&scenario.services).enumerate() {
+            spec.probes = service.probes.iter().map(|probe| self.probe(probe, at)).collect();
+            self.checks(&mut spec.edges, &service.edges);
+        }
+        for (spec, source) in sources.iter_mut().zip(&scenario.sources) {
+            self.checks(&mut spec.edges, &source.edges);
+        }
         let limits = study.limits;
         Spec {
             warm_up: Time::ZERO + study.warm_up,
@@ -193,6 +205,8 @@ impl<'a> Assembly<'a> {
             metrics: (service.metrics.period, service.metrics.window, service.metrics.delay),
             scrape_loss: service.metrics.loss,
             discovery: service.discovery.clone(),
+            directory: service.directory.clone(),
+            probes: Vec::new(),
             caches: service.caches.iter().map(cache).collect(),
             pools: service.pools.iter().map(connections).collect(),
             versions: service.versions.iter().map(version).collect(),
@@ -229,6 +243,36 @@ impl<'a> Assembly<'a> {
             propagate_deadline: source.propagate_deadline,
             priority: priorities.iter().position(|&priority| priority == source.priority).unwrap_or(0) as u8,
         }
+    }
+
+    fn probe(&mut self, probe: &written::Probe, service: usize) -> ProbeSpec {
+        let ask = self.ask(&probe.work, probe.settings.timeout(), service);
+        ProbeSpec { kind: probe.kind, settings: probe.settings, ask }
+    }
+
+    fn checks(&mut self, specs: &mut [EdgeSpec], edges: &[written::Edge]) {
+        for (spec, edge) in specs.iter_mut().zip(edges) {
+            spec.check = edge.health_check.as_ref().map(|check| {
+                let timeout = check.detector.build(Time::ZERO).timeout();
+                CheckSpec { detector: check.detector.clone(), ask: self.ask(&check.work, timeout, edge.to) }
+            });
+        }
+    }
+
+    fn ask(&mut self, work: &written::ProbeWork, timeout: Duration, service: usize) -> AskSpec {
+        let entry = match work {
+            written::ProbeWork::OwnPort => None,
+            written::ProbeWork::Endpoint(at) => Some(self.entries[service][*at]),
+            written::ProbeWork::Cost(cost) => {
+                let entry = self.ops.len() as u16;
+                if !cost.is_zero() {
+                    self.ops.push(Op::Cpu(cost.clone(), None));
+                }
+                self.ops.push(Op::End);
+                Some(entry)
+            }
+        };
+        AskSpec { entry, ring: self.ring(Some(timeout)) }
     }
 
     /// Compiles the steps of one program.
@@ -496,6 +540,9 @@ fn edge(edge: &written::Edge) -> EdgeSpec {
         breaker: edge.breaker.clone(),
         limiter: edge.limiter.clone(),
         balancer: edge.balancer.clone(),
+        outlier: edge.outlier.clone(),
+        check: None,
+        host_selection: edge.host_selection.clone(),
         shared: edge.sharing == written::Sharing::Service,
     }
 }
@@ -592,6 +639,7 @@ fn fault(fault: &written::Fault) -> FaultSpec {
                 Trouble::ProvisioningOutage(pool.map(|pool| pool as u32))
             }
             written::Trouble::RegistryOutage => Trouble::RegistryOutage,
+            written::Trouble::DiscoveryOutage { service } => Trouble::DiscoveryOutage(*service as u32),
             written::Trouble::ZoneLoss { zone } => Trouble::ZoneLoss(*zone as u32),
             written::Trouble::Partition { between } => {
                 let (a, b) = pair(between);

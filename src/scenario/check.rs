@@ -6,6 +6,7 @@
 mod alerts;
 mod calls;
 mod events;
+mod health;
 mod machines;
 mod measures;
 mod resources;
@@ -433,6 +434,8 @@ impl<'a> Check<'a> {
             })
             .collect();
         self.unused_edges("service", &table.name.value, &table.call, &edges);
+        let (discovery, directory) = self.discovery(table.discovery.as_ref());
+        let probes = self.probes(table);
         let service = Service {
             name: table.name.value.clone(),
             replicas: table.replicas.map_or(1, |replicas| replicas.value),
@@ -449,7 +452,9 @@ impl<'a> Check<'a> {
             autoscaler: calls::set(&table.autoscaler),
             recommender: calls::set(&table.recommender),
             metrics: self.metrics(&table.metrics),
-            discovery: self.law_or_zero(table.discovery.as_ref()),
+            discovery,
+            directory,
+            probes,
             caches,
             pools,
             versions: self.versions(table),

@@ -28,6 +28,10 @@ const POLICIES: &[&str] = &[
     "slow-down",
     "scheduler",
     "provisioner",
+    "discovery",
+    "outlier",
+    "host-selection",
+    "detector",
 ];
 
 /// Lists of tables with a `name`.

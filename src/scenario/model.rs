@@ -7,8 +7,13 @@ use crate::policies::alert::Rule;
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
+use crate::policies::detector::DetectorSettings;
+use crate::policies::detector::kubelet::{KubeletSettings, ProbeKind};
+use crate::policies::discovery::DiscoverySettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::host_selection::HostSelectionSettings;
 use crate::policies::limiter::LimiterSettings;
+use crate::policies::outlier::OutlierSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
@@ -288,6 +293,10 @@ pub struct Service {
     pub metrics: MetricsPipeline,
     /// Time until a client learns that an instance came or went, drawn per client and change.
     pub discovery: Law,
+    /// The registry that clients ask instead.
+    pub directory: Option<DiscoverySettings>,
+    /// Probes of the kubelet, at most one of each kind.
+    pub probes: Vec<Probe>,
     /// `[[service.cache]]`.
     pub caches: Vec<Cache>,
     /// `[[service.pool]]`: connections each instance holds to something slow.
@@ -298,6 +307,37 @@ pub struct Service {
     pub versions: Vec<Version>,
     /// Price of one instance for one hour, if given.
     pub price: Option<f64>,
+}
+
+/// `probe.readiness = { .. }`
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// What it is for.
+    pub kind: ProbeKind,
+    /// When, how often, and what counts.
+    pub settings: KubeletSettings,
+    /// What it asks for.
+    pub work: ProbeWork,
+}
+
+/// What a probe or a health check has the instance do.
+#[derive(Clone, Debug)]
+pub enum ProbeWork {
+    /// Serve this endpoint, by position.
+    Endpoint(usize),
+    /// So much core time, on a worker like any other attempt.
+    Cost(Law),
+    /// Nothing: it has a port of its own.
+    OwnPort,
+}
+
+/// `health-check = { .. }` of an edge.
+#[derive(Clone, Debug)]
+pub struct HealthCheck {
+    /// How often, and what the answers mean.
+    pub detector: DetectorSettings,
+    /// What it asks for.
+    pub work: ProbeWork,
 }
 
 /// `activator = { capacity = 10_000, timeout = "5min" }`.
@@ -646,6 +686,12 @@ pub struct Edge {
     pub limiter: Option<LimiterSettings>,
     /// Balancer (default `round-robin`).
     pub balancer: BalancerSettings,
+    /// Leaves endpoints out that answer badly.
+    pub outlier: Option<OutlierSettings>,
+    /// Leaves endpoints out that fail checks.
+    pub health_check: Option<HealthCheck>,
+    /// From which set of endpoints the balancer picks.
+    pub host_selection: Option<HostSelectionSettings>,
     /// Who owns the policies' state.
     pub sharing: Sharing,
 }
@@ -872,6 +918,11 @@ pub enum Trouble {
     },
     /// No image can be pulled.
     RegistryOutage,
+    /// Nobody reaches the registry of a service's endpoints.
+    DiscoveryOutage {
+        /// Service.
+        service: usize,
+    },
     /// Every node of the zone dies.
     ZoneLoss {
         /// Zone.

@@ -12,8 +12,12 @@ use super::de::{Named, Policy, Spanned};
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
+use crate::policies::detector::DetectorSettings;
+use crate::policies::discovery::DiscoverySettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::host_selection::HostSelectionSettings;
 use crate::policies::limiter::LimiterSettings;
+use crate::policies::outlier::OutlierSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
@@ -255,8 +259,12 @@ pub(super) struct ServiceTable {
     pub(super) zone_max_skew: Option<Spanned<u32>>,
     /// Price of one instance.
     pub(super) price: Option<Price>,
-    /// Time until a client learns that an instance came or went (default 0s).
-    pub(super) discovery: Option<Spanned<LawText>>,
+    /// Time until a client learns from the control plane that an instance came or went (default 0s), or the registry that
+    /// clients ask instead.
+    pub(super) discovery: Option<DiscoveryChoice>,
+    /// Probes of the kubelet.
+    #[serde(default)]
+    pub(super) probe: ProbesTable,
     /// How the autoscaler's metrics reach it.
     #[serde(default)]
     pub(super) metrics: MetricsTable,
@@ -294,6 +302,54 @@ pub(super) struct ServiceTable {
     /// Edges from this service to others, by name.
     #[serde(default)]
     pub(super) call: Named<EdgeTable>,
+}
+
+/// `probe.readiness = { .. }`
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ProbesTable {
+    /// Must pass once before the other two begin; if it fails, the container is killed and started anew.
+    pub(super) startup: Option<ProbeTable>,
+    /// If it fails, the container is killed and started anew.
+    pub(super) liveness: Option<ProbeTable>,
+    /// While it fails, clients are told to send nothing.
+    pub(super) readiness: Option<ProbeTable>,
+}
+
+/// `{ period = "10s", timeout = "1s", cost = "1ms" }`
+#[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ProbeTable {
+    /// From the start of the container to the first probe (default 0s).
+    pub(super) initial_delay: Option<Spanned<Duration>>,
+    /// Time between probes (default 10s).
+    pub(super) period: Option<Spanned<Duration>>,
+    /// How long an answer is waited for (default 1s).
+    pub(super) timeout: Option<Spanned<Duration>>,
+    /// Good answers in a row that make it pass (default 1).
+    pub(super) success_threshold: Option<Spanned<u32>>,
+    /// Bad ones in a row that make it fail (default 3).
+    pub(super) failure_threshold: Option<Spanned<u32>>,
+    /// The endpoint that it asks (default: none, only `cost`).
+    pub(super) endpoint: Option<Spanned<String>>,
+    /// Core time of an answer, on a worker like any other attempt (default 0ms).
+    pub(super) cost: Option<Spanned<LawText>>,
+    /// Whether it has a port of its own, where neither worker nor queue nor core is needed (default false).
+    pub(super) own_port: Option<Spanned<bool>>,
+}
+
+/// `health-check = { detector.envoy = { .. }, cost = "1ms" }`: what each client asks each endpoint that it knows.
+#[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct HealthCheckTable {
+    /// How often, and what the answers mean.
+    pub(super) detector: DetectorSettings,
+    /// The endpoint that it asks (default: none, only `cost`).
+    pub(super) endpoint: Option<Spanned<String>>,
+    /// Core time of an answer, on a worker like any other attempt (default 0ms).
+    pub(super) cost: Option<Spanned<LawText>>,
+    /// Whether it has a port of its own, where neither worker nor queue nor core is needed (default false).
+    pub(super) own_port: Option<Spanned<bool>>,
 }
 
 /// `activator = { .. }`
@@ -662,6 +718,14 @@ pub(super) struct EdgeTable {
     /// Balancer (default round-robin).
     #[serde(default)]
     pub(super) balancer: Policy<BalancerSettings>,
+    /// Leaves endpoints out that answer this client badly.
+    #[serde(default)]
+    pub(super) outlier: Policy<OutlierSettings>,
+    /// Leaves endpoints out that fail this client's checks.
+    pub(super) health_check: Option<HealthCheckTable>,
+    /// From which set of endpoints the balancer picks (default envoy, where there is an outlier detection or a health check).
+    #[serde(default)]
+    pub(super) host_selection: Policy<HostSelectionSettings>,
     /// Who owns the policies' state (default instance).
     pub(super) sharing: Option<SharingWord>,
 }
@@ -842,6 +906,8 @@ pub(super) enum FaultChoice {
     ProvisioningOutage(ProvisioningOutageTable),
     /// No image can be pulled.
     RegistryOutage(RegistryOutageTable),
+    /// Nobody reaches the registry of a service's endpoints; clients keep the list that they have.
+    DiscoveryOutage(DiscoveryOutageTable),
     /// Every node of a zone dies.
     ZoneLoss(ZoneLossTable),
     /// No message passes between two zones.
@@ -962,6 +1028,17 @@ pub(super) struct ProvisioningOutageTable {
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct RegistryOutageTable {
+    /// How long (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `discovery-outage = { service = "x", for = "20min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct DiscoveryOutageTable {
+    /// Whose registry.
+    pub(super) service: Spanned<String>,
     /// How long (default for ever).
     #[serde(rename = "for")]
     pub(super) lasts: Option<Spanned<Duration>>,
@@ -1276,6 +1353,15 @@ pub(super) enum PoolOrPools {
     Connections(Vec<PoolTable>),
 }
 
+/// The two meanings of `discovery`: a delay of the control plane, or a registry.
+#[derive(Debug)]
+pub(super) enum DiscoveryChoice {
+    /// `discovery = "uniform(1s, 5s)"`
+    Delay(Spanned<LawText>),
+    /// `discovery.eureka = {}`
+    Registry(DiscoverySettings),
+}
+
 /// One node pool, or several: `node-pool = "general"`, `node-pool = ["on-demand", "spot"]`.
 #[derive(Debug)]
 pub(super) struct NamedPools(pub(super) Vec<Spanned<String>>);
@@ -1532,6 +1618,51 @@ impl<'de> Deserialize<'de> for PoolOrPools {
     }
 }
 
+impl<'de> Deserialize<'de> for DiscoveryChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        enum Either {
+            Text(String),
+            Registry(DiscoverySettings),
+        }
+
+        struct ChoiceVisitor;
+
+        impl<'de> Visitor<'de> for ChoiceVisitor {
+            type Value = Either;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a delay like \"uniform(1s, 5s)\", or a registry like discovery.eureka = {}")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Either, E> {
+                // `discovery = "eureka"` is short for `discovery.eureka = {}`, as for other policies.
+                if DiscoverySettings::KINDS.iter().any(|kind| kind.name == text) {
+                    let settings = serde_json::json!({ text: {} });
+                    return DiscoverySettings::deserialize(settings).map(Either::Registry).map_err(E::custom);
+                }
+                Ok(Either::Text(text.to_owned()))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, entries: A) -> Result<Either, A::Error> {
+                let settings = de::value::MapAccessDeserializer::new(entries);
+                DiscoverySettings::deserialize(settings).map(Either::Registry)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for Either {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(ChoiceVisitor)
+            }
+        }
+
+        let either: Spanned<Either> = Spanned::deserialize(deserializer)?;
+        Ok(match either.value {
+            Either::Text(text) => Self::Delay(Spanned { value: LawText(text), place: either.place }),
+            Either::Registry(settings) => Self::Registry(settings),
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for NamedPools {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         enum Either {
@@ -1639,6 +1770,18 @@ impl JsonSchema for Level {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "anyOf": [{ "type": "string" }, { "type": "number", "minimum": 0 }] })
+    }
+}
+
+impl JsonSchema for DiscoveryChoice {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Discovery".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let (law, registry) =
+            (generator.subschema_for::<LawText>(), generator.subschema_for::<DiscoverySettings>());
+        json_schema!({ "anyOf": [law, registry] })
     }
 }
 

@@ -127,7 +127,14 @@ impl World<'_> {
     }
 
     /// The registry of a service hears of one of its endpoints, if there is anybody to tell it.
-    pub(super) fn tell_directory(&mut self, now: Time, queue: &mut Queue, service: u32, slot: Slot, news: News) {
+    pub(super) fn tell_directory(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        service: u32,
+        slot: Slot,
+        news: News,
+    ) {
         let Some(directory) = &mut self.services[service as usize].directory else { return };
         let reached = directory.outages == 0;
         match news {
@@ -245,7 +252,8 @@ impl World<'_> {
     }
 
     fn push_delay(&self, now: Time, service: u32, client: u32, least: Duration, most: Duration) -> Duration {
-        let key = Key::new(self.seed).named("push").with(u64::from(service)).with(u64::from(client)).with(now.0);
+        let key =
+            Key::new(self.seed).named("push").with(u64::from(service)).with(u64::from(client)).with(now.0);
         let spread = (most - least).0 as f64;
         least + Duration::from_ns_f64(spread * key.draws().unit())
     }

@@ -8,8 +8,8 @@ use crate::time::{Duration, Time};
 use super::burst::Burst;
 use super::cluster::{EVICTION, NODE_GRACE};
 use super::control::Control;
-use super::discovery::News;
 use super::cpu::Shared;
+use super::discovery::News;
 use super::frame::{
     AWAITED, CLASS_SHIFT, ENDED, EVENT, INSIDE, LEFTOVER, LINKED, NIL, ON_CPU, OWED, QUEUED, STARTED,
 };
@@ -51,10 +51,7 @@ impl World<'_> {
             // Not ready ones first, then the youngest.
             members.sort_by_key(|&index| {
                 let instance = &self.instances[index as usize];
-                (
-                    instance.more.available,
-                    std::cmp::Reverse((instance.more.launched, instance.ordinal)),
-                )
+                (instance.more.available, std::cmp::Reverse((instance.more.launched, instance.ordinal)))
             });
             for &index in &members[..surplus] {
                 self.shut_down(now, queue, index)?;
@@ -284,7 +281,13 @@ impl World<'_> {
     }
 
     /// The readiness probe of a running instance has passed, or failed.
-    pub(super) fn set_available(&mut self, now: Time, queue: &mut Queue, index: u32, available: bool) -> Flow {
+    pub(super) fn set_available(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        index: u32,
+        available: bool,
+    ) -> Flow {
         if self.instances[index as usize].more.available == available {
             return Ok(());
         }
@@ -400,7 +403,11 @@ impl World<'_> {
         for &index in &callers {
             let outbound = &mut self.outbounds[index as usize];
             if instant {
-                if came { outbound.learn(now, slot) } else { outbound.forget(now, slot) }
+                if came {
+                    outbound.learn(now, slot)
+                } else {
+                    outbound.forget(now, slot)
+                }
                 self.refresh_hosts(now, queue, index);
             } else {
                 let delay = law.sample_duration(&mut key.with(u64::from(index)).draws()) + after;

@@ -224,8 +224,13 @@ impl World<'_> {
                 None if known => {
                     let mut detector = check.detector.build(now);
                     let instance = self.services[service as usize].slots[at];
-                    let prober =
-                        self.new_prober(now, instance, Owner::Client(index, slot), &check.ask, detector.timeout());
+                    let prober = self.new_prober(
+                        now,
+                        instance,
+                        Owner::Client(index, slot),
+                        &check.ask,
+                        detector.timeout(),
+                    );
                     let mut first = now;
                     if now == Time::ZERO {
                         // It has been well for long.
@@ -373,7 +378,8 @@ impl World<'_> {
         result: Probe,
         began: Time,
     ) -> Option<Time> {
-        let key = Key::new(self.seed).named("check").with(u64::from(index)).with(u64::from(slot.0)).with(now.0);
+        let key =
+            Key::new(self.seed).named("check").with(u64::from(index)).with(u64::from(slot.0)).with(now.0);
         let outbound = &mut self.outbounds[index as usize];
         let service = outbound.service;
         let hosts = outbound.hosts.as_mut()?;

@@ -182,10 +182,14 @@ impl World<'_> {
         let idle = instance.inside == 0 && instance.queued == 0;
         let service = instance.service;
         self.services[service as usize].health.probe_restarts += u64::from(counts);
-        self.log_instance(now, index, match kind {
-            ProbeKind::Startup => "startup probe failed",
-            _ => "liveness probe failed",
-        });
+        self.log_instance(
+            now,
+            index,
+            match kind {
+                ProbeKind::Startup => "startup probe failed",
+                _ => "liveness probe failed",
+            },
+        );
         if idle {
             return self.drained(now, queue, index);
         }

@@ -148,8 +148,8 @@ fn detection_and_discovery() {
 #[test]
 fn adapters_are_named_once_and_belong_to_an_algorithm() {
     use simlab::policies::{
-        balancer, breaker, detector, discovery, host_selection, limiter, outlier, recommender, retry, scheduler,
-        shedding,
+        balancer, breaker, detector, discovery, host_selection, limiter, outlier, recommender, retry,
+        scheduler, shedding,
     };
     let kinds = [
         balancer::BalancerSettings::KINDS,

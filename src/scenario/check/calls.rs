@@ -236,6 +236,10 @@ impl Check<'_> {
             return (known, timeout);
         }
         let balancer = set(&over(own.balancer, callers.balancer)).unwrap_or_else(default_balancer);
+        let health_check = own.health_check.or(callers.health_check);
+        let health_check = health_check.as_ref().and_then(|table| self.health_check(table, to));
+        let host_selection = set(&over(own.host_selection, callers.host_selection));
+        self.zones_of_priorities(host_selection.as_ref(), to);
         edges.push(Edge {
             to,
             cancel: own.cancel.or(callers.cancel).unwrap_or(false),
@@ -244,6 +248,9 @@ impl Check<'_> {
             breaker: set(&over(own.breaker, callers.breaker)),
             limiter: set(&over(own.limiter, callers.limiter)),
             balancer,
+            outlier: set(&over(own.outlier, callers.outlier)),
+            health_check,
+            host_selection,
             sharing: match own.sharing.or(callers.sharing) {
                 Some(SharingWord::Service) => Sharing::Service,
                 Some(SharingWord::Instance) | None => Sharing::Instance,

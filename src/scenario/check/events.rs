@@ -192,6 +192,11 @@ impl Check<'_> {
             FaultChoice::RegistryOutage(table) => {
                 (Some(Trouble::RegistryOutage), table.lasts, "registry outage".to_owned())
             }
+            FaultChoice::DiscoveryOutage(table) => {
+                let service = self.service_with_registry(&table.service, scenario);
+                let trouble = service.map(|service| Trouble::DiscoveryOutage { service });
+                (trouble, table.lasts, format!("no registry for {}", table.service.value))
+            }
             FaultChoice::ZoneLoss(table) => {
                 let zone = self.zone_named(&table.zone);
                 let trouble = zone.map(|zone| Trouble::ZoneLoss { zone });
