@@ -42,6 +42,7 @@ mod metrics;
 mod neighbours;
 mod network;
 mod outbound;
+mod predict;
 mod probe;
 mod program;
 mod provisioning;
@@ -110,6 +111,7 @@ pub struct World<'a> {
     faults: Vec<fault::Progress>,
     alerts: Vec<alert::Watch>,
     probers: Vec<probe::Prober>,
+    predictors: Vec<predict::Predictor>,
     /// Endpoints (by first op) that a kill switch refuses.
     killed: Vec<u16>,
     telemetry: Telemetry,
@@ -269,6 +271,7 @@ impl<'a> World<'a> {
             faults: Vec::new(),
             alerts: Vec::new(),
             probers: Vec::new(),
+            predictors: Vec::new(),
             killed: Vec::new(),
             telemetry: Telemetry::new(&spec.pools),
             slow_above: spec.objective.latency_p99.map_or(u64::MAX, |limit| limit.0),
@@ -350,6 +353,7 @@ impl<'a> World<'a> {
         self.begin_controls(queue);
         self.begin_recommenders(queue);
         self.begin_provisioning(queue);
+        self.begin_predictions(queue);
         self.begin_faults(queue);
         self.begin_alerts(queue);
         for (index, action) in self.spec.actions.iter().enumerate() {

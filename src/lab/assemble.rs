@@ -10,7 +10,7 @@ use crate::time::{Duration, Time};
 use crate::world::spec::{
     ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, AskSpec, BurstSpec, CacheSpec, CallSpec,
     CheckSpec, ConnectionPoolSpec, CpuMode, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec,
-    NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec, ProbeSpec, ProvisioningSpec, Rate, RegistrySpec,
+    NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec, PredictionSpec, ProbeSpec, ProvisioningSpec, Rate, RegistrySpec,
     Resize, RolloutSpec, ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, Target, Thing, Trouble,
     VersionSpec, When,
 };
@@ -100,6 +100,7 @@ impl<'a> Assembly<'a> {
             rings: self.rings,
             faults: scenario.faults.iter().map(fault).collect(),
             alerts: scenario.alerts.iter().map(alert).collect(),
+            predictions: scenario.predictions.iter().map(prediction).collect(),
             actions: scenario
                 .actions
                 .iter()
@@ -669,6 +670,7 @@ fn operation(action: &written::Action, entries: &[Vec<u16>]) -> Operation {
             let written::Resize { cpu_request, cpu_limit, memory, memory_limit } = *to;
             Operation::Resize(*service as u32, Resize { cpu_request, cpu_limit, memory, memory_limit })
         }
+        written::Operation::Drain { lasts } => Operation::Drain { lasts: *lasts },
         written::Operation::KillSwitch { endpoint, on } => {
             Operation::KillSwitch(entries[endpoint.service][endpoint.endpoint], *on)
         }
@@ -724,9 +726,22 @@ fn alert(alert: &written::Alert) -> AlertSpec {
     }
 }
 
+fn prediction(prediction: &written::Prediction) -> PredictionSpec {
+    PredictionSpec {
+        name: prediction.name.clone(),
+        fault: prediction.fault as u32,
+        lead: prediction.lead.clone(),
+        hit_rate: prediction.hit_rate,
+        false_alarms: prediction.false_alarms,
+    }
+}
+
 fn action_time(when: written::ActionTime) -> ActionTime {
     match when {
         written::ActionTime::At(at) => ActionTime::At(at),
         written::ActionTime::OnAlert { alert, after } => ActionTime::OnAlert { alert: alert as u32, after },
+        written::ActionTime::OnPrediction { prediction, after } => {
+            ActionTime::OnPrediction { prediction: prediction as u32, after }
+        }
     }
 }

@@ -88,6 +88,12 @@ pub fn direction(name: &str) -> Direction {
         | "recovery_unrecovered"
         | "throttled_per_instance_s"
         | "oom_kills"
+        | "readiness_lost"
+        | "probe_restarts"
+        | "ejections"
+        | "checked_out"
+        | "missed"
+        | "false_alarms"
         | "disk_evictions"
         | "gc_pause_mean_ms" => Direction::Down,
         "offered_rps" | "requests" | "utilization" | "cpu_of_request" => Direction::Neither,

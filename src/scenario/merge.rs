@@ -41,6 +41,7 @@ const NAMED_LISTS: &[&str] = &[
     "node-pool",
     "fault",
     "alert",
+    "prediction",
     "action",
     "rollout",
     "strategy",
@@ -53,7 +54,7 @@ const NAMED_LISTS: &[&str] = &[
 /// Lists whose elements say what they do by one key among these neighbours (`node-loss = { .. }` beside `at = ".."`).
 const EVENTS: &[(&str, &[&str])] = &[
     ("fault", &["name", "at", "mtbf", "mttr", "crew"]),
-    ("action", &["name", "at", "on-alert", "after"]),
+    ("action", &["name", "at", "on-alert", "on-prediction", "after"]),
     ("rollout", &["name", "at", "service", "to"]),
 ];
 

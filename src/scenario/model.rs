@@ -175,6 +175,8 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     /// What monitoring watches.
     pub alerts: Vec<Alert>,
+    /// Who foresees failures.
+    pub predictions: Vec<Prediction>,
     /// What operators do at given times, or when an alert fires.
     pub actions: Vec<Action>,
     /// Version changes.
@@ -1001,6 +1003,28 @@ pub enum ActionTime {
         /// How long people take to act.
         after: Duration,
     },
+    /// Each time a prediction is raised.
+    OnPrediction {
+        /// Position in `Scenario::predictions`.
+        prediction: usize,
+        /// How long people take to act.
+        after: Duration,
+    },
+}
+
+/// `[[prediction]]`: somebody foresees the strokes of a fault.
+#[derive(Clone, Debug)]
+pub struct Prediction {
+    /// Unique name.
+    pub name: String,
+    /// Position in `Scenario::faults`.
+    pub fault: usize,
+    /// How long before.
+    pub lead: Law,
+    /// Share of the strokes that are foreseen, 0..1.
+    pub hit_rate: f64,
+    /// False alarms per second.
+    pub false_alarms: f64,
 }
 
 /// `[[alert]]`
@@ -1041,6 +1065,11 @@ pub enum Operation {
         service: usize,
         /// Which.
         to: Resize,
+    },
+    /// Move everything away from what is predicted to fail.
+    Drain {
+        /// How long nodes take nothing new.
+        lasts: Duration,
     },
     /// Refuse every attempt at one endpoint, or allow it again.
     KillSwitch {

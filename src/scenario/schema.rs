@@ -74,6 +74,9 @@ pub(super) struct ScenarioFile {
     /// What monitoring watches.
     #[serde(default)]
     pub(super) alert: Vec<AlertTable>,
+    /// Who foresees failures.
+    #[serde(default)]
+    pub(super) prediction: Vec<PredictionTable>,
     /// What operators do.
     #[serde(default)]
     pub(super) action: Vec<ActionTable>,
@@ -1178,6 +1181,22 @@ pub(super) enum Level {
     Number(f64),
 }
 
+/// `[[prediction]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct PredictionTable {
+    /// Unique name.
+    pub(super) name: Spanned<String>,
+    /// Name of the fault whose strokes it foresees.
+    pub(super) fault: Spanned<String>,
+    /// How long before (default 5min).
+    pub(super) lead: Option<Spanned<LawText>>,
+    /// Share of the strokes that it foresees (default 100%).
+    pub(super) hit_rate: Option<Share>,
+    /// How often it is wrong (default never).
+    pub(super) false_alarms: Option<Rate>,
+}
+
 /// `[[action]]`
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -1189,7 +1208,9 @@ pub(super) struct ActionTable {
     pub(super) at: Option<Spanned<Duration>>,
     /// Each time this alert begins to fire, instead.
     pub(super) on_alert: Option<Spanned<String>>,
-    /// How long people take after the alert (default 0s).
+    /// Each time this prediction is raised, instead.
+    pub(super) on_prediction: Option<Spanned<String>>,
+    /// How long people take after the alert or the prediction (default 0s).
     pub(super) after: Option<Spanned<Duration>>,
     #[serde(rename = "$action")]
     #[schemars(flatten)]
@@ -1206,6 +1227,8 @@ pub(super) enum ActionChoice {
     Resize(ResizeTable),
     /// Lets only a share of a source's requests in.
     Throttle(ThrottleTable),
+    /// Moves everything away from what is predicted to fail; only with `on-prediction`.
+    Drain(DrainTable),
     /// Refuses every attempt at an endpoint, or allows it again.
     KillSwitch(KillSwitchTable),
 }
@@ -1234,6 +1257,15 @@ pub(super) struct ResizeTable {
     pub(super) memory: Option<Spanned<Bytes>>,
     /// Memory limit (default: as it is).
     pub(super) memory_limit: Option<Spanned<Bytes>>,
+}
+
+/// `drain = { for = "30min" }`
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct DrainTable {
+    /// How long a node takes nothing new (default 30min).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
 }
 
 /// `throttle = { source = "public", share = "50%" }`
@@ -1314,6 +1346,9 @@ pub(super) struct StrategyTable {
     /// Overrides by alert name, or alerts of its own.
     #[serde(rename = "alert")]
     pub(super) _alert: Option<Anything>,
+    /// Overrides by prediction name, or predictions of its own.
+    #[serde(rename = "prediction")]
+    pub(super) _prediction: Option<Anything>,
     /// Overrides by action name, or actions of its own.
     #[serde(rename = "action")]
     pub(super) _action: Option<Anything>,

@@ -9,6 +9,7 @@ use crate::policies::view::Slot;
 use crate::random::Key;
 use crate::time::{Duration, Time};
 
+use super::predict::Forecast;
 use super::program::PoolTicket;
 use super::provisioning::Drain;
 use super::report::{Decision, Step};
@@ -100,6 +101,19 @@ pub(super) enum Control {
     Look(u32),
     /// An operator acts.
     Act(u32),
+    /// A failure is predicted ...
+    Foresee(Forecast),
+    /// ... and an operator moves everything away from the nodes or instances, ...
+    Evacuate {
+        /// Nodes, or instances.
+        nodes: bool,
+        /// Which.
+        targets: Vec<u32>,
+        /// How long nodes take nothing new.
+        until: Time,
+    },
+    /// ... until the node may take something again.
+    Uncordon(u32),
     /// A rollout starts.
     Rollout(u32),
     /// A rollout wants to be asked again.
@@ -246,6 +260,15 @@ impl World<'_> {
                 Ok(())
             }
             Control::Act(action) => self.act(now, queue, action),
+            Control::Foresee(forecast) => {
+                self.on_foresee(now, queue, &forecast);
+                Ok(())
+            }
+            Control::Evacuate { nodes, targets, until } => self.evacuate(now, queue, nodes, &targets, until),
+            Control::Uncordon(node) => {
+                self.uncordon(now, queue, node);
+                Ok(())
+            }
             Control::Rollout(rollout) => self.begin_rollout(now, queue, rollout),
             Control::Sync(rollout) => self.sync_rollout(now, queue, rollout),
             Control::PoolWait(ticket) => self.on_pool_wait(now, queue, ticket),
@@ -354,6 +377,8 @@ impl World<'_> {
                 self.resize_service(now, queue, service, to);
                 Ok(())
             }
+            // What to drain is said by whoever predicts.
+            Operation::Drain { .. } => Ok(()),
             Operation::KillSwitch(entry, on) => {
                 self.killed.retain(|killed| *killed != entry);
                 if on {

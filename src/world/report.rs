@@ -131,6 +131,14 @@ impl World<'_> {
             let firing = watch.firing_until(ended.at).as_secs_f64();
             metrics.insert(format!("alert.{}.firing_s", alert.name), firing);
         }
+        for (prediction, predictor) in self.spec.predictions.iter().zip(&self.predictors) {
+            let mut put = |name: &str, value: u64| {
+                metrics.insert(format!("prediction.{}.{name}", prediction.name), value as f64);
+            };
+            put("raised", predictor.raised);
+            put("false_alarms", predictor.false_alarms);
+            put("missed", predictor.missed);
+        }
         let mut journal = journal.clone();
         for source in &self.sources {
             for word in [source.arrivals, source.outcomes.good, source.time_sum as u64] {

@@ -61,6 +61,8 @@ pub struct Spec {
     pub faults: Vec<FaultSpec>,
     /// What monitoring watches.
     pub alerts: Vec<AlertSpec>,
+    /// Who foresees failures.
+    pub predictions: Vec<PredictionSpec>,
     /// Operator actions.
     pub actions: Vec<ActionSpec>,
     /// Version changes.
@@ -818,6 +820,21 @@ pub struct AlertSpec {
     pub every: Duration,
 }
 
+/// Somebody who foresees the strokes of one fault.
+#[derive(Clone, Debug)]
+pub struct PredictionSpec {
+    /// Name.
+    pub name: String,
+    /// Position in `Spec::faults`.
+    pub fault: u32,
+    /// How long before.
+    pub lead: Law,
+    /// Share of the strokes that are foreseen.
+    pub hit_rate: f64,
+    /// Per second.
+    pub false_alarms: f64,
+}
+
 /// Something that an operator does.
 #[derive(Clone, Debug)]
 pub struct ActionSpec {
@@ -839,6 +856,13 @@ pub enum ActionTime {
         /// How long people take.
         after: Duration,
     },
+    /// Each time a prediction is raised.
+    OnPrediction {
+        /// Position in `Spec::predictions`.
+        prediction: u32,
+        /// How long people take.
+        after: Duration,
+    },
 }
 
 /// Operator actions.
@@ -852,6 +876,11 @@ pub enum Operation {
     KillSwitch(u16, bool),
     /// Other requests and limits for the instances of a service.
     Resize(u32, Resize),
+    /// Move everything away from what is predicted to fail; nodes take nothing new for so long.
+    Drain {
+        /// How long.
+        lasts: Duration,
+    },
 }
 
 /// New requests and limits of the own container; what is not given stays.

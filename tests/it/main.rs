@@ -9,6 +9,7 @@ mod contracts;
 mod determinism;
 mod errors;
 mod fidelity;
+mod health;
 mod inside;
 mod layers;
 mod machines;
