@@ -10,9 +10,9 @@ use crate::time::{Duration, Time};
 use crate::world::spec::{
     ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, AskSpec, BurstSpec, CacheSpec, CallSpec,
     CheckSpec, ConnectionPoolSpec, CpuMode, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec,
-    NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec, PredictionSpec, ProbeSpec, ProvisioningSpec, Rate, RegistrySpec,
-    Resize, RolloutSpec, ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, Target, Thing, Trouble,
-    VersionSpec, When,
+    NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec, PredictionSpec, ProbeSpec, ProvisioningSpec,
+    Rate, RegistrySpec, Resize, RolloutSpec, ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, Target,
+    Thing, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.

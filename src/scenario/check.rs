@@ -82,7 +82,18 @@ impl<'a> Check<'a> {
 
     /// The scenario of one strategy.
     pub(super) fn scenario(&mut self, file: ScenarioFile) -> Scenario {
-        let ScenarioFile { network, node_pool, service, source, fault, alert, prediction, action, rollout, .. } = file;
+        let ScenarioFile {
+            network,
+            node_pool,
+            service,
+            source,
+            fault,
+            alert,
+            prediction,
+            action,
+            rollout,
+            ..
+        } = file;
         let (scheduler, provisioner) = (calls::set(&file.scheduler), calls::set(&file.provisioner));
         let registry = registry(&file.registry);
         self.names.zones = zones(&node_pool, &source);

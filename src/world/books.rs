@@ -181,6 +181,9 @@ impl World<'_> {
             }
         }
         for (index, outbound) in self.outbounds.iter().enumerate() {
+            if let Some(hosts) = &outbound.hosts {
+                assert!(hosts.agrees_with(&outbound.view), "INV-30: health of those who are known");
+            }
             if outbound.alive {
                 assert_eq!(outbound.view.active, active[index], "INV-10: attempts of a client");
                 if let Some(held) = in_flight(outbound.limiter.as_ref()) {
@@ -294,7 +297,7 @@ impl World<'_> {
             let idle = |instance: &&super::instance::Instance| {
                 instance.more.available && !matches!(instance.state, State::Ready | State::Draining)
             };
-            assert_eq!(of().filter(idle).count(), 0, "INV-6: who is ready runs");
+            assert_eq!(of().filter(idle).count(), 0, "INV-30: who is ready runs");
             let living = service.living.iter();
             let living = living.filter(|&&at| self.instances[at as usize].state != State::Dead).count();
             assert_eq!(living, alive(|state| state != State::Dead), "INV-6: living instances");

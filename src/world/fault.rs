@@ -112,8 +112,7 @@ impl World<'_> {
         let fault = &self.spec.faults[index as usize];
         let When::At(_, lasts) = fault.when else { return Ok(()) };
         self.telemetry.log(now, "fault", fault.name.clone(), describe(&fault.what).to_owned());
-        let targets =
-            self.faults[index as usize].fulfil(0).unwrap_or_else(|| self.targets(&fault.what));
+        let targets = self.faults[index as usize].fulfil(0).unwrap_or_else(|| self.targets(&fault.what));
         let targets = self.spread(index, targets);
         self.faults[index as usize].struck.clone_from(&targets);
         self.apply(now, queue, &fault.what, &targets, true)?;

@@ -102,6 +102,19 @@ impl Hosts {
         self.selection.is_panicking()
     }
 
+    /// Whether what it keeps agrees with the endpoints that its client knows.
+    pub(super) fn agrees_with(&self, view: &Endpoints) -> bool {
+        let known = |slot: &Slot| view.eligible.binary_search(slot).is_ok();
+        let of_checks = self.checks.iter().zip(0..).filter(|(watched, _)| watched.is_some());
+        self.sets.iter().all(|set| set.members.iter().all(known))
+            && of_checks.map(|(_, at)| Slot(at)).all(|slot| known(&slot))
+            && (self.check.is_none()
+                || view
+                    .eligible
+                    .iter()
+                    .all(|slot| self.checks.get(slot.0 as usize).is_some_and(Option::is_some)))
+    }
+
     fn health(&self, now: Time, slot: Slot) -> Health {
         let ejected = self.outlier.as_ref().is_some_and(|outlier| outlier.is_ejected(slot));
         let failed = match self.checks.get(slot.0 as usize) {

@@ -354,8 +354,9 @@ impl World<'_> {
             return Refusal::Answer(Class::Failure);
         }
         // Probes have a way around the limiter, as health endpoints should.
-        let asks = (self.outbounds[self.frames[slot].outbound as usize].source as usize) < self.sources.len()
-            || self.frames[slot].parent != NIL;
+        let frame = &self.frames[slot];
+        let asks = frame.parent != NIL
+            || (self.outbounds[frame.outbound as usize].source as usize) < self.sources.len();
         let instance = &mut self.instances[index];
         if let Some(limiter) = instance.more.limiter.as_mut().filter(|_| asks) {
             // A callee answers at once: it keeps nobody waiting outside its queue.

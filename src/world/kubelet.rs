@@ -117,12 +117,12 @@ impl World<'_> {
         Some(due)
     }
 
-    /// When a probe looks next after a look at `began`, at the earliest.
-    pub(super) fn next_turn(&mut self, index: u32, kind: ProbeKind, began: Time) -> Time {
+    /// When a probe looks next after a look at `began` that was over by `now`.
+    pub(super) fn next_turn(&mut self, index: u32, kind: ProbeKind, began: Time, now: Time) -> Time {
         let probes = self.instances[index as usize].more.probes.as_mut();
         let worker = probes.and_then(|probes| probes.worker(kind));
         // Nothing is drawn.
-        worker.map_or(Time::MAX, |worker| worker.worker.next_probe(began, began, &mut Key(0).rng()))
+        worker.map_or(Time::MAX, |worker| worker.worker.next_probe(began, now, &mut Key(0).rng()))
     }
 
     /// A probe of the kubelet has ended.

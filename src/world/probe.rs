@@ -99,13 +99,19 @@ impl World<'_> {
         if prober.stopped || prober.due != now {
             return Ok(());
         }
+        if let Owner::Client(client, _) = prober.owner
+            && !self.outbounds[client as usize].alive
+        {
+            prober.stop();
+            return Ok(());
+        }
         prober.began = now;
         if let Owner::Kubelet(kind) = prober.owner {
             let instance = prober.instance;
             match self.is_probe_due(now, instance, kind) {
                 Some(true) => {}
                 Some(false) => {
-                    let next = self.next_turn(instance, kind, now);
+                    let next = self.next_turn(instance, kind, now, now);
                     self.probe_at(queue, index, next);
                     return Ok(());
                 }
@@ -209,7 +215,7 @@ impl World<'_> {
                 Ok(())
             }
             Owner::Kubelet(kind) => {
-                let next = self.next_turn(instance, kind, began).max(now);
+                let next = self.next_turn(instance, kind, began, now);
                 self.probe_at(queue, index, next);
                 self.on_kubelet_probed(now, queue, instance, kind, result)
             }

@@ -2,6 +2,7 @@
 
 use super::Check;
 use super::measures::{Part, not_simulated};
+use crate::random::law::Law;
 use crate::scenario::de::Spanned;
 use crate::scenario::error::{Diagnostic, Place};
 use crate::scenario::model::{
@@ -11,7 +12,6 @@ use crate::scenario::profile::{Csv, number};
 use crate::scenario::schema::{
     ActionChoice, ActionTable, FaultChoice, FaultTable, NodeLossTable, PredictionTable, RolloutTable,
 };
-use crate::random::law::Law;
 use crate::time::{Duration, Time};
 use crate::units::UnitError;
 

@@ -7,7 +7,8 @@ use super::{Found, Notes, documents, lay_under, metric_names, number, table, tex
 use crate::scenario::error::{Diagnostic, Place, enumerated, shortened};
 use crate::scenario::files::Files;
 use crate::scenario::manifest::{
-    Action, Budget, Container, CountOrPercent, Deployment, Document, Knative, Object, PodTemplate, Probe, Resources,
+    Action, Budget, Container, CountOrPercent, Deployment, Document, Knative, Object, PodTemplate, Probe,
+    Resources,
 };
 use crate::scenario::tree::{Key, Node, Table, Value};
 use crate::units::quantity::Quantity;
