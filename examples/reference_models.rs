@@ -1,6 +1,6 @@
 //! The four reference models, run through the ordinary scenario and world code.
 //!
-//! `cargo run --release --example reference_models -- MODEL N [SEED] [INSTANCES]` loads `scenarios/bench/MODEL.toml`, stops
+//! `cargo run --release --example reference_models -- MODEL N [SEED] [INSTANCES] [PATH=VALUE ..]` loads `scenarios/bench/MODEL.toml`, stops
 //! the arrivals after N requests, lets the system drain and prints one `RESULT` line: CPU seconds of the run (loading
 //! left out), mean latency of the successes in units of the mean service time, share of timeouts, p99.
 
@@ -32,8 +32,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Result<String, String> {
-    let [model, requests, rest @ ..] = arguments else {
-        return Err("usage: reference_models MODEL N [SEED] [INSTANCES]".to_owned());
+    let (settings, arguments): (Vec<String>, Vec<String>) =
+        arguments.iter().cloned().partition(|argument| argument.contains('='));
+    let [model, requests, rest @ ..] = arguments.as_slice() else {
+        return Err("usage: reference_models MODEL N [SEED] [INSTANCES] [PATH=VALUE ..]".to_owned());
     };
     let requests: u64 = requests.parse().map_err(|_| format!("`{requests}` is not a number of requests"))?;
     let seed = rest.first().map_or(Ok(1), |seed| seed.parse()).map_err(|_| "the seed is a whole number")?;
@@ -50,6 +52,7 @@ fn run(arguments: &[String]) -> Result<String, String> {
         set.push(format!("vars.rate={}/s", 90 * instances));
         set.push(format!("limits.instances={}", instances.max(100_000)));
     }
+    set.extend(settings);
     let path = format!("{}/scenarios/bench/{model}.toml", env!("CARGO_MANIFEST_DIR"));
     let study = Study::load(&path, &Overrides { settings: set, ..Overrides::default() })
         .map_err(|error| error.render(false))?;

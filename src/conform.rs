@@ -13,8 +13,10 @@ pub mod autoscaler;
 pub mod aws;
 pub mod balancer;
 pub mod breaker;
+mod cards;
 pub mod detector;
 pub mod discovery;
+pub mod hedge;
 pub mod host_selection;
 pub mod keda;
 pub mod knative;
@@ -26,13 +28,16 @@ pub mod retry;
 pub mod rollout;
 pub mod scheduler;
 pub mod shedding;
+mod table;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::iter::Sum;
+use std::ops::AddAssign;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use queueing::Effort;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// Result of one case.
@@ -70,6 +75,7 @@ pub const ADAPTERS: &[&[Adapter]] = &[
     detector::ADAPTERS,
     discovery::ADAPTERS,
     host_selection::ADAPTERS,
+    hedge::ADAPTERS,
     keda::ADAPTERS,
     knative::ADAPTERS,
     limiter::ADAPTERS,
@@ -151,8 +157,76 @@ pub enum ConformError {
     },
 }
 
+/// How cases were obtained, from the strongest evidence to the weakest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Obtained {
+    /// Upstream's own code ran, or its own tests say so.
+    Ran,
+    /// Bodies of upstream's functions, carried by hand into a harness, ran.
+    Harness,
+    /// Upstream's code was rewritten line by line in another language, or followed by reading.
+    Port,
+    /// From a published formula, table or specification.
+    Documentation,
+    /// simlab's own definition: there is no upstream.
+    Definition,
+    /// From memory of a paper: provisional.
+    Memory,
+}
+
+impl Obtained {
+    /// All, in order.
+    pub const ALL: [Self; 6] =
+        [Self::Ran, Self::Harness, Self::Port, Self::Documentation, Self::Definition, Self::Memory];
+
+    /// Its name in tables.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ran => "ran",
+            Self::Harness => "harness",
+            Self::Port => "port",
+            Self::Documentation => "documentation",
+            Self::Definition => "definition",
+            Self::Memory => "memory",
+        }
+    }
+
+    /// What it means.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Ran => "upstream's own code ran with a controlled clock, or upstream's own tests say so",
+            Self::Harness => "bodies of upstream's functions, carried by hand into a harness, ran",
+            Self::Port => "upstream's code was rewritten line by line or followed by reading; it did not run",
+            Self::Documentation => "from a published formula, table or specification",
+            Self::Definition => "simlab's own definition; there is no upstream",
+            Self::Memory => "from memory of a publication; provisional",
+        }
+    }
+
+    /// Reads what a file of vectors says, each in its own words.
+    fn read(words: &str) -> Option<Self> {
+        let known = [
+            ("ran", Self::Ran),
+            ("generated", Self::Ran),
+            ("upstream", Self::Ran),
+            ("harness", Self::Harness),
+            ("port", Self::Port),
+            ("transliteration", Self::Port),
+            ("derived-from-source", Self::Port),
+            ("document", Self::Documentation),
+            ("derived-from-docs", Self::Documentation),
+            ("transcribed", Self::Documentation),
+            ("definition", Self::Definition),
+            ("re-expressed", Self::Definition),
+            ("FROM MEMORY", Self::Memory),
+        ];
+        known.into_iter().find(|(word, _)| words.starts_with(word)).map(|(_, obtained)| obtained)
+    }
+}
+
 /// Numbers of cases by result.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Every expected value agreed.
     pub passed: u64,
@@ -162,6 +236,24 @@ pub struct Counts {
     pub refused: u64,
     /// No such policy or form yet.
     pub skipped: u64,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.refused += other.refused;
+        self.skipped += other.skipped;
+    }
+}
+
+impl Sum for Counts {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, counts| {
+            sum += counts;
+            sum
+        })
+    }
 }
 
 /// The replay of one file.
@@ -175,19 +267,28 @@ pub struct Row {
     pub algorithm: Option<&'static str>,
     /// Upstream and version, as the file says.
     pub upstream: String,
-    /// How the cases were obtained (`ran`, `port`, `definition` ...), in the file's words.
-    pub obtained: String,
-    /// Results.
-    pub counts: Counts,
+    /// How the cases were obtained, in the file's words.
+    pub provenance: String,
+    /// Results, by how the cases were obtained.
+    pub counts: BTreeMap<Obtained, Counts>,
     /// Case and message of the first failures.
     pub failures: Vec<(String, String)>,
     /// How many cases were refused or skipped for each reason that an adapter gave.
     pub reasons: BTreeMap<&'static str, u64>,
 }
 
+impl Row {
+    /// Results of all its cases.
+    pub fn totals(&self) -> Counts {
+        self.counts.values().copied().sum()
+    }
+}
+
 /// All that was replayed.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
+    /// What was to be replayed.
+    pub path: PathBuf,
     /// Whether skipped cases count against the result.
     pub strict: bool,
     /// One row per file of recorded cases, by algorithm; files without an algorithm come last.
@@ -245,7 +346,7 @@ pub fn run_path(path: &Path, strict: bool, effort: &Effort) -> Result<Report, Co
         let key = |row: &Row| (row.algorithm.is_none(), row.algorithm, row.family.clone(), row.path.clone());
         key(a).cmp(&key(b))
     });
-    Ok(Report { strict, rows, tables })
+    Ok(Report { path: path.to_owned(), strict, rows, tables })
 }
 
 /// Every file below `folder` that can be replayed, in the order of their names.
@@ -305,7 +406,7 @@ fn replay_vectors(path: &Path) -> Result<Row, ConformError> {
         Some(schema) => schema.to_owned(),
         None => return Err(ConformError::Schema { path: path.to_owned(), found: "no schema".to_owned() }),
     };
-    let (family_key, upstream, obtained) = match schema.as_str() {
+    let (family_key, upstream, provenance) = match schema.as_str() {
         SCHEMA_STEPS => {
             ("policy", text_at(&file, "/provenance/implementation"), text_at(&file, "/provenance/kind"))
         }
@@ -315,7 +416,7 @@ fn replay_vectors(path: &Path) -> Result<Row, ConformError> {
                 if revision.contains(&project) { revision } else { format!("{project} {revision}") };
             ("family", upstream, text_at(&file, "/source/how"))
         }
-        SCHEMA_AUTOSCALER => ("family", text_at(&file, "/upstream"), sources(&file)),
+        SCHEMA_AUTOSCALER => ("family", text_at(&file, "/upstream"), text_at(&file, "/defaults/src")),
         _ => {
             let found = format!("the unknown schema `{schema}`");
             return Err(ConformError::Schema { path: path.to_owned(), found });
@@ -336,30 +437,32 @@ fn replay_vectors(path: &Path) -> Result<Row, ConformError> {
         family,
         algorithm: adapter.map(|adapter| adapter.algorithm),
         upstream,
-        obtained,
-        counts: Counts::default(),
+        provenance,
+        counts: BTreeMap::new(),
         failures: Vec::new(),
         reasons: BTreeMap::new(),
     };
     for (number, case) in cases.iter().enumerate() {
-        let Some(adapter) = adapter else {
-            row.counts.skipped += 1;
-            continue;
-        };
-        match (adapter.run)(&file, case) {
-            Check::Passed => row.counts.passed += 1,
-            Check::Failed(message) => {
-                row.counts.failed += 1;
+        // In files about autoscalers each case may say for itself where it comes from.
+        let source = case.get("src").and_then(Value::as_str).unwrap_or(&row.provenance);
+        let obtained =
+            Obtained::read(source).ok_or_else(|| missing("known word for how its cases were obtained"))?;
+        let counts = row.counts.entry(obtained).or_default();
+        match adapter.map(|adapter| (adapter.run)(&file, case)) {
+            None => counts.skipped += 1,
+            Some(Check::Passed) => counts.passed += 1,
+            Some(Check::Failed(message)) => {
+                counts.failed += 1;
                 if row.failures.len() < FAILURES_SHOWN {
                     row.failures.push((case_id(case, number), message));
                 }
             }
-            Check::Refused(reason) => {
-                row.counts.refused += 1;
+            Some(Check::Refused(reason)) => {
+                counts.refused += 1;
                 *row.reasons.entry(reason).or_default() += 1;
             }
-            Check::Skipped(reason) => {
-                row.counts.skipped += 1;
+            Some(Check::Skipped(reason)) => {
+                counts.skipped += 1;
                 *row.reasons.entry(reason).or_default() += 1;
             }
         }
@@ -371,24 +474,6 @@ fn text_at(file: &Value, pointer: &str) -> String {
     file.pointer(pointer).and_then(Value::as_str).unwrap_or("?").to_owned()
 }
 
-/// How the cases of an autoscaler file were obtained; there each case says so for itself.
-fn sources(file: &Value) -> String {
-    let default = file.pointer("/defaults/src").and_then(Value::as_str);
-    let mut sources: Vec<&str> = Vec::new();
-    for case in file.get("cases").and_then(Value::as_array).into_iter().flatten() {
-        let source = match case.get("src").and_then(Value::as_str).or(default) {
-            // Generated inputs went through the real upstream function.
-            Some("generated") => "ran",
-            source => source.unwrap_or("?"),
-        };
-        if !sources.contains(&source) {
-            sources.push(source);
-        }
-    }
-    sources.sort_unstable();
-    sources.join(" + ")
-}
-
 /// The name of a case, or its position.
 fn case_id(case: &Value, number: usize) -> String {
     let id = case.get("id").or_else(|| case.get("name")).and_then(Value::as_str);
@@ -398,13 +483,7 @@ fn case_id(case: &Value, number: usize) -> String {
 impl Report {
     /// Sums over all files.
     pub fn totals(&self) -> Counts {
-        let tables = self.tables.iter().map(Table::counts);
-        self.rows.iter().map(|row| row.counts).chain(tables).fold(Counts::default(), |sum, counts| Counts {
-            passed: sum.passed + counts.passed,
-            failed: sum.failed + counts.failed,
-            refused: sum.refused + counts.refused,
-            skipped: sum.skipped + counts.skipped,
-        })
+        self.rows.iter().map(Row::totals).chain(self.tables.iter().map(Table::counts)).sum()
     }
 
     /// Whether nothing failed, and with `strict` nothing was skipped either.
@@ -419,81 +498,8 @@ impl Report {
         format!("{passed} passed, {failed} failed, {refused} refused, {skipped} skipped")
     }
 
-    /// A table for people: one line per file, then the first failures and the reasons of what was left out, then
-    /// [`Self::summary`]. Ends with a newline.
-    pub fn table(&self) -> String {
-        let mut table = if self.rows.is_empty() { String::new() } else { self.table_of_vectors() };
-        for Table { path, lines } in &self.tables {
-            let _ = write!(table, "{}{}\n\n", if table.is_empty() { "" } else { "\n" }, path.display());
-            table.push_str(&queueing::table(lines));
-        }
-        let _ = writeln!(table, "\n{}", self.summary());
-        table
-    }
-
-    fn table_of_vectors(&self) -> String {
-        let mut lines = vec![
-            ["algorithm", "cases of", "upstream", "obtained", "passed", "failed", "refused", "skipped"]
-                .map(str::to_owned),
-        ];
-        lines.extend(self.rows.iter().map(|row| {
-            let Counts { passed, failed, refused, skipped } = row.counts;
-            [
-                row.algorithm.unwrap_or("-").to_owned(),
-                row.family.clone(),
-                shortened(&row.upstream, 64),
-                shortened(row.obtained.split(':').next().unwrap_or_default(), 24),
-                passed.to_string(),
-                failed.to_string(),
-                refused.to_string(),
-                skipped.to_string(),
-            ]
-        }));
-        let mut widths = [0; 8];
-        for line in &lines {
-            for (width, cell) in widths.iter_mut().zip(line) {
-                *width = cell.chars().count().max(*width);
-            }
-        }
-        let mut table = String::new();
-        for line in &lines {
-            let mut text = String::new();
-            for (column, (cell, width)) in line.iter().zip(widths).enumerate() {
-                // Words to the left, numbers to the right.
-                let _ = match column {
-                    0..4 => write!(text, "{cell:<width$}  "),
-                    _ => write!(text, "{cell:>width$}  "),
-                };
-            }
-            table.push_str(text.trim_end());
-            table.push('\n');
-        }
-        for row in &self.rows {
-            let name = row.algorithm.unwrap_or(&row.family);
-            for (case, message) in &row.failures {
-                let _ = writeln!(table, "\nfailed: {name}, case {case}: {message}");
-            }
-            let more = row.counts.failed - row.failures.len() as u64;
-            if more > 0 {
-                let _ = writeln!(table, "        and {more} more in {}", row.path.display());
-            }
-        }
-        let mut noted = false;
-        for row in &self.rows {
-            for (reason, count) in &row.reasons {
-                if !std::mem::replace(&mut noted, true) {
-                    table.push('\n');
-                }
-                let name = row.algorithm.unwrap_or(&row.family);
-                let _ = writeln!(table, "left out: {name} ({}), {count} cases: {reason}", row.family);
-            }
-        }
-        table
-    }
-
     /// The same for machines, with the texts in full.
     pub fn json(&self) -> Value {
-        let counts = |Counts { passed, failed, refused, skipped }: Counts| json!({ "passed": passed, "failed": failed, "refused": refused, "skipped": skipped });
         let rows: Vec<Value> = self
             .rows
             .iter()
@@ -508,8 +514,9 @@ impl Report {
                     "family": row.family,
                     "file": row.path.to_string_lossy(),
                     "upstream": row.upstream,
-                    "obtained": row.obtained,
-                    "counts": counts(row.counts),
+                    "provenance": row.provenance,
+                    "counts": row.totals(),
+                    "obtained": row.counts,
                     "failures": failures,
                     "reasons": row.reasons,
                 })
@@ -521,33 +528,15 @@ impl Report {
             .map(|table| {
                 json!({
                     "file": table.path.to_string_lossy(),
-                    "counts": counts(table.counts()),
+                    "counts": table.counts(),
                     "rows": queueing::json(&table.lines),
                 })
             })
             .collect();
         json!({
-            "strict": self.strict, "ok": self.is_ok(), "totals": counts(self.totals()), "rows": rows, "tables": tables,
+            "strict": self.strict, "ok": self.is_ok(), "totals": self.totals(), "rows": rows, "tables": tables,
         })
     }
-}
-
-/// The first clause of `text` (up to a comma or semicolon outside parentheses), at most `width` characters long.
-fn shortened(text: &str, width: usize) -> String {
-    let mut depth = 0_u32;
-    let end = text.find(|c| {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        depth == 0 && matches!(c, ',' | ';')
-    });
-    let clause = text[..end.unwrap_or(text.len())].trim();
-    if clause.chars().count() <= width {
-        return clause.to_owned();
-    }
-    clause.chars().take(width - 3).chain("...".chars()).collect()
 }
 
 // What adapters read cases with. Errors are in words, and become the message of a failed case.
@@ -661,13 +650,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clauses_are_cut_outside_parentheses() {
-        assert_eq!(shortened("tree (snapshot a, edits), functions", 64), "tree (snapshot a, edits)");
-        assert_eq!(shortened("abcdefgh", 6), "abc...");
-        assert_eq!(shortened("v2.4.0", 6), "v2.4.0");
-    }
-
-    #[test]
     fn what_is_no_vector_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let run = |name: &str, content: &[u8]| {
@@ -692,6 +674,9 @@ mod tests {
         assert!(run("c.json", br#"{"schema": "x/9"}"#).contains("the unknown schema `x/9`; known are"));
         assert!(run("d.json", br#"{"schema": "simlab.vectors/1"}"#).contains("has no family"));
         assert!(run("e.json", br#"{"schema": "simlab.vectors/1", "family": "f"}"#).contains("has no cases"));
+        let odd =
+            br#"{"schema": "simlab.vectors/1", "family": "f", "source": {"how": "dreamt"}, "cases": [{}]}"#;
+        assert!(run("g.json", odd).contains("has no known word for how its cases were obtained"));
         assert!(run("f.txt", b"").contains("neither a conformance file"));
     }
 
@@ -700,7 +685,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("seed.json");
         let file = json!({
-            "schema": SCHEMA_STEPS, "policy": "seed", "columns": ["t", "op"],
+            "schema": SCHEMA_STEPS, "policy": "seed", "columns": ["t", "op"], "provenance": { "kind": "definition" },
             "cases": [{ "name": "broken", "config": {} }],
         });
         fs::write(&path, file.to_string()).unwrap();
@@ -718,12 +703,13 @@ mod tests {
             family: "f".to_owned(),
             algorithm: None,
             upstream: String::new(),
-            obtained: String::new(),
-            counts: Counts { skipped: 1, ..Counts::default() },
+            provenance: "ran".to_owned(),
+            counts: BTreeMap::from([(Obtained::Ran, Counts { skipped: 1, ..Counts::default() })]),
             failures: Vec::new(),
             reasons: BTreeMap::new(),
         };
-        let report = |strict| Report { strict, rows: vec![row.clone()], tables: Vec::new() };
+        let report =
+            |strict| Report { path: PathBuf::new(), strict, rows: vec![row.clone()], tables: Vec::new() };
         assert!(report(false).is_ok());
         assert!(!report(true).is_ok());
     }

@@ -151,6 +151,7 @@ fn conclude(study: &Study, by_strategy: Vec<Vec<Replication>>, partial: bool) ->
             duration_s: study.duration.as_secs_f64(),
             primary: study.primary.clone(),
             baseline: baseline.name.clone(),
+            focus: study.focus.clone(),
             partial,
         },
         strategies,

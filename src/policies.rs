@@ -18,6 +18,7 @@ pub mod breaker;
 pub mod detector;
 pub mod discovery;
 pub mod disruption;
+pub mod hedge;
 pub mod host_selection;
 pub mod limiter;
 pub mod outlier;
@@ -29,4 +30,29 @@ pub mod scheduler;
 pub mod shedding;
 pub mod view;
 
-pub use registry::{Algorithm, Kind};
+pub use registry::{Algorithm, Kind, least};
+
+/// The registries of all families.
+pub const FAMILIES: &[&[Kind]] = &[
+    autoscaler::AutoscalerSettings::KINDS,
+    balancer::BalancerSettings::KINDS,
+    breaker::BreakerSettings::KINDS,
+    detector::DetectorSettings::KINDS,
+    discovery::DiscoverySettings::KINDS,
+    hedge::HedgeSettings::KINDS,
+    host_selection::HostSelectionSettings::KINDS,
+    limiter::LimiterSettings::KINDS,
+    outlier::OutlierSettings::KINDS,
+    provisioner::ProvisionerSettings::KINDS,
+    recommender::RecommenderSettings::KINDS,
+    retry::RetrySettings::KINDS,
+    retry::BudgetSettings::KINDS,
+    rollout::RolloutSettings::KINDS,
+    scheduler::SchedulerSettings::KINDS,
+    shedding::SheddingSettings::KINDS,
+];
+
+/// Every registered algorithm, family by family.
+pub fn kinds() -> impl Iterator<Item = &'static Kind> {
+    FAMILIES.iter().flat_map(|family| family.iter())
+}

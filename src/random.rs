@@ -12,6 +12,7 @@
 
 pub mod law;
 pub mod variate;
+pub mod xxhash;
 
 use std::convert::Infallible;
 

@@ -143,6 +143,7 @@ fn load(
     let mut study = study.expect("there is at least the default strategy");
     let parts = threshold::Parts::of(&study.strategies[0].scenario);
     check_primary(&study.primary, &root, &parts).map_err(one)?;
+    check_focus(study.focus.as_deref(), &root, &parts).map_err(one)?;
     shared_warnings_once(&mut study);
     select(&mut study, &overrides.strategies).map_err(one)?;
     path.clone_into(&mut study.path);
@@ -309,6 +310,7 @@ fn header(
             .as_ref()
             .map_or_else(|| "availability".to_owned(), |primary| primary.value.clone()),
         baseline: baseline.unwrap_or(0),
+        focus: table.focus.as_ref().map(|source| source.value.clone()),
         objective,
         strategies: Vec::new(),
         thresholds: Vec::new(),
@@ -415,9 +417,23 @@ fn check_primary(primary: &str, root: &Node, parts: &threshold::Parts) -> Result
     if threshold::unit_of(primary, parts).is_some() {
         return Ok(());
     }
-    let written = root.table().and_then(|root| root.get("scenario")?.table()?.get("primary"));
-    let place = written.map(|node| node.place);
-    Err(Diagnostic { place, ..threshold::unknown_metric(primary, parts, false) })
+    Err(Diagnostic {
+        place: place_in_header(root, "primary"),
+        ..threshold::unknown_metric(primary, parts, false)
+    })
+}
+
+fn check_focus(focus: Option<&str>, root: &Node, parts: &threshold::Parts) -> Result<(), Diagnostic> {
+    let Some(focus) = focus.filter(|focus| !parts.sources.iter().any(|source| source == focus)) else {
+        return Ok(());
+    };
+    let known = parts.sources.iter().map(String::as_str);
+    Err(Diagnostic { place: place_in_header(root, "focus"), ..Diagnostic::unknown("source", focus, known) })
+}
+
+/// Where a key of `[scenario]` has its value.
+fn place_in_header(root: &Node, key: &str) -> Option<Place> {
+    root.table().and_then(|root| Some(root.get("scenario")?.table()?.get(key)?.place))
 }
 
 /// A warning that every strategy gives is about the scenario.
@@ -524,7 +540,7 @@ mod tests {
         assert_eq!(service.versions[0].name, "v1");
         let edge = &study.strategies[0].scenario.sources[0].edges[0];
         assert_eq!(edge.balancer.name(), "round-robin");
-        assert_eq!((edge.cancel, edge.sharing), (false, Sharing::Instance));
+        assert_eq!((edge.policies.cancel, edge.sharing), (false, Sharing::Instance));
     }
 
     /// Everything that the syntax has, once.
@@ -778,11 +794,12 @@ mod tests {
         assert_eq!((branches[0].0, branches[1].0), (0.7, 0.3));
         let edge = &typhoon.edges[0];
         assert_eq!((edge.balancer.name(), edge.sharing), ("p2c", Sharing::Service));
-        assert!(edge.retry.is_some() && edge.retry_budget.is_some() && edge.limiter.is_some());
+        let policies = &edge.policies;
+        assert!(policies.retry.is_some() && policies.retry_budget.is_some() && policies.limiter.is_some());
 
         // The source's edge: `callers` of typhoon, of which it takes the breaker away.
         let edge = &scenario.sources[0].edges[0];
-        assert!(edge.breaker.is_none() && edge.cancel);
+        assert!(edge.policies.breaker.is_none() && edge.policies.cancel);
         let Arrivals::Poisson(profile) = &scenario.sources[0].arrivals else { panic!() };
         assert_eq!(profile.points, [(Time::ZERO, 45.0)]);
         let Arrivals::Trace(times) = &scenario.sources[4].arrivals else { panic!() };
@@ -807,8 +824,8 @@ mod tests {
         assert!(matches!(hpa.scenario.services[0].autoscaler, Some(AutoscalerSettings::Hpa(_))));
         assert!(less.scenario.services[0].autoscaler.is_none());
         // Inherited from `hpa`, through `callers`.
-        assert!(nothing.scenario.sources[0].edges[0].retry.is_none());
-        assert!(less.scenario.sources[0].edges[0].retry.is_some());
+        assert!(nothing.scenario.sources[0].edges[0].policies.retry.is_none());
+        assert!(less.scenario.sources[0].edges[0].policies.retry.is_some());
         assert_eq!(less.scenario.services[0].endpoints[0].steps.len(), 1);
         assert_eq!(less.scenario.rollouts[0].how.name(), "stop-the-world");
         // The edge to `store` has lost its calls there, which is worth a word.

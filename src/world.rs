@@ -7,9 +7,11 @@
 //! | `ARRIVAL`, `USER` | a request begins | `source` |
 //! | `TRANSMIT`, `REPLY` | a message arrives | `network` |
 //! | `STEP`, `SHARED` | work or waiting ends | `program`, `cpu` |
-//! | `RING` | timeouts and deadlines | `call` |
+//! | `RING`, `LEVEL_RING` | timeouts and deadlines | `call` |
 //! | `RETRY` | a delayed attempt starts | `call` |
-//! | `PATIENCE` | a queued attempt gives up | `instance` |
+//! | `HEDGE` | another copy of a call may go out | `hedge` |
+//! | `PATIENCE` | a queued attempt gives up | `instance`, `waiting` |
+//! | `PROBE` | a probe or its answer arrives | `probe` |
 //! | `CONTROL` | everything rare: life cycle, control loops, faults, windows | `control`, `fleet`, `cluster`, `provisioning`, `image`, `fault`, `telemetry` |
 //!
 //! The life of one attempt: `call` picks an endpoint and sends it, `network` delivers it, `instance` queues and starts
@@ -17,6 +19,8 @@
 
 mod activator;
 mod alert;
+mod attribute;
+mod backlog;
 mod backoff;
 mod books;
 mod burst;
@@ -25,6 +29,7 @@ mod call;
 mod cluster;
 mod control;
 mod cpu;
+mod degrade;
 mod discovery;
 mod disk;
 mod fault;
@@ -32,6 +37,7 @@ mod fleet;
 mod frame;
 mod governor;
 mod hang;
+mod hedge;
 mod hosts;
 mod image;
 mod instance;
@@ -44,6 +50,7 @@ mod network;
 mod outbound;
 mod predict;
 mod probe;
+mod prober;
 mod program;
 mod provisioning;
 mod recommend;
@@ -55,6 +62,7 @@ mod source;
 pub mod spec;
 mod telemetry;
 mod traffic;
+mod waiting;
 
 pub use report::{Decision, LogEntry, NamedHistogram, RunReport, WindowSeries};
 
@@ -69,14 +77,17 @@ use crate::kernel::{self, Handle, Model, Stop};
 use crate::random::Key;
 use crate::time::Time;
 
+use attribute::Stickiness;
 use call::{CallState, RequestRecord};
 use cluster::Cluster;
 use control::Control;
 use frame::{Frame, Side};
+use hedge::HedgeState;
 use image::Registry;
 use instance::Instance;
 use network::Network;
 use outbound::Outbound;
+use probe::{Probe, ProbeCounts};
 use provisioning::Provisioning;
 use service::Service;
 use source::Source;
@@ -94,8 +105,11 @@ pub struct World<'a> {
     /// Parallel to `frames` if `has_sides`, else empty.
     sides: Vec<Side>,
     calls: Arena<CallState>,
+    hedges: Arena<HedgeState>,
     requests: Arena<RequestRecord>,
     rings: Vec<Ring>,
+    /// Timeouts that outer levels of edges set on their attempts; owned by calls, as `rings` are by frames.
+    level_rings: Vec<Ring>,
     outbounds: Vec<Outbound>,
     instances: Vec<Instance>,
     services: Vec<Service>,
@@ -110,8 +124,16 @@ pub struct World<'a> {
     rollouts: Vec<rollout::Progress>,
     faults: Vec<fault::Progress>,
     alerts: Vec<alert::Watch>,
-    probers: Vec<probe::Prober>,
+    probers: Vec<prober::Prober>,
     predictors: Vec<predict::Predictor>,
+    /// Probes under way.
+    probes: Arena<Probe>,
+    probe_counts: ProbeCounts,
+    /// Endpoints that answer cheaper, and calling sides that leave calls out.
+    degraded: Vec<degrade::Degraded>,
+    throttled: Vec<degrade::Throttled>,
+    /// Tickets given to calls that wait for room at their limiter.
+    backlog_tickets: u64,
     /// Endpoints (by first op) that a kill switch refuses.
     killed: Vec<u16>,
     telemetry: Telemetry,
@@ -133,6 +155,10 @@ pub struct World<'a> {
     tracks_children: bool,
     /// Whether requests keep a record (users, version consistency).
     tracks_requests: bool,
+    /// Whether some calls are hedged with copies that call each other off.
+    ties: bool,
+    /// Whether somebody wants to know when an attempt starts.
+    watches_starts: bool,
 }
 
 /// Ends a handler early because a limit of the scenario was reached.
@@ -156,6 +182,9 @@ const RETRY: u8 = 6;
 const USER: u8 = 7;
 const PATIENCE: u8 = 8;
 const CONTROL: u8 = 9;
+const PROBE: u8 = 10;
+const HEDGE: u8 = 11;
+const LEVEL_RING: u8 = 12;
 
 /// Runs one replication of `spec` with `seed` and reports what was seen.
 pub fn run(spec: &Spec, seed: u64, handle: &Handle) -> Result<RunReport, Stop> {
@@ -225,9 +254,12 @@ impl World<'_> {
             TRANSMIT => self.on_transmit(now, queue, index),
             REPLY => self.on_reply(now, queue, index),
             RING => self.on_ring(now, queue, index),
-            RETRY => self.on_retry(now, queue, index),
+            RETRY => self.on_retry(now, queue, index, now),
+            HEDGE => self.on_hedge(now, queue, index, now),
+            LEVEL_RING => self.on_level_ring(now, queue, index),
             USER => self.on_user(now, queue, index),
             PATIENCE => self.on_patience(now, queue, index),
+            PROBE => self.on_probe(now, queue, index),
             _ => self.on_control(now, queue, index),
         }
     }
@@ -235,18 +267,29 @@ impl World<'_> {
 
 impl<'a> World<'a> {
     fn new(spec: &'a Spec, seed: u64) -> Self {
-        let retries = |edges: &[spec::EdgeSpec]| edges.iter().any(|edge| edge.is_stateful() || edge.cancel);
+        let edges = || {
+            let of_sources = spec.sources.iter().flat_map(|source| &source.edges);
+            of_sources.chain(spec.services.iter().flat_map(|service| &service.edges))
+        };
         let nested =
             spec.services.iter().any(|service| !service.edges.is_empty() || service.limiter.is_some());
-        let stateful = spec.services.iter().any(|service| retries(&service.edges))
-            || spec.sources.iter().any(|source| retries(&source.edges));
+        let stateful = edges().any(|edge| edge.is_stateful() || edge.cancels());
         let users = spec.sources.iter().any(|source| matches!(source.arrivals, spec::Arrivals::Users { .. }));
-        let tracks_requests = users || spec.services.iter().any(|service| service.version_slot.is_some());
+        let looks_at_requests = edges().any(|edge| edge.affinity.is_some())
+            || spec.ops.iter().any(|op| matches!(op, spec::Op::Route { .. }));
+        let probes = edges().any(spec::EdgeSpec::probes);
+        let degrades = spec.actions.iter().any(|action| matches!(action.what, spec::Operation::Degrade(..)));
+        let tracks_requests = users
+            || looks_at_requests
+            || degrades
+            || spec.services.iter().any(|service| service.version_slot.is_some());
         let tracks_children = spec.sources.iter().any(|source| source.propagate_deadline)
-            || spec.services.iter().any(|service| service.edges.iter().any(|edge| edge.cancel))
-            || spec.sources.iter().any(|source| source.edges.iter().any(|edge| edge.cancel));
-        let ring = |(index, delay): (usize, &crate::time::Duration)| {
-            Ring::new(*delay, Payload::new(RING, index as u32))
+            || edges().any(spec::EdgeSpec::cancels);
+        let ties = edges().any(spec::EdgeSpec::ties);
+        let ring = |kind| {
+            move |(index, delay): (usize, &crate::time::Duration)| {
+                Ring::new(*delay, Payload::new(kind, index as u32))
+            }
         };
         let mut world = Self {
             spec,
@@ -255,8 +298,10 @@ impl<'a> World<'a> {
             frames: Arena::new(spec.limits.in_flight),
             sides: Vec::new(),
             calls: Arena::new(spec.limits.in_flight),
+            hedges: Arena::new(spec.limits.in_flight),
             requests: Arena::new(spec.limits.in_flight),
-            rings: spec.rings.iter().enumerate().map(ring).collect(),
+            rings: spec.rings.iter().enumerate().map(ring(RING)).collect(),
+            level_rings: spec.level_rings.iter().enumerate().map(ring(LEVEL_RING)).collect(),
             outbounds: Vec::new(),
             instances: Vec::new(),
             services: Vec::new(),
@@ -272,6 +317,11 @@ impl<'a> World<'a> {
             alerts: Vec::new(),
             probers: Vec::new(),
             predictors: Vec::new(),
+            probes: Arena::new(spec.limits.in_flight),
+            probe_counts: ProbeCounts::default(),
+            degraded: Vec::new(),
+            throttled: Vec::new(),
+            backlog_tickets: 0,
             killed: Vec::new(),
             telemetry: Telemetry::new(&spec.pools),
             slow_above: spec.objective.latency_p99.map_or(u64::MAX, |limit| limit.0),
@@ -279,13 +329,15 @@ impl<'a> World<'a> {
             live_sources: spec.sources.len() as u32,
             over: false,
             full: None,
-            has_sides: nested || stateful || tracks_requests || tracks_children,
+            has_sides: nested || stateful || tracks_requests || tracks_children || probes,
             shares_outbounds: spec
                 .services
                 .iter()
                 .any(|service| service.edges.iter().any(|edge| edge.shared)),
             tracks_children,
             tracks_requests,
+            ties,
+            watches_starts: tracks_requests || ties,
         };
         world.build();
         world
@@ -306,22 +358,40 @@ impl<'a> World<'a> {
                 kills || service.limiter.is_some() || spec.faults.iter().any(|fault| outage(&fault.what));
             // Whoever is taken in allocates memory, writes to the disk, and has come in bytes.
             let guarded = guarded || service.memory_use.is_some() || service.disk_use.is_some();
+            let guarded = guarded || service.shedding.is_some();
             let measured = !service.network_use.is_empty();
+            let ours = |entry: u16| service.endpoints.iter().any(|(_, first)| *first == entry);
+            let degrades = |action: &spec::ActionSpec| match action.what {
+                spec::Operation::Degrade(entry, _) => ours(entry),
+                _ => false,
+            };
             let judged = service.versions.iter().any(|version| version.error_rate > 0.0)
+                || spec.actions.iter().any(degrades)
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
             self.services.push(Service::new(service, spec.warm_up, guarded || measured, judged || measured));
         }
         let sources = spec.sources.iter().flat_map(|source| &source.edges);
         for edge in sources.chain(spec.services.iter().flat_map(|service| &service.edges)) {
-            self.services[edge.to as usize].broken_off |= edge.breaker.is_some();
+            let service = &mut self.services[edge.to as usize];
+            service.broken_off |= edge.stacks().any(|stack| stack.breaker.is_some());
+            if edge.probes() {
+                // Whoever comes and goes is looked at, to be able to answer.
+                service.probed = true;
+                service.guarded = true;
+                service.ordinary = false;
+            }
+            if edge.affinity.is_some() && service.stickiness.is_none() {
+                service.stickiness = Some(Box::new(Stickiness::new(&spec.attributes, &spec.sources)));
+            }
         }
         let mut users = 0;
         for (index, source) in spec.sources.iter().enumerate() {
             let first = self.outbounds.len() as u32;
-            for _ in 0..source.clients {
+            for client in 0..source.clients {
                 for edge in &source.edges {
                     self.services[edge.to as usize].callers.push(self.outbounds.len() as u32);
-                    self.outbounds.push(Outbound::new(edge, source.zone, index as u32, Time::ZERO));
+                    let outbound = Outbound::new(edge, source.zone, index as u32, Time::ZERO);
+                    self.outbounds.push(outbound.numbered(client, source.clients));
                 }
             }
             let state = Source::new(source, self.seed, spec.warm_up, first, users);
@@ -335,8 +405,9 @@ impl<'a> World<'a> {
                 }
                 self.services[edge.to as usize].callers.push(self.outbounds.len() as u32);
                 let anywhere = u32::from(outbound::ANYWHERE);
-                let outbound = Outbound::new(edge, anywhere, frame::NIL, Time::ZERO);
-                self.outbounds.push(Outbound { owner: Some(index as u32), ..outbound });
+                let mut outbound = Outbound::new(edge, anywhere, frame::NIL, Time::ZERO);
+                outbound.owner = Some(index as u32);
+                self.outbounds.push(outbound);
                 self.outbounds.len() as u32 - 1
             });
             let shared: Vec<u32> = shared.collect();

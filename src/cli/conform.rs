@@ -17,6 +17,9 @@ pub(super) struct Arguments {
     /// Print one JSON document instead of the table
     #[arg(long)]
     json: bool,
+    /// Print the fidelity cards (docs/FIDELITY.md) instead of the table
+    #[arg(long, conflicts_with = "json")]
+    markdown: bool,
     /// Fail if any case is skipped, too
     #[arg(long)]
     strict: bool,
@@ -30,10 +33,11 @@ pub(super) fn conform(arguments: &Arguments, console: &Console) -> Result<Exit, 
     let effort = Effort { seed: arguments.seed, ..Effort::default() };
     let report = conform::run_path(&arguments.path, arguments.strict, &effort)
         .map_err(|error| Failure::new(Exit::INPUT, error))?;
-    if arguments.json {
-        console.print(&format!("{:#}\n", report.json()))?;
-    } else {
-        console.print(&report.table())?;
-    }
+    let text = match arguments {
+        Arguments { json: true, .. } => format!("{:#}\n", report.json()),
+        Arguments { markdown: true, .. } => report.cards(),
+        Arguments { .. } => report.table(),
+    };
+    console.print(&text)?;
     Ok(if report.is_ok() { Exit::OK } else { Exit::INTERNAL })
 }

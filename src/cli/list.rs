@@ -8,22 +8,7 @@ use serde_json::Value;
 
 use super::console::Console;
 use super::{Exit, Failure};
-use crate::policies::Kind;
-use crate::policies::autoscaler::AutoscalerSettings;
-use crate::policies::balancer::BalancerSettings;
-use crate::policies::breaker::BreakerSettings;
-use crate::policies::detector::DetectorSettings;
-use crate::policies::discovery::DiscoverySettings;
-use crate::policies::host_selection::HostSelectionSettings;
-use crate::policies::limiter::LimiterSettings;
-use crate::policies::outlier::OutlierSettings;
-use crate::policies::provisioner::ProvisionerSettings;
-use crate::policies::recommender::RecommenderSettings;
-use crate::policies::retry::{BudgetSettings, RetrySettings};
-use crate::policies::rollout::RolloutSettings;
-use crate::policies::scheduler::SchedulerSettings;
-use crate::policies::shedding::SheddingSettings;
-use crate::scenario;
+use crate::{policies, scenario};
 
 /// Flags of `list`.
 #[derive(Args)]
@@ -44,30 +29,6 @@ enum What {
     Scenarios,
 }
 
-/// Registries of all policy families, in the order of the list.
-const FAMILIES: &[&[Kind]] = &[
-    AutoscalerSettings::KINDS,
-    BalancerSettings::KINDS,
-    BreakerSettings::KINDS,
-    DetectorSettings::KINDS,
-    DiscoverySettings::KINDS,
-    HostSelectionSettings::KINDS,
-    LimiterSettings::KINDS,
-    OutlierSettings::KINDS,
-    ProvisionerSettings::KINDS,
-    RecommenderSettings::KINDS,
-    RetrySettings::KINDS,
-    BudgetSettings::KINDS,
-    RolloutSettings::KINDS,
-    SchedulerSettings::KINDS,
-    SheddingSettings::KINDS,
-];
-
-/// Every registered policy.
-pub(super) fn policies() -> impl Iterator<Item = &'static Kind> {
-    FAMILIES.iter().flat_map(|family| family.iter())
-}
-
 /// Prints the lists.
 pub(super) fn list(arguments: &Arguments, console: &Console) -> Result<Exit, Failure> {
     let mut text = String::new();
@@ -79,7 +40,7 @@ pub(super) fn list(arguments: &Arguments, console: &Console) -> Result<Exit, Fai
         let (head, rows) = match what {
             What::Policies => (
                 "policies (simlab explain NAME tells more)",
-                policies().map(|kind| (written(kind), kind.summary())).collect(),
+                policies::kinds().map(|kind| (kind.written(), kind.summary())).collect(),
             ),
             What::Laws => {
                 ("laws, wherever a duration is drawn (then `+ 2ms` shifts, `x 1.5` scales)", laws())
@@ -93,11 +54,6 @@ pub(super) fn list(arguments: &Arguments, console: &Console) -> Result<Exit, Fai
     }
     console.print(&text)?;
     Ok(Exit::OK)
-}
-
-/// As in a scenario: `limiter.bulkhead`.
-pub(super) fn written(kind: &Kind) -> String {
-    format!("{}.{}", kind.family, kind.name)
 }
 
 fn section(text: &mut String, head: &str, rows: &[(String, String)]) {

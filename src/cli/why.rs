@@ -1,5 +1,6 @@
-//! `simlab why DIR`: what an autoscaler decided at a moment, and why, in plain words.
+//! `simlab why DIR`: what an autoscaler, or whoever else decides, did at a moment, and why, in plain words.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,9 @@ pub(super) struct Arguments {
     /// Service whose autoscaler is meant; may be left out if there is only one
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
+    /// Who decided: autoscaler, provisioner, recommender, breaker ...
+    #[arg(long, value_name = "KIND", default_value = AUTOSCALER)]
+    kind: String,
     /// Simulated time, such as 1h12m: the last decision at or before it
     #[arg(long, value_name = "TIME", value_parser = time)]
     at: Duration,
@@ -32,6 +36,8 @@ pub(super) struct Arguments {
     replication: u32,
 }
 
+const AUTOSCALER: &str = "autoscaler";
+
 fn time(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|error| error.to_string())
 }
@@ -39,10 +45,14 @@ fn time(text: &str) -> Result<Duration, String> {
 /// Finds the decision and prints it.
 pub(super) fn why(arguments: &Arguments, console: &Console) -> Result<Exit, Failure> {
     let path = arguments.folder.join("decisions.jsonl");
-    let (mut services, mut strategies) = (Vec::new(), Vec::new());
+    let (mut kinds, mut services, mut strategies) = (Vec::new(), Vec::new(), Vec::new());
     let mut found: Option<Line> = None;
     for line in lines(&path)? {
         let line = line?;
+        note(&mut kinds, &line.kind);
+        if line.kind != arguments.kind {
+            continue;
+        }
         let is_service = arguments.service.as_ref().is_none_or(|name| *name == line.subject);
         note(&mut services, &line.subject);
         if !is_service {
@@ -56,12 +66,19 @@ pub(super) fn why(arguments: &Arguments, console: &Console) -> Result<Exit, Fail
             found = Some(line);
         }
     }
+    let kind = &arguments.kind;
     if services.is_empty() {
-        let message = format!("`{}` holds no decision of an autoscaler", path.display());
+        let mut message = format!("`{}` holds no decision of this kind: {kind}", path.display());
+        if !kinds.is_empty() {
+            let _ = write!(message, "\n\nhint: it has --kind {}", kinds.join(", --kind "));
+        }
         return Err(Failure::new(Exit::INPUT, message));
     }
-    one_of("service", "--service", arguments.service.as_deref(), &services)?;
-    one_of("strategy", "--strategy", arguments.strategy.as_deref(), &strategies)?;
+    // Machines come and go one by one, each under its own name; the last one is meant.
+    if kind == AUTOSCALER || arguments.service.is_some() {
+        one_of(kind, "service", "--service", arguments.service.as_deref(), &services)?;
+    }
+    one_of(kind, "strategy", "--strategy", arguments.strategy.as_deref(), &strategies)?;
     let Some(line) = found else {
         let message =
             format!("replication {} has no decision at or before {}", arguments.replication, arguments.at);
@@ -71,7 +88,7 @@ pub(super) fn why(arguments: &Arguments, console: &Console) -> Result<Exit, Fail
     Ok(Exit::OK)
 }
 
-/// The decisions of autoscalers in a file.
+/// The decisions in a file.
 fn lines(path: &Path) -> Result<impl Iterator<Item = Result<Line, Failure>>, Failure> {
     let unread = |error: &dyn std::fmt::Display| {
         let hint = "give the folder that `simlab run` wrote";
@@ -79,14 +96,13 @@ fn lines(path: &Path) -> Result<impl Iterator<Item = Result<Line, Failure>>, Fai
     };
     let file = File::open(path).map_err(|error| unread(&error))?;
     let name = path.display().to_string();
-    let parsed = BufReader::new(file).lines().enumerate().map(move |(at, line)| {
+    Ok(BufReader::new(file).lines().enumerate().map(move |(at, line)| {
         let wrong = |error: &dyn std::fmt::Display| {
             Failure::new(Exit::INPUT, format!("`{name}`, line {}: {error}", at + 1))
         };
         let line = line.map_err(|error| wrong(&error))?;
         serde_json::from_str::<Line>(&line).map_err(|error| wrong(&error))
-    });
-    Ok(parsed.filter(|line| line.as_ref().map_or(true, |line| line.kind == "autoscaler")))
+    }))
 }
 
 fn note(names: &mut Vec<String>, name: &str) {
@@ -96,16 +112,19 @@ fn note(names: &mut Vec<String>, name: &str) {
 }
 
 /// Whether the one that is meant is clear.
-fn one_of(what: &str, flag: &str, wanted: Option<&str>, known: &[String]) -> Result<(), Failure> {
+fn one_of(kind: &str, what: &str, flag: &str, wanted: Option<&str>, known: &[String]) -> Result<(), Failure> {
     let list = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     match wanted {
         Some(name) if !known.iter().any(|known| known == name) => {
-            let message = format!("no {what} with an autoscaler is called `{name}`\n\nknown: {list}");
+            let message =
+                format!("no {what} with decisions of kind {kind} is called `{name}`\n\nknown: {list}");
             Err(Failure::new(Exit::INPUT, message))
         }
         None if known.len() > 1 => {
-            let message =
-                format!("which {what}? Several have an autoscaler: {list}\n\nhint: add {flag} {}", known[0]);
+            let message = format!(
+                "which {what}? Several have a decision of kind {kind}: {list}\n\nhint: add {flag} {}",
+                known[0]
+            );
             Err(Failure::new(Exit::USAGE, message))
         }
         _ => Ok(()),

@@ -7,6 +7,8 @@ use serde_json::Value;
 use super::{Adapter, Check, SCHEMA_STEPS, close, field, integer, number, same, steps, text, verdict};
 use crate::policies::Algorithm;
 use crate::policies::retry::budget::tower::{Tower, TowerSettings};
+use crate::policies::retry::budget::{self, Ended};
+use crate::policies::retry::cockatiel::{Cockatiel, CockatielSettings, Generator};
 use crate::policies::retry::decorrelated::Decorrelated;
 use crate::policies::retry::equal_jitter::EqualJitter;
 use crate::policies::retry::exponential::{Exponential, ExponentialSettings};
@@ -34,6 +36,18 @@ pub const ADAPTERS: &[Adapter] = &[
         family: "retry_jitter_aws",
         algorithm: "retry.exponential",
         run: |file, case| verdict(aws(file, case)),
+    },
+    Adapter {
+        schema: SCHEMA_STEPS,
+        family: "retry_jitter_cockatiel",
+        algorithm: "retry.cockatiel",
+        run: |file, case| verdict(cockatiel(file, case)),
+    },
+    Adapter {
+        schema: SCHEMA_STEPS,
+        family: "retry_throttle_grpc",
+        algorithm: "retry-budget.grpc",
+        run: |file, case| verdict(grpc_throttle(file, case)),
     },
     Adapter {
         schema: SCHEMA_STEPS,
@@ -73,15 +87,8 @@ fn seed(file: &Value, case: &Value) -> Result<Check, String> {
     for step in steps(file, case)? {
         let i = step.integer("i")? as u32;
         let rng = || Rng::playback(Playback::default());
-        agrees(
-            &policy,
-            i,
-            Duration::ZERO,
-            policy.delay_ns(i, &mut rng()),
-            step.number("delay_ms")?,
-            &mut rng(),
-        )
-        .map_err(|message| step.at(&message))?;
+        agrees(&policy, i, &mut 0.0, policy.delay_ns(i, &mut rng()), step.number("delay_ms")?, &mut rng())
+            .map_err(|message| step.at(&message))?;
     }
     Ok(Check::Passed)
 }
@@ -96,7 +103,7 @@ fn aws(file: &Value, case: &Value) -> Result<Check, String> {
         ..ExponentialSettings::default()
     };
     let algorithm = text(field(config, "algorithm")?)?;
-    let mut previous = 0.0;
+    let (mut sleep, mut carry) = (0.0, 0.0);
     for step in steps(file, case)? {
         let n = step.integer("attempt")? as u32;
         if n == 0 {
@@ -104,33 +111,31 @@ fn aws(file: &Value, case: &Value) -> Result<Check, String> {
         }
         let units = step.cell("u")?.as_f64().into_iter().collect();
         let expected = step.number("delay")?;
-        let check = |policy: &dyn RetryPolicy, exact: f64, rng: &mut Rng| {
-            agrees(policy, n - 1, Duration::from_ns_f64(previous), exact, expected, rng)
-                .map_err(|message| step.at(&message))
+        let mut check = |policy: &dyn RetryPolicy, exact: f64, rng: &mut Rng| {
+            agrees(policy, n - 1, &mut carry, exact, expected, rng).map_err(|message| step.at(&message))
         };
         let mut draws = Rng::playback(Playback { units, ..Playback::default() });
         let mut again = draws.clone();
-        let exact = match algorithm {
+        match algorithm {
             "full_jitter" => {
                 let policy = Exponential::new(&settings, Time::ZERO);
                 let exact = policy.backoff_ns(n, &mut draws);
-                check(&policy, exact, &mut again).map(|()| exact)
+                check(&policy, exact, &mut again)
             }
             "equal_jitter" => {
                 let policy = EqualJitter::new(&settings, Time::ZERO);
                 let exact = policy.backoff_ns(n, &mut draws);
-                check(&policy, exact, &mut again).map(|()| exact)
+                check(&policy, exact, &mut again)
             }
             "exponential" => {
                 let policy = NoJitter::new(&settings, Time::ZERO);
                 let exact = policy.backoff_ns(n);
-                check(&policy, exact, &mut again).map(|()| exact)
+                check(&policy, exact, &mut again)
             }
             "decorrelated" => {
-                let exact = Decorrelated::new(&settings, Time::ZERO).backoff_ns(previous, &mut draws);
-                close("delay in ms", expected, exact / 1e6, TOLERANCE)
-                    .map_err(|message| step.at(&message))
-                    .map(|()| exact)
+                let policy = Decorrelated::new(&settings, Time::ZERO);
+                let exact = policy.backoff_ns(&mut sleep, &mut draws);
+                check(&policy, exact, &mut again)
             }
             "none" => {
                 let at_once = FixedSettings {
@@ -138,11 +143,43 @@ fn aws(file: &Value, case: &Value) -> Result<Check, String> {
                     delay: Duration::ZERO,
                     ..FixedSettings::default()
                 };
-                check(&Fixed::new(&at_once, Time::ZERO), 0.0, &mut again).map(|()| 0.0)
+                check(&Fixed::new(&at_once, Time::ZERO), 0.0, &mut again)
             }
             other => Err(step.at(&format!("`{other}` is no known algorithm"))),
         }?;
-        previous = exact;
+    }
+    Ok(Check::Passed)
+}
+
+fn cockatiel(file: &Value, case: &Value) -> Result<Check, String> {
+    let config = field(case, "config")?;
+    let generator = match text(field(config, "generator")?)? {
+        "noJitter" => Generator::NoJitter,
+        "fullJitter" => Generator::FullJitter,
+        "halfJitter" => Generator::HalfJitter,
+        "decorrelatedJitter" => Generator::DecorrelatedJitter,
+        other => return Err(format!("`{other}` is no known generator")),
+    };
+    let policy = Cockatiel::new(
+        &CockatielSettings {
+            max_attempts: NonZeroU32::MAX,
+            generator,
+            initial_delay: millis(field(config, "initial_delay_ms")?)?,
+            max_delay: millis(field(config, "max_delay_ms")?)?,
+            exponent: number(field(config, "exponent")?)?,
+            on: RetryOnSet::ALL,
+        },
+        Time::ZERO,
+    );
+    let (mut state, mut carry) = (0.0, 0.0);
+    for step in steps(file, case)? {
+        let attempt = step.integer("attempt")? as u32;
+        let units = step.cell("u")?.as_f64().into_iter().collect();
+        let mut draws = Rng::playback(Playback { units, ..Playback::default() });
+        let mut again = draws.clone();
+        let exact = policy.next_ms(attempt, &mut state, &mut draws) * 1e6;
+        agrees(&policy, attempt, &mut carry, exact, step.number("delay")?, &mut again)
+            .map_err(|message| step.at(&message))?;
     }
     Ok(Check::Passed)
 }
@@ -164,7 +201,7 @@ fn grpc(file: &Value, case: &Value) -> Result<Check, String> {
         let mut draws = Rng::playback(Playback { units: [step.number("u")?].into(), ..Playback::default() });
         let mut again = draws.clone();
         let exact = policy.backoff_ns(n, &mut draws);
-        agrees(&policy, n - 1, Duration::ZERO, exact, step.number("delay_ms")?, &mut again)
+        agrees(&policy, n - 1, &mut 0.0, exact, step.number("delay_ms")?, &mut again)
             .map_err(|message| step.at(&message))?;
     }
     Ok(Check::Passed)
@@ -183,15 +220,14 @@ fn resilience4j(file: &Value, case: &Value) -> Result<Check, String> {
         Time::ZERO,
     );
     let outcome = Outcome::new(Class::Failure, Duration::ZERO);
-    let mut previous = Duration::ZERO;
+    let mut carry = 0.0;
     for step in steps(file, case)? {
         let n = step.integer("attempt")? as u32;
         let mut rng = Rng::playback(Playback::default());
-        let Retry::After(delay) = policy.on_failure(Time::ZERO, n - 1, previous, &outcome, &mut rng) else {
+        let Retry::After(delay) = policy.on_failure(Time::ZERO, n - 1, &mut carry, &outcome, &mut rng) else {
             return Err(step.at("it gives up"));
         };
         step.expect("interval_ms", delay.as_millis())?;
-        previous = delay;
     }
     Ok(Check::Passed)
 }
@@ -200,14 +236,14 @@ fn resilience4j(file: &Value, case: &Value) -> Result<Check, String> {
 fn agrees(
     policy: &dyn RetryPolicy,
     failed_attempt: u32,
-    previous: Duration,
+    carry: &mut f64,
     exact_ns: f64,
     expected_ms: f64,
     rng: &mut Rng,
 ) -> Result<(), String> {
     close("delay in ms", expected_ms, exact_ns / 1e6, TOLERANCE)?;
     let outcome = Outcome::new(Class::Failure, Duration::ZERO);
-    let answer = policy.on_failure(Time::ZERO, failed_attempt, previous, &outcome, rng);
+    let answer = policy.on_failure(Time::ZERO, failed_attempt, carry, &outcome, rng);
     same("answer", &Retry::After(Duration::from_ns_f64(exact_ns)), &answer)
 }
 
@@ -224,13 +260,38 @@ fn tower(file: &Value, case: &Value) -> Result<Check, String> {
     for step in steps(file, case)? {
         let now = Time::from_millis(step.integer("t")?);
         match step.text("op")? {
-            "w" => step.expect("allowed", u64::from(budget.withdraw(now)))?,
+            "w" => step.expect("allowed", u64::from(budget.withdraw(now, Some(Class::Failure)).is_some()))?,
             "p" => budget.deposit(now),
             op => return Err(step.at(&format!("`{op}` is no known operation"))),
         }
         let balance = step.cell("balance")?;
         let balance = balance.as_i64().ok_or_else(|| step.at(&format!("`{balance}` is no balance")))?;
         same("balance", &balance, &budget.balance()).map_err(|message| step.at(&message))?;
+    }
+    Ok(Check::Passed)
+}
+
+fn grpc_throttle(file: &Value, case: &Value) -> Result<Check, String> {
+    let config = field(case, "config")?;
+    let mut budget = budget::grpc::Grpc::new(
+        &budget::grpc::GrpcSettings {
+            max_tokens: number(field(config, "max_tokens")?)?,
+            token_ratio: number(field(config, "token_ratio")?)?,
+        },
+        Time::ZERO,
+    );
+    for step in steps(file, case)? {
+        let class = match step.text("op")? {
+            "s" => Class::Success,
+            "f" => Class::Failure,
+            op => return Err(step.at(&format!("`{op}` is no known operation"))),
+        };
+        let retryable = class == Class::Failure;
+        budget.on_ended(Time::ZERO, &Ended { class, sent: true, withdrawn: None, retryable });
+        close("tokens", step.number("tokens")?, budget.tokens(), TOLERANCE)
+            .map_err(|message| step.at(&message))?;
+        let allowed = budget.withdraw(Time::ZERO, Some(class)).is_some();
+        step.expect("can_retry", u64::from(allowed))?;
     }
     Ok(Check::Passed)
 }

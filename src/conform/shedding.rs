@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use super::{Adapter, Check, SCHEMA_STEPS, field, integer, steps, verdict};
 use crate::policies::Algorithm;
-use crate::policies::shedding::Shedding;
 use crate::policies::shedding::codel::{Codel, CodelSettings};
+use crate::policies::shedding::{Shedding, Turn};
+use crate::random::{Playback, Rng};
 use crate::time::{Duration, Time};
 
 /// See the module documentation.
@@ -23,7 +24,11 @@ fn codel(file: &Value, case: &Value) -> Result<Check, String> {
     let mut codel = Codel::new(&settings, Time(integer(field(config, "start_ns")?)?));
     for step in steps(file, case)? {
         let drops = match step.text("op")? {
-            "q" => codel.drops(Time(step.integer("t")?), Duration(step.integer("queue_delay_ns")?)),
+            "q" => {
+                let waited = Duration(step.integer("queue_delay_ns")?);
+                let turn = Turn { priority: 0, waiting: 0, waited, left: None };
+                codel.drops(Time(step.integer("t")?), &turn, &mut Rng::playback(Playback::default()))
+            }
             op => return Err(step.at(&format!("`{op}` is no known operation"))),
         };
         step.expect("drop", drops.into())?;

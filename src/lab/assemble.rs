@@ -5,14 +5,16 @@
 use crate::policies::detector::Detector as _;
 use crate::policies::recommender::Recommender as _;
 use crate::policies::recommender::updater::UpdateMode;
+use crate::random::Key;
+use crate::random::variate::Zipf;
 use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
-    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, AskSpec, BurstSpec, CacheSpec, CallSpec,
-    CheckSpec, ConnectionPoolSpec, CpuMode, DiskSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, MemorySpec,
-    NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec, PredictionSpec, ProbeSpec, ProvisioningSpec,
-    Rate, RegistrySpec, Resize, RolloutSpec, ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, Target,
-    Thing, Trouble, VersionSpec, When,
+    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, AskSpec, AttributeSpec, BurstSpec,
+    CacheSpec, CallSpec, Carried, CheckSpec, ConnectionPoolSpec, CpuMode, Deadline, DiskSpec, EdgeSpec,
+    FaultSpec, Gauge, GcSpec, Limits, MemorySpec, NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec,
+    PredictionSpec, ProbeSpec, ProvisioningSpec, Rate, RegistrySpec, Resize, RolloutSpec, ServiceSpec,
+    SidecarSpec, Signal, SourceSpec, Spec, StackSpec, Standing, Target, Thing, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -27,6 +29,7 @@ struct Assembly<'a> {
     ops: Vec<Op>,
     calls: Vec<CallSpec>,
     rings: Vec<Duration>,
+    level_rings: Vec<Duration>,
     /// First op of each endpoint by (service, endpoint); known before any step is compiled.
     entries: Vec<Vec<u16>>,
 }
@@ -45,7 +48,15 @@ impl<'a> Assembly<'a> {
             }
             entries.push(list);
         }
-        Self { study, scenario, ops: Vec::new(), calls: Vec::new(), rings: Vec::new(), entries }
+        Self {
+            study,
+            scenario,
+            ops: Vec::new(),
+            calls: Vec::new(),
+            rings: Vec::new(),
+            level_rings: Vec::new(),
+            entries,
+        }
     }
 
     fn finish(mut self) -> Spec {
@@ -58,7 +69,7 @@ impl<'a> Assembly<'a> {
         priorities.sort_unstable();
         priorities.dedup();
         let mut sources: Vec<SourceSpec> =
-            scenario.sources.iter().map(|source| self.source(source, &priorities)).collect();
+            (0..scenario.sources.len()).map(|index| self.source(index, &priorities)).collect();
         // What probes do stands behind all other programs.
         for (at, (spec, service)) in services.iter_mut().zip(&scenario.services).enumerate() {
             spec.probes = service.probes.iter().map(|probe| self.probe(probe, at)).collect();
@@ -98,6 +109,7 @@ impl<'a> Assembly<'a> {
             ops: self.ops,
             calls: self.calls,
             rings: self.rings,
+            level_rings: self.level_rings,
             faults: scenario.faults.iter().map(fault).collect(),
             alerts: scenario.alerts.iter().map(alert).collect(),
             predictions: scenario.predictions.iter().map(prediction).collect(),
@@ -122,6 +134,7 @@ impl<'a> Assembly<'a> {
                 events: limits.events,
             },
             priorities,
+            attributes: scenario.attributes.iter().map(attribute).collect(),
         }
     }
 
@@ -187,16 +200,23 @@ impl<'a> Assembly<'a> {
             order: match instance.order {
                 written::Order::Fifo => Order::Fifo,
                 written::Order::Lifo => Order::Lifo,
+                written::Order::AdaptiveLifo(written::Standing::Waiting(least)) => {
+                    Order::AdaptiveLifo(Standing::Waiting(least))
+                }
+                written::Order::AdaptiveLifo(written::Standing::For(time)) => {
+                    Order::AdaptiveLifo(Standing::For(time))
+                }
                 written::Order::Priority => Order::Priority,
             },
             queue_timeout: instance.queue_timeout.clone(),
+            shedding: instance.shedding.clone(),
             pull: instance.pull.clone(),
             start: instance.start.clone(),
             warm_up: instance.warm_up.map(|warm_up| (warm_up.lasts, warm_up.slowdown)),
             grace: instance.grace,
             slow_down: slow_down(&instance.slow_down),
             endpoints,
-            edges: service.edges.iter().map(edge).collect(),
+            edges: self.edges(written::Thing::Service(index), &service.edges),
             limiter: service.limiter.clone(),
             autoscaler: service.autoscaler.clone(),
             recommender: service.recommender.clone(),
@@ -219,7 +239,8 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn source(&mut self, source: &written::Source, priorities: &[u8]) -> SourceSpec {
+    fn source(&mut self, index: usize, priorities: &[u8]) -> SourceSpec {
+        let source = &self.scenario.sources[index];
         let entry = self.ops.len() as u16;
         self.program(&source.steps);
         self.ops.push(Op::End);
@@ -235,13 +256,14 @@ impl<'a> Assembly<'a> {
             name: source.name.clone(),
             entry,
             direct,
-            edges: source.edges.iter().map(edge).collect(),
+            edges: self.edges(written::Thing::Source(index), &source.edges),
             clients: source.clients,
             zone: source.zone.unwrap_or_else(|| self.scenario.zones.len().max(1)) as u32,
             arrivals: arrivals(&source.arrivals),
             requests: source.requests.unwrap_or(u64::MAX),
             deadline: self.ring(source.deadline),
             propagate_deadline: source.propagate_deadline,
+            carries: carried(&source.carries, self.scenario.attributes.len()),
             priority: priorities.iter().position(|&priority| priority == source.priority).unwrap_or(0) as u8,
         }
     }
@@ -311,6 +333,14 @@ impl<'a> Assembly<'a> {
                     }
                     self.ops.push(Op::Choose(list.into()));
                 }
+                written::Step::Route { attribute, calls, to, otherwise } => {
+                    let calls: Vec<u32> = calls.iter().map(|call| self.call(call)).collect();
+                    self.ops.push(Op::Route {
+                        attribute: *attribute as u16,
+                        to: to.iter().map(|&at| calls[at]).collect(),
+                        otherwise: calls[*otherwise],
+                    });
+                }
                 written::Step::Parallel { calls, need } => {
                     let calls = calls.iter().map(|call| self.call(call)).collect();
                     self.ops.push(Op::Parallel { calls, need: *need as u16 });
@@ -328,6 +358,18 @@ impl<'a> Assembly<'a> {
         }
     }
 
+    /// The calling sides of a service or source.
+    fn edges(&mut self, of: written::Thing, edges: &[written::Edge]) -> Vec<EdgeSpec> {
+        let scenario = self.scenario;
+        let throttled = |at: usize| {
+            scenario.actions.iter().any(|action| match action.what {
+                written::Operation::ThrottleCalls { caller, edge, .. } => caller == of && edge == at,
+                _ => false,
+            })
+        };
+        edges.iter().enumerate().map(|(at, written)| self.edge(written, throttled(at))).collect()
+    }
+
     fn call(&mut self, call: &written::Call) -> u32 {
         let ring = self.ring(call.timeout);
         self.calls.push(CallSpec {
@@ -340,15 +382,62 @@ impl<'a> Assembly<'a> {
         self.calls.len() as u32 - 1
     }
 
+    fn edge(&mut self, edge: &written::Edge, throttled: bool) -> EdgeSpec {
+        let callee = &self.scenario.services[edge.to];
+        EdgeSpec {
+            to: edge.to as u32,
+            stack: stack(&edge.policies, NO_RING),
+            above: edge
+                .levels
+                .iter()
+                .rev()
+                .map(|level| {
+                    let ring = ring(&mut self.level_rings, level.timeout);
+                    stack(&level.policies, ring)
+                })
+                .collect(),
+            deadline: match edge.propagate_deadline {
+                None => Deadline::Pass,
+                Some(true) => Deadline::Set,
+                Some(false) => Deadline::Stop,
+            },
+            balancer: edge.balancer.clone(),
+            affinity: edge.affinity.map(|at| at as u16),
+            outlier: edge.outlier.clone(),
+            check: None,
+            host_selection: edge.host_selection.clone(),
+            callee: (callee.name.as_str().into(), callee.weights.clone().into()),
+            shared: edge.sharing == written::Sharing::Service,
+            throttled,
+        }
+    }
+
     /// The ring of a constant delay.
     fn ring(&mut self, delay: Option<Duration>) -> u8 {
-        let Some(delay) = delay else { return NO_RING };
-        let found = self.rings.iter().position(|ring| *ring == delay);
-        let at = found.unwrap_or_else(|| {
-            self.rings.push(delay);
-            self.rings.len() - 1
-        });
-        at as u8
+        ring(&mut self.rings, delay)
+    }
+}
+
+/// The ring of a constant delay among `rings`.
+fn ring(rings: &mut Vec<Duration>, delay: Option<Duration>) -> u8 {
+    let Some(delay) = delay else { return NO_RING };
+    let found = rings.iter().position(|ring| *ring == delay);
+    let at = found.unwrap_or_else(|| {
+        rings.push(delay);
+        rings.len() - 1
+    });
+    at as u8
+}
+
+fn stack(policies: &written::EdgePolicies, ring: u8) -> StackSpec {
+    StackSpec {
+        cancel: policies.cancel,
+        ring,
+        retry: policies.retry.clone(),
+        hedge: policies.hedge.clone(),
+        budget: policies.retry_budget.clone(),
+        breaker: policies.breaker.clone(),
+        limiter: policies.limiter.clone(),
     }
 }
 
@@ -532,20 +621,31 @@ fn pool(scenario: &written::Scenario, at: usize) -> PoolSpec {
     }
 }
 
-fn edge(edge: &written::Edge) -> EdgeSpec {
-    EdgeSpec {
-        to: edge.to as u32,
-        cancel: edge.cancel,
-        retry: edge.retry.clone(),
-        budget: edge.retry_budget.clone(),
-        breaker: edge.breaker.clone(),
-        limiter: edge.limiter.clone(),
-        balancer: edge.balancer.clone(),
-        outlier: edge.outlier.clone(),
-        check: None,
-        host_selection: edge.host_selection.clone(),
-        shared: edge.sharing == written::Sharing::Service,
+fn attribute(attribute: &written::Attribute) -> AttributeSpec {
+    AttributeSpec {
+        salt: Key(0).named("attribute").named(&attribute.name).0,
+        values: attribute.values.clone(),
     }
+}
+
+/// What the requests of a source carry, for each attribute.
+fn carried(carries: &[(usize, written::Carried)], attributes: usize) -> Vec<Carried> {
+    let mut all = vec![Carried::Nothing; attributes];
+    for (at, how) in carries {
+        all[*at] = match how {
+            written::Carried::Number { count, zipf } => Carried::Number(Zipf::new(*count, *zipf)),
+            written::Carried::Named(shares) => {
+                let mut upto = 0.0;
+                let cumulate = |&(share, value): &(f64, usize)| {
+                    upto += share;
+                    (upto, value as u32)
+                };
+                Carried::Named(shares.iter().map(cumulate).collect())
+            }
+            written::Carried::User => Carried::User,
+        };
+    }
+    all
 }
 
 const fn activator(activator: written::Activator) -> ActivatorSpec {
@@ -671,6 +771,12 @@ fn operation(action: &written::Action, entries: &[Vec<u16>]) -> Operation {
             Operation::Resize(*service as u32, Resize { cpu_request, cpu_limit, memory, memory_limit })
         }
         written::Operation::Drain { lasts } => Operation::Drain { lasts: *lasts },
+        written::Operation::ThrottleCalls { caller, edge, share } => {
+            Operation::ThrottleCalls(thing(*caller), *edge as u32, *share)
+        }
+        written::Operation::Degrade { endpoint, cost } => {
+            Operation::Degrade(entries[endpoint.service][endpoint.endpoint], *cost)
+        }
         written::Operation::KillSwitch { endpoint, on } => {
             Operation::KillSwitch(entries[endpoint.service][endpoint.endpoint], *on)
         }
@@ -710,6 +816,7 @@ fn gauge(gauge: written::Gauge) -> Gauge {
         written::Gauge::QueueLength => Gauge::QueueLength,
         written::Gauge::Utilization => Gauge::Utilization,
         written::Gauge::BadRatio => Gauge::BadRatio,
+        written::Gauge::MeanTime => Gauge::MeanTime,
         written::Gauge::MemoryUtilization => Gauge::MemoryUtilization,
         written::Gauge::DiskUtilization => Gauge::DiskUtilization,
         written::Gauge::Network => Gauge::Network,
@@ -742,6 +849,9 @@ fn action_time(when: written::ActionTime) -> ActionTime {
         written::ActionTime::OnAlert { alert, after } => ActionTime::OnAlert { alert: alert as u32, after },
         written::ActionTime::OnPrediction { prediction, after } => {
             ActionTime::OnPrediction { prediction: prediction as u32, after }
+        }
+        written::ActionTime::OnResolved { alert, after } => {
+            ActionTime::OnResolved { alert: alert as u32, after }
         }
     }
 }

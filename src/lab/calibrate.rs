@@ -422,7 +422,10 @@ fn candidates(measured: &Measured, fit: &Fit) -> Vec<Candidate> {
     {
         for shape in Shape::ALL {
             let wait = minimum(0.0, lowest, |wait| best(shape, wait).error);
-            list.push(best(shape, wait));
+            // Next to none is the law without a wait once more.
+            if wait > 1e-3 * fit.work {
+                list.push(best(shape, wait));
+            }
         }
     }
     list

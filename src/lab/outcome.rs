@@ -48,6 +48,8 @@ pub struct Manifest {
     pub primary: String,
     /// Name of the baseline strategy.
     pub baseline: String,
+    /// Source whose requests the charts show; `None` = all requests.
+    pub focus: Option<String>,
     /// Some replications are missing because the study was interrupted.
     pub partial: bool,
 }

@@ -3,7 +3,7 @@
 use super::compare::{SIGNIFICANT, Split, Test, p_words};
 use super::metric::{self, Direction};
 use super::outcome::{ComparisonOutcome, Estimate, Finding, StrategyOutcome};
-use crate::scenario::model::{Scenario, Study};
+use crate::scenario::model::{Edge, Scenario, Study};
 use crate::stats::interval::RUNS_FOR_RARE;
 use crate::time::Duration;
 
@@ -191,12 +191,11 @@ pub struct Facts {
 impl Facts {
     /// Of a study.
     pub fn of(study: &Study) -> Self {
+        let breaks = |edge: &Edge| edge.all_policies().any(|policies| policies.breaker.is_some());
         let learns = |scenario: &Scenario| {
             scenario.services.iter().any(|service| {
-                service.autoscaler.is_some()
-                    || !service.caches.is_empty()
-                    || service.edges.iter().any(|edge| edge.breaker.is_some())
-            }) || scenario.sources.iter().any(|source| source.edges.iter().any(|edge| edge.breaker.is_some()))
+                service.autoscaler.is_some() || !service.caches.is_empty() || service.edges.iter().any(breaks)
+            }) || scenario.sources.iter().any(|source| source.edges.iter().any(breaks))
         };
         Self {
             warm_up: study.warm_up,

@@ -19,12 +19,15 @@ pub mod aimd;
 pub mod bulkhead;
 pub mod envoy_adaptive_concurrency;
 pub mod envoy_admission_control;
+pub mod envoy_circuit_breakers;
 pub mod envoy_local_rate_limit;
 pub mod fixed_window;
 pub mod gcra;
 pub mod gradient;
 pub mod gradient2;
 mod history;
+pub mod lifo_blocking;
+pub mod partitioned;
 pub mod resilience4j_rate_limiter;
 pub mod seed_token_bucket;
 pub mod seed_token_bucket_naive;
@@ -53,8 +56,37 @@ pub trait Limiter {
     /// The work admitted with `permit` ended.
     fn on_outcome(&mut self, _now: Time, _permit: Permit, _outcome: &Outcome, _rng: &mut Rng) {}
 
+    /// The same for work of this priority (larger is more important), by a policy that tells them apart.
+    fn try_acquire_of(
+        &mut self,
+        now: Time,
+        _priority: u8,
+        cost: u32,
+        max_wait: Duration,
+        rng: &mut Rng,
+    ) -> Admit {
+        self.try_acquire(now, cost, max_wait, rng)
+    }
+
+    /// Where work may wait that is refused without an instant, if it may. Each time other work ends, the one whose turn
+    /// it is asks again.
+    fn waiting_room(&self) -> Option<WaitingRoom> {
+        None
+    }
+
     /// What charts show: named readings at `now` (tokens left, in flight, limit).
     fn gauges(&self, _now: Time, _show: &mut dyn FnMut(&'static str, f64)) {}
+}
+
+/// How work waits until a limiter has room for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitingRoom {
+    /// So many may wait at a time.
+    pub places: u32,
+    /// Longest wait; then the work is refused.
+    pub max_wait: Duration,
+    /// The newest asks first, not the oldest.
+    pub newest_first: bool,
 }
 
 /// Admitted after `wait`, by a policy that keeps nothing of it.
@@ -125,9 +157,12 @@ registry! {
     "gradient" => gradient::Gradient,
     "gradient2" => gradient2::Gradient2,
     "windowed" => windowed::Windowed,
+    "partitioned" => partitioned::Partitioned,
+    "lifo-blocking" => lifo_blocking::LifoBlocking,
     "envoy-adaptive-concurrency" => envoy_adaptive_concurrency::EnvoyAdaptiveConcurrency,
     "sre-adaptive-throttle" => sre_adaptive_throttle::SreAdaptiveThrottle,
     "envoy-admission-control" => envoy_admission_control::EnvoyAdmissionControl,
+    "envoy-circuit-breakers" => envoy_circuit_breakers::EnvoyCircuitBreakers,
 }
 
 // One cache line: every client of every limited edge, and every limited instance, holds one.
@@ -142,6 +177,22 @@ impl Limiter for AnyLimiter {
     #[inline]
     fn on_outcome(&mut self, now: Time, permit: Permit, outcome: &Outcome, rng: &mut Rng) {
         dispatch!(self, policy => policy.on_outcome(now, permit, outcome, rng));
+    }
+
+    #[inline]
+    fn try_acquire_of(
+        &mut self,
+        now: Time,
+        priority: u8,
+        cost: u32,
+        max_wait: Duration,
+        rng: &mut Rng,
+    ) -> Admit {
+        dispatch!(self, policy => policy.try_acquire_of(now, priority, cost, max_wait, rng))
+    }
+
+    fn waiting_room(&self) -> Option<WaitingRoom> {
+        dispatch!(self, policy => policy.waiting_room())
     }
 
     fn gauges(&self, now: Time, show: &mut dyn FnMut(&'static str, f64)) {
@@ -232,6 +283,16 @@ mod tests {
             r#"{"envoy-admission-control": {"sampling-window": "1500ms"}}"#,
             r#"{"envoy-admission-control": {"sr-threshold": "0%"}}"#,
             r#"{"sre-adaptive-throttle": {"resolution": "1ms"}}"#,
+            r#"{"bulkhead": {"max-concurrent": 0, "max-wait": "10ms"}}"#,
+            r#"{"partitioned": {"partitions": []}}"#,
+            r#"{"partitioned": {"partitions": [{"priority": 1, "percent": "60%"}, {"priority": 0, "percent": "50%"}]}}"#,
+            r#"{"partitioned": {"partitions": [{"priority": 1, "percent": "60%"}, {"priority": 1, "percent": "20%"}]}}"#,
+            r#"{"lifo-blocking": {"delegate": {"token-bucket": {"rate": "5/s", "burst": 1}}}}"#,
+            r#"{"lifo-blocking": {"delegate": {"bulkhead": {"max-wait": "1s"}}}}"#,
+            r#"{"lifo-blocking": {"backlog-timeout": "0s"}}"#,
+            r#"{"envoy-circuit-breakers": {"max-connections": 5}}"#,
+            r#"{"envoy-circuit-breakers": {"max-pending-requests": 5}}"#,
+            r#"{"envoy-circuit-breakers": {"max-retries": 5}}"#,
         ];
         let message = |text| serde_json::from_str::<LimiterSettings>(text).unwrap_err().to_string();
         insta::assert_snapshot!(refusals.map(message).join("\n"));

@@ -8,6 +8,9 @@
 //! `macro_rules!` cannot repeat over algorithms and methods at once, so each invocation also leaves a local `dispatch!`
 //! behind, which the hand-written `impl Trait for Any..` below it uses once per method.
 
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
 use crate::time::Time;
 
 /// Ties an algorithm to its settings.
@@ -39,12 +42,54 @@ impl Kind {
             .collect()
     }
 
+    /// What the module doc says under a heading, without blank lines around it; empty if there is no such heading.
+    pub fn section(&self, heading: &str) -> String {
+        let doc = self.doc();
+        let is_heading = |line: &&str| line.starts_with('#');
+        let begins = |line: &&str| is_heading(line) && line.trim_start_matches('#').trim() == heading;
+        let lines = doc.lines().skip_while(|line| !begins(line)).skip(1);
+        let lines: Vec<&str> = lines.take_while(|line| !is_heading(line)).collect();
+        lines.join("\n").trim_matches('\n').to_owned()
+    }
+
+    /// As in a scenario: `limiter.bulkhead`.
+    pub fn written(&self) -> String {
+        format!("{}.{}", self.family, self.name)
+    }
+
     /// The first sentence of the module doc.
     pub fn summary(&self) -> String {
         let doc = self.doc();
         let paragraph: String = doc.lines().take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
         paragraph.split_once(". ").map_or_else(|| paragraph.clone(), |(first, _)| format!("{first}."))
     }
+}
+
+/// The fewest settings with which the algorithm called `name` can be built, as in a scenario and read: what is missing gets the
+/// first of `values` that it takes. For who runs every algorithm without knowing any.
+pub fn least<S: DeserializeOwned>(name: &str, values: &[Value]) -> Option<(Value, S)> {
+    let mut given = Map::new();
+    let settings = complete(name, &mut given, values)?;
+    Some((Value::Object(given), settings))
+}
+
+fn complete<S: DeserializeOwned>(name: &str, given: &mut Map<String, Value>, values: &[Value]) -> Option<S> {
+    let error = match serde_json::from_value(json!({ name: given })) {
+        Ok(settings) => return Some(settings),
+        Err(error) => error.to_string(),
+    };
+    let missing = error.split_once("missing field `")?.1.split_once('`')?.0;
+    if given.contains_key(missing) {
+        return None;
+    }
+    for value in values {
+        given.insert(missing.to_owned(), value.clone());
+        if let Some(settings) = complete(name, given, values) {
+            return Some(settings);
+        }
+    }
+    given.remove(missing);
+    None
 }
 
 /// See the module documentation.

@@ -1,16 +1,19 @@
 //! Retries: whether a failed attempt is made again, and when; and budgets that bound how many.
 
 pub mod budget;
+pub mod cockatiel;
 pub mod decorrelated;
 pub mod equal_jitter;
 pub mod exponential;
 pub mod fixed;
 pub mod grpc;
 pub mod no_jitter;
+pub mod polly;
 pub mod resilience4j;
 pub mod seed;
+pub mod seed_naive;
 
-pub use budget::{AnyBudget, Budget, BudgetSettings};
+pub use budget::{AnyBudget, Budget, BudgetSettings, Ended};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -33,9 +36,9 @@ pub trait RetryPolicy {
     /// Most attempts, the first included, and the endings that are retried.
     fn bounds(&self) -> (u32, RetryOnSet);
 
-    /// Delay after attempt number `attempt` (0 for the first). `previous` is the delay before that attempt (zero for the
-    /// first), for policies whose next delay grows from it.
-    fn delay(&self, attempt: u32, previous: Duration, rng: &mut Rng) -> Duration;
+    /// Delay after attempt number `attempt` (0 for the first). `carry` is what the policy keeps from one delay of a call to
+    /// the next (zero at first), for those whose next delay grows from the one before.
+    fn delay(&self, attempt: u32, carry: &mut f64, rng: &mut Rng) -> Duration;
 
     /// Attempt number `attempt` (0 for the first) ended with `outcome`, which is not a success.
     #[inline]
@@ -43,13 +46,13 @@ pub trait RetryPolicy {
         &self,
         _now: Time,
         attempt: u32,
-        previous: Duration,
+        carry: &mut f64,
         outcome: &Outcome,
         rng: &mut Rng,
     ) -> Retry {
         let (attempts, on) = self.bounds();
         if attempt + 1 < attempts && !outcome.ignored && on.covers(outcome.class) {
-            Retry::After(self.delay(attempt, previous, rng))
+            Retry::After(self.delay(attempt, carry, rng))
         } else {
             Retry::GiveUp
         }
@@ -81,6 +84,8 @@ pub enum RetryOn {
 impl RetryOnSet {
     /// All three.
     pub const ALL: Self = Self { failure: true, timeout: true, rejected: true };
+    /// None of them.
+    pub const NONE: Self = Self { failure: false, timeout: false, rejected: false };
 
     /// Whether an attempt that ended in `class` may be followed by another one.
     #[inline]
@@ -123,6 +128,7 @@ registry! {
     AnyRetry: RetryPolicy,
     family "retry" in "retry",
     "seed" => seed::Seed,
+    "seed-naive" => seed_naive::SeedNaive,
     "fixed" => fixed::Fixed,
     "exponential" => exponential::Exponential,
     "equal-jitter" => equal_jitter::EqualJitter,
@@ -130,9 +136,11 @@ registry! {
     "no-jitter" => no_jitter::NoJitter,
     "grpc" => grpc::Grpc,
     "resilience4j" => resilience4j::Resilience4j,
+    "cockatiel" => cockatiel::Cockatiel,
+    "polly" => polly::Polly,
 }
 
-const _: () = assert!(size_of::<AnyRetry>() <= 48);
+const _: () = assert!(size_of::<AnyRetry>() <= 64);
 
 impl RetryPolicy for AnyRetry {
     #[inline]
@@ -141,8 +149,8 @@ impl RetryPolicy for AnyRetry {
     }
 
     #[inline]
-    fn delay(&self, attempt: u32, previous: Duration, rng: &mut Rng) -> Duration {
-        dispatch!(self, policy => policy.delay(attempt, previous, rng))
+    fn delay(&self, attempt: u32, carry: &mut f64, rng: &mut Rng) -> Duration {
+        dispatch!(self, policy => policy.delay(attempt, carry, rng))
     }
 
     #[inline]
@@ -150,11 +158,11 @@ impl RetryPolicy for AnyRetry {
         &self,
         now: Time,
         attempt: u32,
-        previous: Duration,
+        carry: &mut f64,
         outcome: &Outcome,
         rng: &mut Rng,
     ) -> Retry {
-        dispatch!(self, policy => policy.on_failure(now, attempt, previous, outcome, rng))
+        dispatch!(self, policy => policy.on_failure(now, attempt, carry, outcome, rng))
     }
 }
 

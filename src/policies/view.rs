@@ -1,5 +1,7 @@
 //! What a policy may see and what it is told: borrowed views that a real proxy could fill as well as the simulator.
 
+use std::sync::Arc;
+
 use crate::time::{Duration, Time};
 
 /// How one attempt ended, as its caller sees it. Every admitted attempt reports exactly one.
@@ -77,16 +79,32 @@ pub struct Endpoints {
     pub weight: Vec<u32>,
     /// Requests this client has outstanding, by slot.
     pub active: Vec<u32>,
+    /// When this client learnt of each (last), by slot.
+    pub since: Vec<Time>,
+    /// Requests at each instance from whomever, waiting or started, by slot. No client of a real system knows this at the
+    /// moment of a pick; it is filled in only for a balancer whose [`Needs`](super::balancer::Needs) say so, else empty.
+    pub load: Vec<u32>,
+    /// Name of the service; an endpoint is called `service-slot`.
+    pub service: Arc<str>,
+    /// Which client this is, from 0 ...
+    pub client: u32,
+    /// ... of how many.
+    pub clients: u32,
 }
 
 impl Endpoints {
     /// A view of `n` equal endpoints, all eligible.
     pub fn uniform(n: u32) -> Self {
-        Self {
-            eligible: (0..n).map(Slot).collect(),
-            weight: vec![1; n as usize],
-            active: vec![0; n as usize],
-        }
+        let mut endpoints = Self { eligible: (0..n).map(Slot).collect(), clients: 1, ..Self::default() };
+        endpoints.grow(n as usize);
+        endpoints
+    }
+
+    /// Makes room for slots below `n`, of weight 1.
+    pub fn grow(&mut self, n: usize) {
+        self.weight.resize(n, 1);
+        self.active.resize(n, 0);
+        self.since.resize(n, Time::ZERO);
     }
 
     /// Requests this client has outstanding at `slot`.
@@ -100,13 +118,30 @@ impl Endpoints {
     pub fn weight(&self, slot: Slot) -> u32 {
         self.weight[slot.0 as usize]
     }
+
+    /// Requests at `slot` from whomever, if anybody told.
+    #[inline]
+    pub fn load(&self, slot: Slot) -> u32 {
+        self.load.get(slot.0 as usize).copied().unwrap_or(0)
+    }
+
+    /// Since when this client has known `slot`.
+    #[inline]
+    pub fn since(&self, slot: Slot) -> Time {
+        self.since[slot.0 as usize]
+    }
+
+    /// Name of `slot`, as hashed by consistent hashing.
+    pub fn name(&self, slot: Slot) -> String {
+        format!("{}-{}", self.service, slot.0)
+    }
 }
 
 /// What a balancer may know of the request at hand.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestHead {
-    /// Hash of the affinity key (cookie, session, header), 0 if there is none.
-    pub affinity: u64,
+    /// Hash of the attribute that keeps requests together (cookie, session, header), if the request has it.
+    pub affinity: Option<u64>,
     /// 0 for the first try.
     pub attempt: u32,
 }

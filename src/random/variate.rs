@@ -156,6 +156,12 @@ impl Zipf {
         law
     }
 
+    /// How many ranks there are.
+    #[inline]
+    pub const fn ranks(&self) -> u64 {
+        self.n
+    }
+
     /// A rank, 0 the most popular.
     #[inline]
     pub fn sample(&self, rng: &mut impl Rng) -> u64 {

@@ -14,6 +14,7 @@ mod nodes;
 mod palette;
 mod percentiles;
 mod picture;
+mod ranking;
 mod replicas;
 
 use super::{quantity, terminal};
@@ -62,6 +63,7 @@ pub const CHARTS: &[Entry] = &[
     Entry { slug: "nodes", reading: nodes::READING, picture: nodes::picture },
     Entry { slug: "forecast", reading: forecast::READING, picture: forecast::picture },
     Entry { slug: "cost", reading: cost::READING, picture: cost::picture },
+    Entry { slug: "ranking", reading: ranking::READING, picture: ranking::picture },
 ];
 
 /// Path of a chart within the results folder.

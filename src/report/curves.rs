@@ -3,7 +3,7 @@
 //! The median rather than the mean: where replications end in two different states, a mean shows a state that no run
 //! was ever in.
 
-use crate::lab::outcome::{Replication, Series, StrategyOutcome};
+use crate::lab::outcome::{Replication, Series, StrategyOutcome, StudyOutcome};
 
 /// A metric over time, over the replications of one strategy.
 #[derive(Clone, Debug)]
@@ -12,6 +12,34 @@ pub(super) struct Bands {
     pub t_s: Vec<f64>,
     /// Spread over replications per window; NaN where no replication has anything to say.
     pub windows: Vec<Band>,
+}
+
+/// Whose requests charts show.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Focus<'a>(Option<&'a str>);
+
+impl<'a> Focus<'a> {
+    pub(super) fn of(outcome: &'a StudyOutcome) -> Self {
+        Self(outcome.manifest.focus.as_deref())
+    }
+
+    /// Scope and name of its curves.
+    pub(super) const fn scope(self) -> (&'static str, &'a str) {
+        match self.0 {
+            Some(source) => ("source", source),
+            None => ("run", ""),
+        }
+    }
+
+    /// The name of a metric of its requests.
+    pub(super) fn metric(self, stem: &str) -> String {
+        self.0.map_or_else(|| stem.to_owned(), |source| format!("source.{source}.{stem}"))
+    }
+
+    /// What a chart is about, in words.
+    pub(super) fn subject(self, title: &str) -> String {
+        self.0.map_or_else(|| title.to_owned(), |source| format!("{title} · requests of {source}"))
+    }
 }
 
 /// How the replications spread in one window.

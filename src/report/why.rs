@@ -1,5 +1,6 @@
 //! One decision of a control loop in plain words, from its line in `decisions.jsonl`.
 
+mod plain;
 mod zero;
 
 use std::fmt::Write as _;
@@ -68,6 +69,10 @@ fn counted(number: f64, what: &str) -> String {
 
 /// The decision as a few sentences, one per line.
 pub fn explained(line: &Line) -> String {
+    if line.kind == "autoscaler" { autoscaler(line) } else { plain::explained(line) }
+}
+
+fn autoscaler(line: &Line) -> String {
     let mut text = String::new();
     let change = match line.after - line.before {
         0.0 => format!("stays at {}", counted(line.before, "replica")),

@@ -4,11 +4,13 @@
 //! result is used once there was an error.
 
 mod alerts;
+mod attributes;
 mod calls;
 mod events;
 mod health;
 mod machines;
 mod measures;
+mod queues;
 mod resources;
 mod traffic;
 mod widths;
@@ -20,14 +22,14 @@ use super::error::{Diagnostic, Place, enumerated, shortened};
 use super::files::Files;
 use super::loops;
 use super::model::{
-    Activator, Arrivals, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Instance, Limits, Link,
-    MetricsPipeline, Mode, Network, NodePool, Order, Pool, Registry, Scenario, Service, Signal, SlowDown,
+    Activator, Arrivals, Attribute, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Instance, Limits,
+    Link, MetricsPipeline, Mode, Network, NodePool, Pool, Registry, Scenario, Service, Signal, SlowDown,
     Thing, Version, WarmUp,
 };
 use super::schema::{
     ActivatorTable, CacheTable, Count, CpuWord, EdgeTable, FullWord, InstanceTable, LawText, LimitsTable,
-    MetricsTable, ModeWord, NetworkTable, OrderWord, PoolOrPools, PoolTable, ScenarioFile, ScopeWord,
-    ServiceTable, SlowDownChoice, SourceTable,
+    MetricsTable, ModeWord, NetworkTable, PoolOrPools, PoolTable, ScenarioFile, ScopeWord, ServiceTable,
+    SlowDownChoice, SourceTable,
 };
 use crate::policies::autoscaler::{Autoscaler as _, AutoscalerSettings, Query};
 use crate::random::law::{Dimension, Law};
@@ -63,6 +65,7 @@ struct Names {
     measured: Vec<Measured>,
     alerts: Vec<String>,
     predictions: Vec<String>,
+    attributes: Vec<Attribute>,
     /// `callers` of each service, for the edges into it.
     callers: Vec<EdgeTable>,
 }
@@ -107,6 +110,7 @@ impl<'a> Check<'a> {
             .iter()
             .map(|service| service.endpoint.iter().map(|endpoint| endpoint.name.clone()).collect())
             .collect();
+        self.names.attributes = self.attributes(&source);
         self.names.measured = service.iter().map(Measured::of).collect();
         self.names.callers = service.iter().map(|service| service.callers.clone()).collect();
 
@@ -119,6 +123,7 @@ impl<'a> Check<'a> {
         }
         let sources = source.iter().map(|source| self.source(source)).collect();
         let mut scenario = Scenario {
+            attributes: self.names.attributes.clone(),
             zones: self.names.zones.clone(),
             network,
             node_pools,
@@ -184,6 +189,7 @@ impl<'a> Check<'a> {
                 );
             }
         }
+        self.priorities(sources, scenario);
         self.widths(scenario);
         let instances: u64 = scenario.services.iter().map(|service| u64::from(service.replicas)).sum();
         self.within_limit(instances, "instances at the start", self.limits.instances, "instances", None);
@@ -462,7 +468,7 @@ impl<'a> Check<'a> {
             instance,
             endpoints,
             edges,
-            limiter: calls::set(&table.limiter),
+            limiter: self.own_limiter(table),
             activator: self.activator(table),
             disruption_budget: table.disruption_budget,
             signals: self.signals(table),
@@ -477,9 +483,24 @@ impl<'a> Check<'a> {
             versions: self.versions(table),
             sidecars,
             price: table.price.map(|Price(price)| price),
+            weights: self.weights(table),
         };
         self.fits(table, &service, node_pools);
         service
+    }
+
+    /// Weights of instances: at least 1, as in every proxy (0 would be an instance that is not there).
+    fn weights(&mut self, table: &ServiceTable) -> Vec<u32> {
+        let Some(weights) = &table.weights else { return Vec::new() };
+        if weights.value.is_empty() {
+            self.wrong("`weights` needs at least one weight", weights.place);
+        }
+        for weight in &weights.value {
+            if !(1..=65_535).contains(&weight.value) {
+                self.wrong("a weight is a whole number from 1 to 65535", weight.place);
+            }
+        }
+        weights.value.iter().map(|weight| weight.value).collect()
     }
 
     /// Who holds attempts back: what is written, or what comes with Knative's autoscaler.
@@ -604,11 +625,8 @@ impl<'a> Check<'a> {
                 Some(FullWord::Drop) => Full::Drop,
                 Some(FullWord::Reject) | None => Full::Reject,
             },
-            order: match table.order {
-                Some(OrderWord::Lifo) => Order::Lifo,
-                Some(OrderWord::Priority) => Order::Priority,
-                Some(OrderWord::Fifo) | None => Order::Fifo,
-            },
+            order: self.order(table),
+            shedding: self.shedding(table),
             queue_timeout: table.queue_timeout.as_ref().map(|law| self.law(law)),
             pull: self.law_or_zero(table.pull.as_ref()),
             start: self.law_or_zero(table.start.as_ref()),

@@ -18,23 +18,45 @@ pub fn skeleton(path: &Path) -> Result<String, ManifestError> {
     let name: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
     let mut text = header(&name, path, &documents);
-    let mut services = 0;
+    let mut services: Vec<&str> = Vec::new();
     for document in &documents {
-        let template = match &document.object {
-            Object::Deployment(deployment) => &deployment.template,
-            Object::Knative(knative) => &knative.template,
-            _ => continue,
-        };
+        let Some(template) = template_of(document) else { continue };
+        let name = document.metadata.name.as_str();
+        if services.contains(&name) {
+            let _ = writeln!(
+                text,
+                "\n# {}:{}: another workload called `{name}`, which would need a name of its own",
+                document.file, document.line
+            );
+            continue;
+        }
         service(&mut text, path, &documents, document, template);
-        services += 1;
+        services.push(name);
     }
-    if services == 0 {
+    for document in &documents {
+        let Some(scaler) = Found::of(document) else { continue };
+        let name = scaler.target(document).0;
+        if !services.contains(&name) {
+            scaled(&mut text, path, document, scaler, name);
+            services.push(name);
+        }
+    }
+    if services.is_empty() {
         text.push_str(
-            "\n# There is no Deployment among these manifests, so there is nothing that could run yet:\n",
+            "\n# There is no Deployment and no autoscaler among these manifests, so there is nothing that could run yet:\n",
         );
         text.push_str("#\n# [[service]]\n# name = \"...\"\n");
     }
     Ok(text)
+}
+
+/// What a workload runs.
+const fn template_of(document: &Document) -> Option<&PodTemplate> {
+    match &document.object {
+        Object::Deployment(deployment) => Some(&deployment.template),
+        Object::Knative(knative) => Some(&knative.template),
+        _ => None,
+    }
 }
 
 /// What was read, and what was left out.
@@ -56,6 +78,79 @@ fn header(name: &str, path: &Path, documents: &[Document]) -> String {
         "\n[scenario]\nname = \"{name}\"\nduration = \"30min\"\nwarm-up = \"10min\"                    # longer than the autoscalers remember\nreplications = 5\n"
     );
     text
+}
+
+/// A workload of which nothing is known but what scales it.
+fn scaled(text: &mut String, path: &Path, document: &Document, scaler: Found<'_>, name: &str) {
+    let _ = writeln!(
+        text,
+        "\n# {}:{}, without the workload that it scales\n[[service]]\nname = \"{name}\"",
+        document.file, document.line
+    );
+    let (names, missing) = guesses(scaler, None, name);
+    let problem = missing.map(|what| format!("it follows {what}, which is not simulated"));
+    if let Some(problem) = problem.or_else(|| scaler.refusal(document, &names)) {
+        let _ = writeln!(text, "autoscaler = \"none\"   # {problem}");
+    } else {
+        let list = match listed(&names) {
+            list if list.is_empty() => String::new(),
+            list => format!(", metric-names = {{ {list} }}"),
+        };
+        let guess = if names.is_empty() { "" } else { "   # guess: metric-names" };
+        let manifest = path.display().to_string();
+        let _ = writeln!(text, "autoscaler.{} = {{ manifest = {manifest:?}{list} }}{guess}", scaler.key());
+        waiting_room(text, scaler);
+    }
+    let mut instance = vec![("cores", "1".to_owned())];
+    if let Found::Hpa(hpa) = scaler
+        && let Some(container) = hpa.metrics.iter().find_map(|metric| match &metric.source {
+            Source::ContainerResource { container, .. } => Some(container),
+            _ => None,
+        })
+    {
+        instance.push(("container", format!("{container:?}")));
+    }
+    instance.push(("workers", "32".to_owned()));
+    instance.push(("start", "\"20s\"".to_owned()));
+    if follows_memory(scaler) {
+        instance.push(("memory", "\"512MiB\"".to_owned()));
+        instance.push(("memory-use", memory_use(512 << 20)));
+    }
+    guessed_instance(text, &instance);
+    traffic(text, name);
+}
+
+/// Where those wait who come while KEDA keeps no instance: a queue in production, which is no part of the manifest.
+fn waiting_room(text: &mut String, scaler: Found<'_>) {
+    if let Found::Keda(object) = scaler
+        && object.min_replicas == 0
+    {
+        text.push_str("activator = {}   # guess: requests wait while there is no instance\n");
+    }
+}
+
+/// Settings of an instance that no manifest holds.
+fn guessed_instance(text: &mut String, guesses: &[(&str, String)]) {
+    if !guesses.is_empty() {
+        let list: Vec<String> = guesses.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        let keys: Vec<&str> = guesses.iter().map(|(key, _)| *key).collect();
+        let _ = writeln!(text, "instance = {{ {} }}   # guess: {}", list.join(", "), keys.join(", "));
+    }
+}
+
+/// A guess for an instance of so many bytes.
+fn memory_use(size: i64) -> String {
+    format!("{{ base = \"{}MiB\", per-attempt = \"1MiB\" }}", (size / 2) >> 20)
+}
+
+/// What it does, and for whom.
+fn traffic(text: &mut String, name: &str) {
+    let _ = write!(
+        text,
+        "[[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu lognormal(20ms, cv=1)\"]   # guess: what a request costs, and whom it calls (\"call other.get timeout=1s\")\n\
+         \n[[source]]\nname = \"{name}-users\"\nto = \"{name}.get\"\ndeadline = \"2s\"                      # guess: how long they wait\n\
+         arrivals.poisson = {{ rate = \"20/s\" }}   # guess: how many come; a file: {{ profile = \"file(load.csv:per-minute)\" }}\n"
+    );
 }
 
 /// One workload.
@@ -97,14 +192,9 @@ fn service(
         && follows_memory(scaler)
     {
         let size = containers.own("memory", false).map_or(512 << 20, Quantity::rounded_up);
-        let base = format!("{{ base = \"{}MiB\", per-attempt = \"1MiB\" }}", (size / 2) >> 20);
-        guesses.push(("memory-use", base));
+        guesses.push(("memory-use", memory_use(size)));
     }
-    if !guesses.is_empty() {
-        let list: Vec<String> = guesses.iter().map(|(key, value)| format!("{key} = {value}")).collect();
-        let keys: Vec<&str> = guesses.iter().map(|(key, _)| *key).collect();
-        let _ = writeln!(text, "instance = {{ {} }}   # guess: {}", list.join(", "), keys.join(", "));
-    }
+    guessed_instance(text, &guesses);
     autoscaler(text, scaler, &containers, name);
     for sidecar in &containers.others {
         let _ = writeln!(
@@ -113,12 +203,7 @@ fn service(
             called(sidecar)
         );
     }
-    let _ = write!(
-        text,
-        "[[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu lognormal(20ms, cv=1)\"]   # guess: what a request costs, and whom it calls (\"call other.get timeout=1s\")\n\
-         \n[[source]]\nname = \"{name}-users\"\nto = \"{name}.get\"\ndeadline = \"2s\"                      # guess: how long they wait\n\
-         arrivals.poisson = {{ rate = \"20/s\" }}   # guess: how many come; a file: {{ profile = \"file(load.csv:per-minute)\" }}\n"
-    );
+    traffic(text, name);
 }
 
 /// Whether it needs to know how much memory instances use.
@@ -149,7 +234,7 @@ fn autoscaler(
         }
     };
     let (document, scaler) = found;
-    let (names, missing) = guesses(scaler, containers, workload);
+    let (names, missing) = guesses(scaler, Some(containers), workload);
     let problem = missing.map(|what| format!("it follows {what}, which is not simulated"));
     let problem = problem.or_else(|| scaler.refusal(document, &names));
     if let Some(problem) = problem {
@@ -158,15 +243,22 @@ fn autoscaler(
             "autoscaler = \"none\"   # not that of {}:{}: {problem}",
             document.file, document.line
         );
-    } else if !names.is_empty() {
-        let names: Vec<String> =
-            names.iter().map(|(name, here)| format!("{} = \"{here}\"", key(name))).collect();
-        let _ = writeln!(text, "metric-names = {{ {} }}   # guess", names.join(", "));
+        return;
     }
+    if !names.is_empty() {
+        let _ = writeln!(text, "metric-names = {{ {} }}   # guess", listed(&names));
+    }
+    waiting_room(text, scaler);
+}
+
+/// Names of metrics as the entries of a table.
+fn listed(names: &Names) -> String {
+    let list: Vec<String> = names.iter().map(|(name, here)| format!("{} = \"{here}\"", key(name))).collect();
+    list.join(", ")
 }
 
 /// Names for the metrics of an autoscaler, and one that there is nothing for.
-fn guesses(scaler: Found<'_>, containers: &Containers<'_>, service: &str) -> (Names, Option<String>) {
+fn guesses(scaler: Found<'_>, containers: Option<&Containers<'_>>, service: &str) -> (Names, Option<String>) {
     let (mut names, mut missing) = (Names::new(), None);
     let users = format!("source.{service}-users.requests-per-second");
     match scaler {
@@ -175,9 +267,12 @@ fn guesses(scaler: Found<'_>, containers: &Containers<'_>, service: &str) -> (Na
                 match &metric.source {
                     Source::Resource { .. } => {}
                     Source::ContainerResource { container, name } => {
-                        let is_main = called(containers.main) == container;
-                        let is_other = containers.others.iter().any(|other| called(other) == container);
-                        if !(is_main || is_other && name == "cpu") {
+                        let is_known = containers.is_none_or(|containers| {
+                            let is_main = called(containers.main) == container;
+                            let is_other = containers.others.iter().any(|other| called(other) == container);
+                            is_main || is_other && name == "cpu"
+                        });
+                        if !is_known {
                             missing = Some(format!("the {name} of container {container}"));
                         }
                     }
@@ -193,8 +288,7 @@ fn guesses(scaler: Found<'_>, containers: &Containers<'_>, service: &str) -> (Na
         Found::Keda(object) => {
             for trigger in object.triggers.iter().filter(|trigger| !trigger.is_resource()) {
                 let name = trigger.name.as_ref().or_else(|| trigger.metadata.get("metricName"));
-                names
-                    .insert(name.unwrap_or(&trigger.kind).clone(), format!("service.{service}.queue-length"));
+                names.insert(name.unwrap_or(&trigger.kind).clone(), format!("service.{service}.concurrency"));
             }
         }
         Found::Kpa(_) => {}

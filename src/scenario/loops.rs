@@ -70,7 +70,10 @@ fn targets(step: &Step) -> Vec<(EndpointRef, f64)> {
     match step {
         Step::Call(call) => vec![(call.to, call.probability)],
         Step::Choose(branches) => branches.iter().map(|(share, call)| (call.to, *share)).collect(),
-        Step::Parallel { calls, .. } => calls.iter().map(|call| (call.to, 1.0)).collect(),
+        // What a request carries never changes, so each rule may be the one that always holds.
+        Step::Route { calls, .. } | Step::Parallel { calls, .. } => {
+            calls.iter().map(|call| (call.to, 1.0)).collect()
+        }
         _ => Vec::new(),
     }
 }

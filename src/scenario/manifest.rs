@@ -1,9 +1,10 @@
-//! Manifests of Kubernetes as they are in production, read verbatim and strictly.
+//! Files that configure production, read verbatim and strictly: manifests of Kubernetes, resilience4j, Envoy.
 //!
 //! ```text
 //! yaml      text -> tree of nodes that know their places; duplicate keys, bombs and tags are refused
 //! fields    tree -> values, asked for by name; what nobody asked for is an error with the known names
 //! hpa, deployment (pod, selector), disruption, keda, knative: one reader per kind
+//! resilience4j, envoy: what clients and side-cars are configured with, which is not of Kubernetes
 //! ```
 //!
 //! Generated types of Kubernetes accept any misspelt field and quietly use its default; here `minReplicaz` is an error.
@@ -17,11 +18,13 @@
 
 mod deployment;
 mod disruption;
+pub(super) mod envoy;
 mod fields;
 mod hpa;
 mod keda;
 mod knative;
 mod pod;
+pub(super) mod resilience4j;
 mod selector;
 mod yaml;
 

@@ -22,6 +22,7 @@ const POLICIES: &[&str] = &[
     "recommender",
     "retry",
     "retry-budget",
+    "hedge",
     "breaker",
     "balancer",
     "arrivals",
@@ -49,6 +50,7 @@ const NAMED_LISTS: &[&str] = &[
     "cache",
     "pool",
     "version",
+    "level",
 ];
 
 /// Lists whose elements say what they do by one key among these neighbours (`node-loss = { .. }` beside `at = ".."`).

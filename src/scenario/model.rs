@@ -11,6 +11,7 @@ use crate::policies::detector::DetectorSettings;
 use crate::policies::detector::kubelet::{KubeletSettings, ProbeKind};
 use crate::policies::discovery::DiscoverySettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::hedge::HedgeSettings;
 use crate::policies::host_selection::HostSelectionSettings;
 use crate::policies::limiter::LimiterSettings;
 use crate::policies::outlier::OutlierSettings;
@@ -19,6 +20,7 @@ use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
+use crate::policies::shedding::SheddingSettings;
 use crate::random::law::Law;
 use crate::time::{Duration, Time};
 
@@ -45,6 +47,8 @@ pub struct Study {
     pub primary: String,
     /// Position of the strategy that the others are compared with (default 0).
     pub baseline: usize,
+    /// Name of the source whose requests the charts show; `None` = all requests.
+    pub focus: Option<String>,
     /// Service level objective, if one is stated.
     pub objective: Objective,
     /// Strategies in file order; a file without any has one named `default`.
@@ -153,6 +157,8 @@ pub enum Comparison {
 /// Everything that exists in one run.
 #[derive(Clone, Debug)]
 pub struct Scenario {
+    /// What requests can carry.
+    pub attributes: Vec<Attribute>,
     /// Failure domains.
     pub zones: Vec<String>,
     /// `[network]`.
@@ -309,6 +315,8 @@ pub struct Service {
     pub versions: Vec<Version>,
     /// Price of one instance for one hour, if given.
     pub price: Option<f64>,
+    /// Weights of its instances, over and over again in the order of their creation; empty: all 1.
+    pub weights: Vec<u32>,
 }
 
 /// `probe.readiness = { .. }`
@@ -398,6 +406,8 @@ pub enum Gauge {
     Utilization,
     /// Share of the requests that ended otherwise than well, 0..1; only of a source.
     BadRatio,
+    /// Mean time from coming to going of requests (attempts, for a service) that are gone, seconds.
+    MeanTime,
     /// Memory in use over the limit, of ready instances, 0..1; only of a service.
     MemoryUtilization,
     /// Disk in use over its size, of ready instances, 0..1; only of a service.
@@ -443,6 +453,8 @@ pub struct Instance {
     pub order: Order,
     /// Longest wait in the queue, drawn per attempt; then the attempt is rejected. `None` = for ever.
     pub queue_timeout: Option<Law>,
+    /// Who turns attempts away at the queue, or drops them when their turn comes. `None`: nobody.
+    pub shedding: Option<SheddingSettings>,
     /// Time to fetch the image on a node that does not have it. Default 0.
     pub pull: Law,
     /// From the end of the pull to readiness. Default 0.
@@ -575,8 +587,19 @@ pub enum Order {
     Fifo,
     /// Newest first.
     Lifo,
+    /// Newest first while there is a standing queue, oldest first otherwise.
+    AdaptiveLifo(Standing),
     /// Highest priority of the source first (`source.priority`), oldest first among equals.
     Priority,
+}
+
+/// When a queue is a standing one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// While so many wait beside the one that is taken (`lifo-threshold`).
+    Waiting(u32),
+    /// When it has not been empty for longer than this (`lifo-after`).
+    For(Duration),
 }
 
 /// `warm-up = { for = "60s", slowdown = 4 }`: demand is multiplied by `slowdown` at readiness, falling linearly to 1.
@@ -635,6 +658,17 @@ pub enum Step {
     Call(Call),
     /// `choose 70% a.x, 30% b.y` (shares may sum to less than 1; the rest calls nothing).
     Choose(Vec<(f64, Call)>),
+    /// `route path /search a.x, /buy* b.y, * c.z`: one call, by what the request carries.
+    Route {
+        /// Position in `Scenario::attributes`.
+        attribute: usize,
+        /// One for each rule.
+        calls: Vec<Call>,
+        /// Position in `calls` for each named value.
+        to: Vec<usize>,
+        /// The same for requests that carry none.
+        otherwise: usize,
+    },
     /// `parallel [any|quorum=N] a.x b.y [times=N] [timeout=..]`.
     Parallel {
         /// All calls leave at the same moment (`times` is already multiplied out).
@@ -676,18 +710,18 @@ pub struct Call {
 pub struct Edge {
     /// Called service.
     pub to: usize,
-    /// Whether a timed-out attempt is cancelled at the callee; otherwise its work goes on (the default).
-    pub cancel: bool,
-    /// Retries.
-    pub retry: Option<RetrySettings>,
-    /// Bound on retries.
-    pub retry_budget: Option<BudgetSettings>,
-    /// Circuit breaker.
-    pub breaker: Option<BreakerSettings>,
-    /// Limiter on the calling side.
-    pub limiter: Option<LimiterSettings>,
+    /// Policies of the innermost level, which picks the instance.
+    pub policies: EdgePolicies,
+    /// Levels around it, outermost first.
+    pub levels: Vec<EdgeLevel>,
+    /// `propagate-deadline`: `None` passes on what the caller has been told, `true` makes the timeout of an attempt a deadline
+    /// as well, `false` passes nothing on.
+    pub propagate_deadline: Option<bool>,
     /// Balancer (default `round-robin`).
     pub balancer: BalancerSettings,
+    /// Attribute whose values are kept together (by a balancer that hashes), and whose breaks are counted; position in
+    /// `Scenario::attributes`.
+    pub affinity: Option<usize>,
     /// Leaves endpoints out that answer badly.
     pub outlier: Option<OutlierSettings>,
     /// Leaves endpoints out that fail checks.
@@ -696,6 +730,42 @@ pub struct Edge {
     pub host_selection: Option<HostSelectionSettings>,
     /// Who owns the policies' state.
     pub sharing: Sharing,
+}
+
+impl Edge {
+    /// The policies of all its levels, outermost first.
+    pub fn all_policies(&self) -> impl Iterator<Item = &EdgePolicies> {
+        self.levels.iter().map(|level| &level.policies).chain([&self.policies])
+    }
+}
+
+/// The policies of one level of an edge.
+#[derive(Clone, Debug)]
+pub struct EdgePolicies {
+    /// Whether an attempt that timed out or lost to another copy is cancelled at the callee; otherwise its work goes on (the
+    /// default).
+    pub cancel: bool,
+    /// Retries; not together with hedging.
+    pub retry: Option<RetrySettings>,
+    /// Hedging.
+    pub hedge: Option<HedgeSettings>,
+    /// Bound on retries or hedges.
+    pub retry_budget: Option<BudgetSettings>,
+    /// Circuit breaker.
+    pub breaker: Option<BreakerSettings>,
+    /// Limiter on the calling side.
+    pub limiter: Option<LimiterSettings>,
+}
+
+/// `[[service.X.call.Y.level]]`: a stack of policies around that of the edge, as of a side-car or a gateway.
+#[derive(Clone, Debug)]
+pub struct EdgeLevel {
+    /// Unique within the edge.
+    pub name: String,
+    /// Time limit of one of its attempts, which is a whole call of the level below.
+    pub timeout: Option<Duration>,
+    /// Its policies.
+    pub policies: EdgePolicies,
 }
 
 /// `sharing`.
@@ -786,6 +856,33 @@ pub struct Source {
     pub priority: u8,
     /// Whether the deadline travels down the call tree and cancels what is left there.
     pub propagate_deadline: bool,
+    /// What its requests carry: position in `Scenario::attributes`, and how they come to their value.
+    pub carries: Vec<(usize, Carried)>,
+}
+
+/// Something that requests carry: a path, a header, a cookie, a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attribute {
+    /// Unique name.
+    pub name: String,
+    /// Values that have names, in the order in which they are written; none: values are numbers.
+    pub values: Vec<String>,
+}
+
+/// How requests come to their value of an attribute; the same for all calls and attempts below one request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Carried {
+    /// `uniform(N)`, `zipf(N, EXPONENT)`: a number below `count`, by popularity.
+    Number {
+        /// How many values.
+        count: u64,
+        /// Exponent of Zipf's law; 0 is uniform.
+        zipf: f64,
+    },
+    /// `70% /search, 30% /buy`: share and position in `Attribute::values`; the rest has no value.
+    Named(Vec<(f64, usize)>),
+    /// `user`: the number of the user of a closed loop.
+    User,
 }
 
 /// `arrivals.*`.
@@ -1003,6 +1100,13 @@ pub enum ActionTime {
         /// How long people take to act.
         after: Duration,
     },
+    /// Each time an alert no longer fires.
+    OnResolved {
+        /// Position in `Scenario::alerts`.
+        alert: usize,
+        /// How long people take to act.
+        after: Duration,
+    },
     /// Each time a prediction is raised.
     OnPrediction {
         /// Position in `Scenario::predictions`.
@@ -1070,6 +1174,22 @@ pub enum Operation {
     Drain {
         /// How long nodes take nothing new.
         lasts: Duration,
+    },
+    /// Make only this share of the calls that one caller makes to one service (0 none, 1 all); the others fail at once.
+    ThrottleCalls {
+        /// Who calls.
+        caller: Thing,
+        /// Position in its `edges`.
+        edge: usize,
+        /// Share, 0..1.
+        share: f64,
+    },
+    /// Answer cheaper and worse at one endpoint, or in full again.
+    Degrade {
+        /// Endpoint.
+        endpoint: EndpointRef,
+        /// Factor on its `cpu` steps, 0..1; 1 is in full.
+        cost: f64,
     },
     /// Refuse every attempt at one endpoint, or allow it again.
     KillSwitch {

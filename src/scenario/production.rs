@@ -1,4 +1,5 @@
-//! Production files as parts of a scenario: `autoscaler.hpa = { manifest = "k8s/hpa.yaml" }`, `[[service]] manifest = "k8s/"`.
+//! Production files as parts of a scenario: `autoscaler.hpa = { manifest = "k8s/hpa.yaml" }`, `[[service]] manifest = "k8s/"`,
+//! `[service.a.call.b] envoy = { manifest = "envoy.yaml", cluster = "b" }`.
 //!
 //! The table that names a manifest is filled with what the manifest says, on the tree and before typing, so that
 //! everything after it is as if somebody had typed it off. What stands beside `manifest` wins over it; that is how the
@@ -7,6 +8,7 @@
 //! A manifest names metrics as the cluster does. `metric-names = { http_requests = "source.public.requests-per-second" }`
 //! says what they are here.
 
+mod calls;
 mod scalers;
 mod workload;
 
@@ -151,7 +153,12 @@ impl Notes {
 
     /// Something that a document says at a line.
     fn say(&mut self, document: &Document, line: usize, what: String) {
-        self.0.entry(document.file.clone()).or_default().insert((line, what));
+        self.note(&document.file, line, what);
+    }
+
+    /// Something that a file says at a line.
+    fn note(&mut self, file: &str, line: usize, what: String) {
+        self.0.entry(file.to_owned()).or_default().insert((line, what));
     }
 
     /// One line for each file.
@@ -168,11 +175,7 @@ impl Notes {
 /// Fills every table that names a manifest. The answer lists what has no effect, once per file.
 pub(super) fn adopt(tree: &mut Node, files: &mut Files) -> Result<Vec<String>, Vec<Diagnostic>> {
     let mut notes = Notes::default();
-    let Value::Table(root) = &mut tree.value else { return Ok(Vec::new()) };
-    let Some(services) = root.get_mut("service") else { return Ok(Vec::new()) };
-    let Value::Array(services) = &mut services.value else { return Ok(Vec::new()) };
-    for service in services {
-        let Value::Table(service) = &mut service.value else { continue };
+    for service in tables_of(tree, "service") {
         let name = service.get("name").and_then(Node::text).unwrap_or_default().to_owned();
         if let Some(Value::Table(autoscaler)) = service.get_mut("autoscaler").map(|node| &mut node.value) {
             for scaler in Scaler::ALL {
@@ -187,8 +190,41 @@ pub(super) fn adopt(tree: &mut Node, files: &mut Files) -> Result<Vec<String>, V
         if service.get("manifest").is_some() {
             workload::fill(service, &name, files, &mut notes)?;
         }
+        calls::policies(service, files, &mut notes)?;
+        edges(service, files, &mut notes)?;
+    }
+    for source in tables_of(tree, "source") {
+        edges(source, files, &mut notes)?;
     }
     Ok(notes.lines())
+}
+
+/// The tables of a list at the root, such as `[[service]]`.
+fn tables_of<'a>(tree: &'a mut Node, list: &str) -> impl Iterator<Item = &'a mut Table> {
+    let Value::Table(root) = &mut tree.value else { return None.into_iter().flatten() };
+    let Some(Value::Array(items)) = root.get_mut(list).map(|node| &mut node.value) else {
+        return None.into_iter().flatten();
+    };
+    let table = |node: &'a mut Node| match &mut node.value {
+        Value::Table(table) => Some(table),
+        _ => None,
+    };
+    Some(items.iter_mut().filter_map(table)).into_iter().flatten()
+}
+
+/// Fills the calling sides: `call.*` and, of a service, `callers`.
+fn edges(owner: &mut Table, files: &mut Files, notes: &mut Notes) -> Result<(), Vec<Diagnostic>> {
+    if let Some(Value::Table(callers)) = owner.get_mut("callers").map(|node| &mut node.value) {
+        calls::edge(callers, files, notes)?;
+    }
+    if let Some(Value::Table(named)) = owner.get_mut("call").map(|node| &mut node.value) {
+        for entry in &mut named.entries {
+            if let Value::Table(edge) = &mut entry.node.value {
+                calls::edge(edge, files, notes)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A key that is neither a setting nor goes with a manifest.

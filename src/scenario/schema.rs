@@ -15,6 +15,7 @@ use crate::policies::breaker::BreakerSettings;
 use crate::policies::detector::DetectorSettings;
 use crate::policies::discovery::DiscoverySettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::hedge::HedgeSettings;
 use crate::policies::host_selection::HostSelectionSettings;
 use crate::policies::limiter::LimiterSettings;
 use crate::policies::outlier::OutlierSettings;
@@ -23,6 +24,7 @@ use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::SchedulerSettings;
+use crate::policies::shedding::SheddingSettings;
 use crate::time::Duration;
 use crate::units::{Bandwidth, Bytes, Price, Rate, Share};
 
@@ -115,6 +117,8 @@ pub(super) struct Header {
     pub(super) primary: Option<Spanned<String>>,
     /// The strategy the others are compared with (default: the first).
     pub(super) baseline: Option<Spanned<String>>,
+    /// The source whose requests the charts show (default: all requests).
+    pub(super) focus: Option<Spanned<String>>,
 }
 
 /// `[objective]`
@@ -268,6 +272,8 @@ pub(super) struct ServiceTable {
     /// Probes of the kubelet.
     #[serde(default)]
     pub(super) probe: ProbesTable,
+    /// Weights of its instances for balancers, over and over again in the order of their creation (default all 1).
+    pub(super) weights: Option<Spanned<Vec<Spanned<u32>>>>,
     /// How the autoscaler's metrics reach it.
     #[serde(default)]
     pub(super) metrics: MetricsTable,
@@ -276,7 +282,7 @@ pub(super) struct ServiceTable {
     pub(super) instance: InstanceTable,
     /// The service's own limiter, in front of its queue.
     #[serde(default)]
-    pub(super) limiter: Policy<LimiterSettings>,
+    pub(super) limiter: Policy<Spanned<LimiterSettings>>,
     /// Control loop over the number of replicas.
     #[serde(default)]
     pub(super) autoscaler: Policy<AutoscalerSettings>,
@@ -417,7 +423,14 @@ pub(super) struct InstanceTable {
     /// What happens at a full queue (default reject).
     pub(super) full: Option<FullWord>,
     /// Who starts next (default fifo).
-    pub(super) order: Option<OrderWord>,
+    pub(super) order: Option<Spanned<OrderWord>>,
+    /// With order = "adaptive-lifo": the newest starts next while so many others wait.
+    pub(super) lifo_threshold: Option<Spanned<u32>>,
+    /// With order = "adaptive-lifo": the newest starts next when the queue has not been empty for so long.
+    pub(super) lifo_after: Option<Spanned<Duration>>,
+    /// Who is turned away or dropped (default nobody).
+    #[serde(default)]
+    pub(super) shedding: Policy<SheddingSettings>,
     /// Longest wait in the queue.
     pub(super) queue_timeout: Option<Spanned<LawText>>,
     /// How cpu steps share the cores (default shared for threads, fifo for async).
@@ -563,6 +576,8 @@ pub(super) enum OrderWord {
     Fifo,
     /// Newest first.
     Lifo,
+    /// Newest first while there is a standing queue, oldest first otherwise.
+    AdaptiveLifo,
     /// Highest priority first.
     Priority,
 }
@@ -634,7 +649,7 @@ pub(super) struct UslTable {
 pub(super) struct EndpointTable {
     /// Unique within the service.
     pub(super) name: Spanned<String>,
-    /// What serving it takes: `cpu`, `wait`, `call`, `choose`, `parallel`, `cache`, `pool`.
+    /// What serving it takes: `cpu`, `wait`, `call`, `choose`, `route`, `parallel`, `cache`, `pool`.
     pub(super) steps: Vec<Spanned<String>>,
     /// Bytes that pass with each attempt, for metrics (default: not measured).
     pub(super) network_use: Option<NetworkUseTable>,
@@ -704,12 +719,18 @@ pub(super) struct VersionTable {
 pub(super) struct EdgeTable {
     /// Time limit of one attempt.
     pub(super) timeout: Option<Spanned<Duration>>,
-    /// Whether a timed-out attempt is cancelled at the callee (default false).
+    /// Whether an attempt that timed out or lost to another copy is cancelled at the callee (default false).
     pub(super) cancel: Option<bool>,
-    /// Retries.
+    /// Whether the timeout of an attempt is a deadline for all that is done for it. With false, no deadline and no
+    /// cancellation from above passes this edge either (default: those from above pass).
+    pub(super) propagate_deadline: Option<bool>,
+    /// Retries; not together with `hedge`.
     #[serde(default)]
     pub(super) retry: Policy<RetrySettings>,
-    /// Bound on retries.
+    /// Hedging: more copies of a call, the first answer counts.
+    #[serde(default)]
+    pub(super) hedge: Policy<HedgeSettings>,
+    /// Bound on retries or hedges.
     #[serde(default)]
     pub(super) retry_budget: Policy<BudgetSettings>,
     /// Circuit breaker.
@@ -729,8 +750,50 @@ pub(super) struct EdgeTable {
     /// From which set of endpoints the balancer picks (default envoy, where there is an outlier detection or a health check).
     #[serde(default)]
     pub(super) host_selection: Policy<HostSelectionSettings>,
+    /// Attribute of requests that a hashing balancer keeps together, and whose breaks are counted (default none).
+    pub(super) affinity: Option<Spanned<String>>,
     /// Who owns the policies' state (default instance).
     pub(super) sharing: Option<SharingWord>,
+    /// What resilience4j's properties say of an instance: `{ manifest = "application.yml", instance = "payments" }`, also
+    /// `profile`. Replaced by the policies that it stands for before anything else is read.
+    #[serde(rename = "resilience4j")]
+    pub(super) _resilience4j: Option<BTreeMap<String, String>>,
+    /// What Envoy's configuration says of a cluster: `{ manifest = "envoy.yaml", cluster = "payments" }`, also `route`.
+    /// Replaced by the policies that it stands for before anything else is read.
+    #[serde(rename = "envoy")]
+    pub(super) _envoy: Option<BTreeMap<String, String>>,
+    /// Levels around these policies, outermost first (default none).
+    pub(super) level: Option<Vec<LevelTable>>,
+}
+
+/// `[[service.call.X.level]]`
+#[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct LevelTable {
+    /// Unique within the edge.
+    pub(super) name: Spanned<String>,
+    /// Time limit of one of its attempts, which is a whole call of the level below.
+    pub(super) timeout: Option<Spanned<Duration>>,
+    /// Whether the level below hears of a timeout and stops (default false).
+    pub(super) cancel: Option<bool>,
+    /// Retries; not together with `hedge`.
+    #[serde(default)]
+    pub(super) retry: Policy<RetrySettings>,
+    /// Hedging.
+    #[serde(default)]
+    pub(super) hedge: Policy<HedgeSettings>,
+    /// Bound on retries or hedges.
+    #[serde(default)]
+    pub(super) retry_budget: Policy<BudgetSettings>,
+    /// Circuit breaker.
+    #[serde(default)]
+    pub(super) breaker: Policy<BreakerSettings>,
+    /// Limiter.
+    #[serde(default)]
+    pub(super) limiter: Policy<LimiterSettings>,
+    /// What resilience4j's properties say of an instance, as at an edge.
+    #[serde(rename = "resilience4j")]
+    pub(super) _resilience4j: Option<BTreeMap<String, String>>,
 }
 
 /// `[[source]]`
@@ -741,7 +804,7 @@ pub(super) struct SourceTable {
     pub(super) name: Spanned<String>,
     /// The endpoint a request goes to.
     pub(super) to: Option<Spanned<String>>,
-    /// Or a journey: `call`, `choose`, `parallel` and `wait` steps.
+    /// Or a journey: `call`, `choose`, `route`, `parallel` and `wait` steps.
     pub(super) steps: Option<Spanned<Vec<Spanned<String>>>>,
     /// Clients, each with its own policies (default 1).
     pub(super) clients: Option<Spanned<u32>>,
@@ -752,11 +815,14 @@ pub(super) struct SourceTable {
     /// Whether the deadline travels down the call tree (default false).
     pub(super) propagate_deadline: Option<Spanned<bool>>,
     /// Larger is more important (default 0).
-    pub(super) priority: Option<u8>,
+    pub(super) priority: Option<Spanned<u8>>,
     /// When requests come.
     pub(super) arrivals: Spanned<ArrivalsChoice>,
     /// At most so many requests, then the source stops.
     pub(super) requests: Option<u64>,
+    /// What requests carry, by name: "zipf(10_000, 0.9)", "uniform(10_000)", "user" or "70% /search, 30% /buy".
+    #[serde(default)]
+    pub(super) attributes: Named<Spanned<String>>,
     /// Edges from this source to services, by name.
     #[serde(default)]
     pub(super) call: Named<EdgeTable>,
@@ -1210,6 +1276,8 @@ pub(super) struct ActionTable {
     pub(super) on_alert: Option<Spanned<String>>,
     /// Each time this prediction is raised, instead.
     pub(super) on_prediction: Option<Spanned<String>>,
+    /// Each time this alert no longer fires, instead.
+    pub(super) on_resolved: Option<Spanned<String>>,
     /// How long people take after the alert or the prediction (default 0s).
     pub(super) after: Option<Spanned<Duration>>,
     #[serde(rename = "$action")]
@@ -1225,10 +1293,12 @@ pub(super) enum ActionChoice {
     Scale(ScaleTable),
     /// Gives the instances of a service other requests and limits, in place.
     Resize(ResizeTable),
-    /// Lets only a share of a source's requests in.
+    /// Lets only a share of a source's requests in, or of a caller's calls out.
     Throttle(ThrottleTable),
     /// Moves everything away from what is predicted to fail; only with `on-prediction`.
     Drain(DrainTable),
+    /// Has an endpoint answer cheaper and worse, or in full again.
+    Degrade(DegradeTable),
     /// Refuses every attempt at an endpoint, or allows it again.
     KillSwitch(KillSwitchTable),
 }
@@ -1273,9 +1343,23 @@ pub(super) struct DrainTable {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct ThrottleTable {
     /// Which source.
-    pub(super) source: Spanned<String>,
-    /// Share of its requests that pass.
+    pub(super) source: Option<Spanned<String>>,
+    /// Or which service, together with callee.
+    pub(super) service: Option<Spanned<String>>,
+    /// Only its calls to this service; those left out fail at once (default: the source's requests).
+    pub(super) callee: Option<Spanned<String>>,
+    /// Share that passes.
     pub(super) share: Share,
+}
+
+/// `degrade = { endpoint = "a.x", cost = "30%" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct DegradeTable {
+    /// `service.endpoint`
+    pub(super) endpoint: Spanned<String>,
+    /// Share of its core time that an answer takes; 100% is an answer in full.
+    pub(super) cost: Share,
 }
 
 /// `kill-switch = { endpoint = "a.x", on = true }`

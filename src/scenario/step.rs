@@ -22,6 +22,8 @@ pub(super) enum Form {
     Call { to: Part, timeout: Option<Part>, probability: Option<Part> },
     /// `choose 70% a.x, 30% b.y [timeout=..]`
     Choose { branches: Vec<(Part, Part)>, timeout: Option<Part> },
+    /// `route ATTRIBUTE /search a.x, /buy* b.y, * c.z [timeout=..]`
+    Route { attribute: Part, rules: Vec<(Part, Part)>, timeout: Option<Part> },
     /// `parallel [all|any|quorum=N] a.x b.y [times=N] [timeout=..]`
     Parallel { to: Vec<Part>, need: Need, times: Option<Part>, timeout: Option<Part> },
     /// `cache NAME`
@@ -49,7 +51,7 @@ pub(super) struct StepError {
 }
 
 /// First words of a step.
-const KINDS: &[&str] = &["cpu", "wait", "call", "choose", "parallel", "cache", "pool"];
+const KINDS: &[&str] = &["cpu", "wait", "call", "choose", "route", "parallel", "cache", "pool"];
 
 /// Reads one step.
 pub(super) fn parse(text: &str) -> Result<Form, StepError> {
@@ -65,6 +67,7 @@ pub(super) fn parse(text: &str) -> Result<Form, StepError> {
         "wait" => demand(&kind, &rest).map(|(request, attempt)| Form::Wait { request, attempt }),
         "call" => call(&kind, words),
         "choose" => choose(text, &kind, &rest),
+        "route" => route(text, &kind, &rest),
         "parallel" => parallel(&kind, words),
         "cache" => only(&kind, words, "write \"cache tracks\"").map(Form::Cache),
         "pool" => only(&kind, words, "write \"pool db\"").map(Form::Pool),
@@ -122,6 +125,30 @@ fn choose(text: &str, kind: &Part, rest: &Part) -> Result<Form, StepError> {
     if rest.text.is_empty() {
         return Err(wrong("`choose` needs shares and endpoints", kind.at.clone()).hinted(example));
     }
+    let wrong_branch = |at| wrong("each branch of `choose` is a share and an endpoint", at).hinted(example);
+    branches(text, rest, wrong_branch).map(|(branches, timeout)| Form::Choose { branches, timeout })
+}
+
+fn route(text: &str, kind: &Part, rest: &Part) -> Result<Form, StepError> {
+    let example = "write \"route path /search a.x, /buy* b.y, * c.z\"";
+    let Some(attribute) = words(&rest.text).next() else {
+        return Err(wrong("`route` needs an attribute and rules", kind.at.clone()).hinted(example));
+    };
+    let attribute = Part::of(text, shifted(&attribute.at, rest.at.start));
+    let rules = Part::of(text, attribute.at.end..rest.at.end);
+    if rules.text.is_empty() {
+        return Err(wrong("`route` needs rules", attribute.at).hinted(example));
+    }
+    let wrong_rule = |at| wrong("each rule of `route` is a value and an endpoint", at).hinted(example);
+    branches(text, &rules, wrong_rule).map(|(rules, timeout)| Form::Route { attribute, rules, timeout })
+}
+
+/// Pairs of words between commas, and the `timeout` of all.
+fn branches(
+    text: &str,
+    rest: &Part,
+    wrong_branch: impl Fn(Range<usize>) -> StepError,
+) -> Result<(Vec<(Part, Part)>, Option<Part>), StepError> {
     let (mut branches, mut timeout) = (Vec::new(), None);
     for branch in split(rest, ',') {
         let mut plain = Vec::new();
@@ -134,14 +161,10 @@ fn choose(text: &str, kind: &Part, rest: &Part) -> Result<Form, StepError> {
         }
         match <[Part; 2]>::try_from(plain) {
             Ok([share, to]) => branches.push((share, to)),
-            Err(_) => {
-                return Err(
-                    wrong("each branch of `choose` is a share and an endpoint", branch.at).hinted(example)
-                );
-            }
+            Err(_) => return Err(wrong_branch(branch.at)),
         }
     }
-    Ok(Form::Choose { branches, timeout })
+    Ok((branches, timeout))
 }
 
 fn parallel(kind: &Part, words: impl Iterator<Item = Part>) -> Result<Form, StepError> {
@@ -277,6 +300,11 @@ mod tests {
                     branches.iter().map(|(share, to)| format!("{} {}", show(share), show(to))).collect();
                 format!("choose|{}|{}", branches.join("|"), maybe(&timeout))
             }
+            Ok(Form::Route { attribute, rules, timeout }) => {
+                let rules: Vec<String> =
+                    rules.iter().map(|(value, to)| format!("{} {}", show(value), show(to))).collect();
+                format!("route|{}|{}|{}", show(&attribute), rules.join("|"), maybe(&timeout))
+            }
             Ok(Form::Parallel { to, need, times, timeout }) => {
                 let to: Vec<String> = to.iter().map(show).collect();
                 format!("parallel|{}|{need:?}|{}|{}", to.join(" "), maybe(&times), maybe(&timeout))
@@ -296,6 +324,10 @@ mod tests {
         assert_eq!(parts("call c.log probability=10%"), "call|c.log|-|10%");
         assert_eq!(parts("choose 70% a.visit, 30% b.visit"), "choose|70% a.visit|30% b.visit|-");
         assert_eq!(parts("choose 5% a.x timeout=1s"), "choose|5% a.x|1s");
+        assert_eq!(
+            parts("route path /search a.x, /buy* b.y, * c.z timeout=1s"),
+            "route|path|/search a.x|/buy* b.y|* c.z|1s"
+        );
         assert_eq!(parts("parallel any a.x b.y"), "parallel|a.x b.y|Any|-|-");
         assert_eq!(parts("parallel leaf.get times=100 timeout=1s"), "parallel|leaf.get|All|100|1s");
         assert_eq!(parts("cache tracks"), "cache|tracks");
@@ -315,6 +347,12 @@ mod tests {
         assert_eq!(
             parts("choose 70%"),
             "error at \"70%\": each branch of `choose` is a share and an endpoint"
+        );
+        assert_eq!(parts("route"), "error at \"route\": `route` needs an attribute and rules");
+        assert_eq!(parts("route path"), "error at \"path\": `route` needs rules");
+        assert_eq!(
+            parts("route path /a a.x, b.y"),
+            "error at \"b.y\": each rule of `route` is a value and an endpoint"
         );
         assert_eq!(parts("cache a b"), "error at \"b\": `b` is too many: `cache` takes one name");
         assert_eq!(

@@ -36,6 +36,7 @@ pub const REQUEST_METRICS: &[(&str, Unit)] = &[
     ("timeout_ratio", Unit::Share),
     ("failed_ratio", Unit::Share),
     ("unfinished_ratio", Unit::Share),
+    ("degraded_ratio", Unit::Share),
     ("in_system_mean", Unit::Number),
     ("requests", Unit::Number),
 ];
@@ -68,7 +69,10 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
     ("attempts_rps", Unit::Rate),
     ("attempts_per_call", Unit::Number),
     ("refused_ratio", Unit::Share),
+    ("shed_ratio", Unit::Share),
     ("cache_hit_ratio", Unit::Share),
+    ("affinity_broken_ratio", Unit::Share),
+    ("probes_rps", Unit::Rate),
     ("throttled_ratio", Unit::Share),
     ("throttled_per_instance_s", Unit::Seconds),
     ("steal_ratio", Unit::Share),

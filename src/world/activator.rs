@@ -16,7 +16,8 @@ use crate::time::{Duration, Time};
 
 use super::call::{Origin, PICK_SALT};
 use super::control::Control;
-use super::frame::{AWAITED, ENDED, Frame, HELD, NIL};
+use super::frame::{AWAITED, ENDED, Frame, HELD, NIL, Side};
+use super::outbound::{AFFINITY, PROBES};
 use super::spec::{ActivatorSpec, NO_RING};
 use super::telemetry::{Integral, Moments};
 use super::{Flow, Full, World};
@@ -206,21 +207,25 @@ impl World<'_> {
 
     /// Sends one held attempt, if its caller knows an instance.
     fn let_out(&mut self, now: Time, queue: &mut Queue, service: u32, slot: u32) -> Flow {
-        let Frame { key, outbound, started, .. } = self.frames[slot];
-        let (tag, call) = if self.has_sides {
-            (self.sides[slot as usize].tag, self.sides[slot as usize].call)
-        } else {
-            (0, NIL)
-        };
+        let Frame { key, outbound, started, parent, .. } = self.frames[slot];
+        let Side { tag, call, request, .. } =
+            if self.has_sides { self.sides[slot as usize] } else { Side::EMPTY };
         let attempt = if call == NIL { 0 } else { self.calls[call].attempt };
-        let outbound = &mut self.outbounds[outbound as usize];
-        let head = RequestHead { affinity: 0, attempt };
+        let mut head = RequestHead { affinity: None, attempt };
+        let (index, asks) = (outbound, self.outbounds[outbound as usize].asks);
+        if asks != 0 {
+            self.brief(now, index, request, &mut head);
+        }
+        let outbound = &mut self.outbounds[index as usize];
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(tag)).rng());
         let Some(Slot(at)) = outbound.pick(now, &head, &mut rng) else {
             return Ok(());
         };
         outbound.view.active[at as usize] += 1;
         outbound.attempts += 1;
+        if asks & (PROBES | AFFINITY) != 0 {
+            self.picked(now, queue, index, (parent, request), Slot(at), &mut rng)?;
+        }
         let state = &mut self.services[service as usize];
         let instance = state.slots[at as usize];
         if let Some(activator) = &mut state.activator {

@@ -50,6 +50,15 @@ impl World<'_> {
         }
     }
 
+    /// People act, each after the time that `after` finds for them.
+    fn follow_alert(&mut self, now: Time, queue: &mut Queue, after: impl Fn(ActionTime) -> Option<Duration>) {
+        for (at, action) in self.spec.actions.iter().enumerate() {
+            if let Some(after) = after(action.when) {
+                self.schedule(queue, now + after, Control::Act(at as u32));
+            }
+        }
+    }
+
     /// A look at an alert.
     pub(super) fn on_look(&mut self, now: Time, queue: &mut Queue, index: u32) {
         let spec = &self.spec.alerts[index as usize];
@@ -66,18 +75,19 @@ impl World<'_> {
                 watch.since = Some(now.max(self.spec.warm_up));
                 let detail = value.map_or_else(String::new, |value| format!("at {value:.3}"));
                 self.telemetry.log(now, "alert", spec.name.clone(), detail);
-                for (at, action) in self.spec.actions.iter().enumerate() {
-                    if let ActionTime::OnAlert { alert, after } = action.when
-                        && alert == index
-                    {
-                        self.schedule(queue, now + after, Control::Act(at as u32));
-                    }
-                }
+                self.follow_alert(now, queue, |when| match when {
+                    ActionTime::OnAlert { alert, after } => (alert == index).then_some(after),
+                    _ => None,
+                });
             }
             Some(Change::Resolved) => {
                 watch.firing = watch.firing_until(now);
                 watch.since = None;
                 self.telemetry.log(now, "alert_end", spec.name.clone(), String::new());
+                self.follow_alert(now, queue, |when| match when {
+                    ActionTime::OnResolved { alert, after } => (alert == index).then_some(after),
+                    _ => None,
+                });
             }
             None => {}
         }

@@ -7,6 +7,7 @@ use crate::policies::view::Resources;
 use crate::time::Time;
 
 use super::World;
+use super::call::{Job, Over, Under};
 use super::cluster::{Phase, allocatable};
 use super::frame::{AWAITED, ENDED, HELD, INSIDE, LINKED, NIL, ON_CPU, PERMIT, QUEUED, STARTED};
 use super::instance::State;
@@ -29,13 +30,15 @@ impl World<'_> {
     pub(super) fn check_books(&self, now: Time) {
         self.check_requests(now);
         self.check_frames();
-        self.check_clients();
+        self.check_clients(now);
+        self.check_deadlines(now);
         self.check_activators(now);
-        self.check_instances();
+        self.check_instances(now);
         self.check_bytes();
         self.check_lists();
         self.check_nodes();
         self.check_sizes();
+        self.check_probes();
     }
 
     /// INV-5, INV-6 and INV-7: nothing is lost, and Little's law holds exactly, in integers.
@@ -61,13 +64,12 @@ impl World<'_> {
                 source.1 += u128::from((now - frame.started).0);
             }
         }
-        for slot in 0..self.calls.slots() {
-            let call = &self.calls[slot];
-            if call.open && call.parent == NIL {
-                let source = &mut open[self.outbounds[call.outbound as usize].source as usize];
-                source.0 += 1;
-                source.1 += u128::from((now - call.started).0);
-            }
+        for (job, started) in
+            self.open_calls().filter(|(job, _)| job.over == Over::Parent && job.parent == NIL)
+        {
+            let source = &mut open[self.outbounds[job.outbound as usize].source as usize];
+            source.0 += 1;
+            source.1 += u128::from((now - started).0);
         }
         assert_eq!(
             self.open_roots,
@@ -96,6 +98,13 @@ impl World<'_> {
         }
     }
 
+    /// Every call that is not over, hedged or not, at every level, and when it began.
+    fn open_calls(&self) -> impl Iterator<Item = (&Job, Time)> {
+        let calls = (0..self.calls.slots()).map(|slot| &self.calls[slot]).filter(|call| call.open);
+        let hedges = (0..self.hedges.slots()).map(|slot| &self.hedges[slot]).filter(|hedge| hedge.open);
+        calls.map(|call| (&call.job, call.started)).chain(hedges.map(|hedge| (&hedge.job, hedge.started)))
+    }
+
     /// Call record of an attempt.
     fn call_of(&self, slot: u32) -> u32 {
         if self.has_sides { self.sides[slot as usize].call } else { NIL }
@@ -120,20 +129,17 @@ impl World<'_> {
                 refs[self.sides[slot as usize].request as usize] += 1;
             }
         }
-        for slot in 0..self.calls.slots() {
-            let call = &self.calls[slot];
-            if call.open {
-                calls += 1;
-                if call.parent != NIL {
-                    pending[call.parent as usize] += 1;
-                }
-                if call.request != NIL {
-                    refs[call.request as usize] += 1;
-                }
+        for (job, _) in self.open_calls() {
+            calls += 1;
+            if job.parent != NIL && matches!(job.over, Over::Parent | Over::Nobody) {
+                pending[job.parent as usize] += 1;
+            }
+            if job.request != NIL {
+                refs[job.request as usize] += 1;
             }
         }
         assert_eq!(self.frames.len(), frames, "INV-28: no frame is lost");
-        assert_eq!(self.calls.len(), calls, "INV-28: no call is lost");
+        assert_eq!(self.calls.len() + self.hedges.len(), calls, "INV-28: no call is lost");
         let used = refs.iter().filter(|refs| **refs > 0).count();
         assert_eq!(self.requests.len(), used, "INV-28: no request record is lost");
         for (slot, refs) in (0..).zip(refs).filter(|(_, refs)| *refs > 0) {
@@ -159,36 +165,96 @@ impl World<'_> {
         }
     }
 
-    /// INV-10: what clients believe to have outstanding is outstanding.
-    fn check_clients(&self) {
+    /// INV-10: what clients believe to have outstanding is outstanding, at every level.
+    fn check_clients(&self, now: Time) {
         let mut active: Vec<Vec<u32>> =
             self.outbounds.iter().map(|outbound| vec![0; outbound.view.active.len()]).collect();
-        let mut permits = vec![0; self.outbounds.len()];
+        let mut permits: Vec<Vec<u32>> =
+            self.outbounds.iter().map(|outbound| vec![0; outbound.above.len() + 1]).collect();
         for slot in 0..self.frames.slots() {
             let frame = &self.frames[slot];
             let from = frame.outbound as usize;
-            if frame.has(AWAITED) && frame.is_attempt() && self.outbounds[from].alive {
-                if !frame.has(HELD) {
-                    active[from][self.instances[frame.instance as usize].ordinal as usize] += 1;
-                }
-                permits[from] += u32::from(self.call_of(slot) != NIL);
+            let waits = frame.has(AWAITED) && frame.is_attempt();
+            if waits && self.outbounds[from].alive && !frame.has(HELD) {
+                active[from][self.instances[frame.instance as usize].ordinal as usize] += 1;
+            }
+            if waits && self.call_of(slot) != NIL {
+                let call = &self.calls[self.call_of(slot)];
+                assert!(call.open && call.under == Under::Frame(slot), "INV-10: a call knows its attempt");
             }
         }
         for slot in 0..self.calls.slots() {
             let call = &self.calls[slot];
-            if call.open && call.admitted {
-                permits[call.outbound as usize] += 1;
+            if call.open {
+                let busy = call.under != Under::Nothing || call.admitted;
+                assert!(
+                    busy || call.wake.is_some() || call.waits > 0,
+                    "INV-28: an open call waits for something"
+                );
+                permits[call.job.outbound as usize][usize::from(call.job.level)] += u32::from(busy);
+                let above = match call.under {
+                    Under::Nothing => Over::Call(slot),
+                    Under::Frame(frame) => {
+                        assert!(self.frames[frame].has(AWAITED), "INV-10: an attempt under way is awaited");
+                        Over::Call(slot)
+                    }
+                    Under::Call(inner) => self.calls[inner].job.over,
+                    Under::Hedge(inner) => self.hedges[inner].job.over,
+                };
+                assert_eq!(above, Over::Call(slot), "INV-10: levels know each other");
             }
         }
+        for slot in 0..self.hedges.slots() {
+            let hedge = &self.hedges[slot];
+            if hedge.open {
+                let (mut at, mut copies) = (hedge.first, 0);
+                while at != NIL {
+                    let copy = &self.calls[at];
+                    assert!(copy.open && copy.job.over == Over::Hedge(slot), "INV-10: a copy knows its call");
+                    (at, copies) = (copy.sibling, copies + 1);
+                }
+                assert_eq!(hedge.copies.open, copies, "INV-10: copies of a hedged call");
+                assert!(copies > 0, "INV-28: a hedged call waits for a copy");
+            }
+        }
+        let mut listed = Vec::new();
+        for (index, outbound) in (0..).zip(&self.outbounds) {
+            for (level, stack) in (0..).zip(outbound.stacks()) {
+                for call in stack.backlog.iter().flat_map(|backlog| backlog.calls()) {
+                    let state = &self.calls[call];
+                    let waits = state.open && state.waits > 0 && !state.admitted;
+                    let here = (state.job.outbound, state.job.level) == (index, level);
+                    assert!(waits && here, "INV-10: whoever is listed at a limiter waits there");
+                    listed.push(call);
+                }
+            }
+        }
+        listed.sort_unstable();
+        let waits = |slot: &u32| self.calls[*slot].open && self.calls[*slot].waits > 0;
+        let waiting: Vec<u32> = (0..self.calls.slots()).filter(waits).collect();
+        assert_eq!(listed, waiting, "INV-10: whoever waits for a limiter is listed, once");
         for (index, outbound) in self.outbounds.iter().enumerate() {
             if let Some(hosts) = &outbound.hosts {
                 assert!(hosts.agrees_with(&outbound.view), "INV-30: health of those who are known");
             }
             if outbound.alive {
                 assert_eq!(outbound.view.active, active[index], "INV-10: attempts of a client");
-                if let Some(held) = in_flight(outbound.limiter.as_ref()) {
-                    assert_eq!(held, permits[index], "INV-10: permits of a client's limiter");
+                for (level, stack) in outbound.stacks().enumerate() {
+                    let busy = permits[index][level];
+                    if let Some(held) = in_flight(now, stack.limiter.as_ref()) {
+                        assert_eq!(held, busy, "INV-10: permits of a client's limiter");
+                    }
                 }
+            }
+        }
+    }
+
+    /// INV-30: no work goes on behind a deadline that it was told of.
+    fn check_deadlines(&self, now: Time) {
+        for (slot, side) in self.sides.iter().enumerate() {
+            let frame = &self.frames[slot as u32];
+            if frame.flags != 0 && !frame.has(ENDED) {
+                assert!(side.deadline >= now, "INV-30: work behind its deadline: {frame:?}");
             }
         }
     }
@@ -224,7 +290,7 @@ impl World<'_> {
         assert_eq!(listed, held, "INV-29: who is held is listed");
     }
 
-    fn check_instances(&self) {
+    fn check_instances(&self, now: Time) {
         let mut inside = vec![Inside::default(); self.instances.len()];
         for (index, instance) in self.instances.iter().enumerate() {
             inside[index].held = vec![0; self.spec.services[instance.service as usize].pools.len()];
@@ -285,7 +351,7 @@ impl World<'_> {
             for (pool, (state, held)) in instance.more.pools.iter().zip(&here.held).enumerate() {
                 assert_eq!(state.free + held, service.pools[pool].size, "INV-10: connections of a pool");
             }
-            if let Some(held) = in_flight(instance.more.limiter.as_ref()) {
+            if let Some(held) = in_flight(now, instance.more.limiter.as_ref()) {
                 assert_eq!(held, here.permits, "INV-10: permits of an instance's limiter");
             }
         }
@@ -318,8 +384,15 @@ impl World<'_> {
         for instance in &self.instances {
             walk(instance.lane);
             walk(instance.more.cpu_lane);
-            instance.more.lanes.iter().for_each(|lane| walk(*lane));
             instance.more.pools.iter().for_each(|pool| walk(pool.waiting));
+        }
+        for line in self.instances.iter().map(|instance| &instance.more.line) {
+            let mut marked = 0;
+            for slot in line.listed() {
+                listed[slot as usize] += 1;
+                marked += u32::from(self.frames[slot].has(LINKED));
+            }
+            assert_eq!(line.marked(), marked, "INV-28: a line knows who has left it");
         }
         let stalled = self.instances.iter().flat_map(|instance| &instance.more.hang.stalled);
         for (slot, _) in stalled {
@@ -384,9 +457,9 @@ impl World<'_> {
 }
 
 /// Calls in flight as a limiter sees them, if it counts them.
-fn in_flight(limiter: Option<&AnyLimiter>) -> Option<u32> {
+fn in_flight(now: Time, limiter: Option<&AnyLimiter>) -> Option<u32> {
     let mut found = None;
-    limiter?.gauges(Time::ZERO, &mut |name, value| {
+    limiter?.gauges(now, &mut |name, value| {
         if name == "in_flight" {
             found = Some(value as u32);
         }

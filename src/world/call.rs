@@ -1,7 +1,11 @@
 //! Caller side of a call: attempts, timeouts, retries, breaker, limiter.
 //!
-//! Order of a call (DESIGN section 3): deadline, retry, breaker, limiter, pick, network. A call over an edge without
-//! retry, breaker and limiter is just its one attempt; otherwise a [`CallState`] holds what outlives an attempt.
+//! Order of a call (DESIGN section 3): deadline, retry or hedge, breaker, limiter, pick, network. A call over an edge without
+//! any of these policies is just its one attempt; otherwise a [`CallState`] holds what outlives an attempt.
+//!
+//! An edge may have levels: the attempt of an outer level is a call of the level below it, and so on down to the innermost
+//! one, whose attempts are frames. A hedged call (`hedge`) likewise stands above its copies, each of which is a call of one
+//! attempt. So a record never has more than one attempt of its own under way, and who hears how it ends is in [`Over`].
 
 use std::mem::ManuallyDrop;
 
@@ -9,22 +13,26 @@ use crate::kernel::queue::{Payload, Queue};
 use crate::policies::balancer::Balancer as _;
 use crate::policies::breaker::Breaker as _;
 use crate::policies::limiter::Limiter as _;
-use crate::policies::retry::{Budget as _, Retry, RetryPolicy as _};
+use crate::policies::retry::{Budget as _, Ended, Retry, RetryPolicy as _};
 use crate::policies::view::{Admit, Class, Outcome, Permit, RequestHead, Slot};
 use crate::random::{Key, Rng};
 use crate::time::{Duration, Time};
 
+use super::control::Control;
 use super::frame::{AWAITED, ENDED, EVENT, Frame, HELD, INSIDE, NIL, Side};
 use super::hang::Late;
-use super::outbound::ANYWHERE;
-use super::spec::NO_RING;
+use super::outbound::{AFFINITY, ANYWHERE, PROBES};
+use super::spec::{Deadline, NO_RING};
 use super::{Flow, Full, RETRY, World};
 
-/// A call that may take more than one attempt.
+/// What a call is about, at whatever level.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct CallState {
+pub(super) struct Job {
     pub(super) parent: u32,
     pub(super) parent_pc: u16,
+    /// Level of the edge; 0 is the innermost.
+    pub(super) level: u8,
+    pub(super) priority: u8,
     /// Position in `Spec::calls`.
     pub(super) call: u32,
     pub(super) outbound: u32,
@@ -32,17 +40,67 @@ pub(super) struct CallState {
     pub(super) key: u64,
     /// Tag of the caller's own attempts.
     pub(super) tag: u32,
-    pub(super) priority: u8,
+    pub(super) over: Over,
+}
+
+/// Who hears how a call ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Over {
+    /// The frame that made it, or the source.
+    #[default]
+    Parent,
+    /// The call of the level above, whose attempt it is.
+    Call(u32),
+    /// The hedged call of which it is a copy.
+    Hedge(u32),
+    /// Nobody: who had made it gave up and did not say so. It goes on by itself.
+    Nobody,
+}
+
+/// The attempt that a call has under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Under {
+    /// None.
+    #[default]
+    Nothing,
+    /// An attempt at an instance, or held at an activator.
+    Frame(u32),
+    /// A call of the level below.
+    Call(u32),
+    /// A hedged call of the level below.
+    Hedge(u32),
+}
+
+/// Something that goes on for nobody, up to a deadline that it knows; also after its slot has been reused.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expiry {
+    of: Under,
+    started: Time,
+}
+
+/// A call that may take more than one attempt.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CallState {
+    pub(super) job: Job,
     pub(super) started: Time,
     pub(super) attempt: u32,
-    /// Delay before the present attempt.
-    pub(super) delay: Duration,
+    /// What its retry policy keeps from one delay to the next.
+    pub(super) carry: f64,
+    /// What its budget gave for the present attempt.
+    pub(super) withdrawn: Option<u32>,
     pub(super) breaker: Permit,
     pub(super) limiter: Permit,
     /// When the present attempt was sent.
     pub(super) sent: Time,
+    pub(super) under: Under,
+    /// When its next attempt is due, if it waits for that.
+    pub(super) wake: Option<Time>,
+    /// Next copy of the same hedged call.
+    pub(super) sibling: u32,
     /// A limiter has already let the next attempt in, at this event's time.
     pub(super) admitted: bool,
+    /// Number of its ticket while it waits for room at its limiter, else 0.
+    pub(super) waits: u64,
     /// The call is not over yet.
     pub(super) open: bool,
 }
@@ -54,10 +112,16 @@ pub(super) struct RequestRecord {
     pub(super) refs: u32,
     /// Closed loop: the user, else `NIL`.
     pub(super) user: u32,
+    /// Where it comes from ...
+    pub(super) source: u32,
+    /// ... and its key, for what it carries.
+    pub(super) key: u64,
     /// Version (plus 1) of each updating service that the request has seen first.
     pub(super) versions: [u8; 8],
     /// It has seen two versions of one service.
     pub(super) inconsistent: bool,
+    /// Some part of its answer is of lower quality.
+    pub(super) degraded: bool,
 }
 
 /// Where a call comes from.
@@ -101,10 +165,14 @@ impl Origin {
 impl CallState {
     /// The draws of the present attempt for one purpose.
     #[inline]
-    const fn draws(&self, salt: u64) -> Rng {
-        Key(self.key ^ salt ^ attempt_tag(self.tag, self.attempt) as u64).rng()
+    pub(super) const fn draws(&self, salt: u64) -> Rng {
+        let level = (self.job.level as u64) << 48;
+        Key(self.job.key ^ salt ^ level ^ attempt_tag(self.job.tag, self.attempt) as u64).rng()
     }
 }
+
+/// Stands where the call of an attempt stands (`Side::call`) when that call has let go of it.
+pub(super) const LET_GO: u32 = NIL - 1;
 
 pub(super) const PICK_SALT: u64 = 0x7069_636b_2d73_6c74;
 const RETRY_SALT: u64 = 0x7265_7472_792d_736c;
@@ -123,7 +191,7 @@ impl World<'_> {
         origin: &Origin,
     ) -> Flow {
         if self.outbounds[origin.outbound as usize].stateful {
-            return self.open_call(now, queue, call, key, origin);
+            return self.place_stateful(now, queue, call, key, origin);
         }
         match self.send(now, queue, call, key, 0, origin, NIL)? {
             None => Ok(()),
@@ -132,49 +200,82 @@ impl World<'_> {
     }
 
     #[inline(never)]
-    fn open_call(&mut self, now: Time, queue: &mut Queue, call: u32, key: u64, origin: &Origin) -> Flow {
+    fn place_stateful(&mut self, now: Time, queue: &mut Queue, call: u32, key: u64, origin: &Origin) -> Flow {
+        if self.is_left_out(origin.outbound, key) {
+            return self.settle(now, queue, origin.caller(), now, Class::Rejected);
+        }
         let outbound = &mut self.outbounds[origin.outbound as usize];
         outbound.firsts += 1;
-        if let Some(budget) = &mut outbound.budget {
-            budget.deposit(now);
-        }
-        let state = CallState {
+        let job = Job {
             parent: origin.parent,
             parent_pc: origin.parent_pc,
+            level: outbound.above.len() as u8,
+            priority: origin.priority,
             call,
             outbound: origin.outbound,
             request: origin.request,
             key,
             tag: origin.tag,
-            priority: origin.priority,
-            started: now,
-            attempt: 0,
-            delay: Duration::ZERO,
-            breaker: Permit::default(),
-            limiter: Permit::default(),
-            sent: now,
-            admitted: false,
-            open: true,
+            over: Over::Parent,
         };
-        let slot = self.calls.insert(state).ok_or(Full::InFlight)?;
-        if origin.request != NIL {
-            self.requests[origin.request].refs += 1;
+        self.open(now, queue, &job)
+    }
+
+    /// A call of one level begins.
+    fn open(&mut self, now: Time, queue: &mut Queue, job: &Job) -> Flow {
+        let stack = self.outbounds[job.outbound as usize].stack_mut(job.level);
+        if let Some(budget) = &mut stack.budget {
+            budget.deposit(now);
+        }
+        if stack.hedge.is_some() {
+            return self.open_hedge(now, queue, job);
+        }
+        let slot = self.open_call(now, job, None)?;
+        if let Over::Call(outer) = job.over {
+            self.calls[outer].under = Under::Call(slot);
         }
         self.attempt(now, queue, slot)
     }
 
-    /// One attempt of a stateful call: breaker, limiter, then the wire.
-    fn attempt(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+    /// The record of a call, before its first attempt.
+    pub(super) fn open_call(&mut self, now: Time, job: &Job, withdrawn: Option<u32>) -> Result<u32, Full> {
+        let state = CallState {
+            job: *job,
+            started: now,
+            attempt: 0,
+            carry: 0.0,
+            withdrawn,
+            breaker: Permit::default(),
+            limiter: Permit::default(),
+            sent: now,
+            under: Under::Nothing,
+            wake: None,
+            sibling: NIL,
+            admitted: false,
+            waits: 0,
+            open: true,
+        };
+        let slot = self.calls.insert(state).ok_or(Full::InFlight)?;
+        if job.request != NIL {
+            self.requests[job.request].refs += 1;
+        }
+        Ok(slot)
+    }
+
+    /// One attempt of a stateful call: breaker, limiter, then the level below or the wire.
+    pub(super) fn attempt(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         let state = self.calls[slot];
-        let outbound = &mut self.outbounds[state.outbound as usize];
+        let Job { outbound: from, level, .. } = state.job;
+        let stack = self.outbounds[from as usize].stack_mut(level);
         if !state.admitted {
-            if let Some(breaker) = &mut outbound.breaker {
+            if let Some(breaker) = &mut stack.breaker {
                 let answer = breaker.try_acquire(now);
-                self.note_breaker(now, state.outbound);
+                self.note_breaker(now, from, level);
                 match answer {
                     Admit::Now(permit) | Admit::At(_, permit) => self.calls[slot].breaker = permit,
                     Admit::Reject { .. } => {
                         self.telemetry.breaker_rejections += 1;
+                        self.tell_budget(now, slot, Class::Rejected, false);
                         return self.attempt_failed(
                             now,
                             queue,
@@ -184,51 +285,55 @@ impl World<'_> {
                     }
                 }
             }
-            let outbound = &mut self.outbounds[state.outbound as usize];
-            if let Some(limiter) = &mut outbound.limiter {
+            let stack = self.outbounds[from as usize].stack_mut(level);
+            if let Some(limiter) = &mut stack.limiter {
                 // Without recorded draws there is nothing to drop. How long a call may wait is the limiter's own setting.
                 let mut rng = ManuallyDrop::new(state.draws(LIMITER_SALT));
-                match limiter.try_acquire(now, 1, Duration::MAX, &mut rng) {
+                let priority = self.spec.priorities[usize::from(state.job.priority)];
+                match limiter.try_acquire_of(now, priority, 1, Duration::MAX, &mut rng) {
                     Admit::Now(permit) => self.calls[slot].limiter = permit,
                     Admit::At(at, permit) => {
                         let state = &mut self.calls[slot];
                         state.limiter = permit;
                         state.admitted = true;
+                        state.wake = Some(at);
                         queue.push(at, Payload::new(RETRY, slot));
                         return Ok(());
                     }
                     Admit::Reject { .. } => {
-                        self.telemetry.limiter_rejections += 1;
-                        let outcome = Outcome::new(Class::Rejected, Duration::ZERO);
-                        if let Some(breaker) = &mut outbound.breaker {
-                            // The breaker let it through but nothing was sent: the permit goes back unused.
-                            let unused = Outcome { ignored: true, ..outcome };
-                            breaker.on_outcome(now, self.calls[slot].breaker, &unused);
+                        if self.wait_for_limiter(now, queue, slot) {
+                            return Ok(());
                         }
-                        return self.attempt_failed(now, queue, slot, outcome);
+                        return self.refused_by_limiter(now, queue, slot);
                     }
                 }
             }
         }
+        let stack = self.outbounds[from as usize].stack_mut(level);
+        if let Some(budget) = &mut stack.budget {
+            budget.on_sent(now);
+        }
+        let ring = stack.ring;
         let state = &mut self.calls[slot];
         state.admitted = false;
         state.sent = now;
         let state = *state;
-        let origin = Origin {
-            parent: state.parent,
-            parent_pc: state.parent_pc,
-            outbound: state.outbound,
-            request: state.request,
-            tag: attempt_tag(state.tag, state.attempt),
-            priority: state.priority,
-        };
-        match self.send(now, queue, state.call, state.key, state.attempt, &origin, slot)? {
-            None => Ok(()),
-            Some(failure) => {
-                let outcome = Outcome::new(failure, Duration::ZERO);
-                self.teach(now, slot, &outcome);
-                self.attempt_failed(now, queue, slot, outcome)
+        let tag = attempt_tag(state.job.tag, state.attempt);
+        if level > 0 {
+            if ring != NO_RING {
+                self.level_rings[ring as usize].arm(now, slot, queue);
             }
+            return self.open(
+                now,
+                queue,
+                &Job { level: level - 1, tag, over: Over::Call(slot), ..state.job },
+            );
+        }
+        let Job { parent, parent_pc, call, outbound, request, key, priority, .. } = state.job;
+        let origin = Origin { parent, parent_pc, outbound, request, tag, priority };
+        match self.send(now, queue, call, key, state.attempt, &origin, slot)? {
+            None => Ok(()),
+            Some(failure) => self.attempt_over(now, queue, slot, Outcome::new(failure, Duration::ZERO)),
         }
     }
 
@@ -247,15 +352,29 @@ impl World<'_> {
     ) -> Result<Option<Class>, Full> {
         let spec = self.spec;
         let target = &spec.calls[call as usize];
+        let mut head = RequestHead { affinity: None, attempt };
+        let asks = self.outbounds[origin.outbound as usize].asks;
+        if asks != 0 {
+            self.brief(now, origin.outbound, origin.request, &mut head);
+        }
         let outbound = &mut self.outbounds[origin.outbound as usize];
-        let head = RequestHead { affinity: 0, attempt };
         // Without recorded draws there is nothing to drop.
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(origin.tag)).rng());
         let Some(slot) = outbound.pick(now, &head, &mut rng) else {
             return self.hold(now, queue, call, key, origin, state);
         };
+        let slot = if outbound.hedges {
+            self.elsewhere(now, origin.outbound, state, &head, slot, &mut rng)
+        } else {
+            slot
+        };
+        let outbound = &mut self.outbounds[origin.outbound as usize];
         outbound.view.active[slot.0 as usize] += 1;
         outbound.attempts += 1;
+        if asks & (PROBES | AFFINITY) != 0 {
+            self.picked(now, queue, origin.outbound, (origin.parent, origin.request), slot, &mut rng)?;
+        }
+        let outbound = &self.outbounds[origin.outbound as usize];
         let instance = self.services[target.service as usize].slots[slot.0 as usize];
         let frame = Frame {
             started: now,
@@ -286,17 +405,51 @@ impl World<'_> {
         Ok(None)
     }
 
+    /// What else happens when an attempt goes out to `slot`, where the balancer looks at more than its own counts.
+    #[inline(never)]
+    pub(super) fn picked(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        outbound: u32,
+        (parent, request): (u32, u32),
+        slot: Slot,
+        rng: &mut Rng,
+    ) -> Flow {
+        let asks = self.outbounds[outbound as usize].asks;
+        if asks & AFFINITY != 0 {
+            self.note_affinity(now, outbound, request, slot);
+        }
+        if asks & PROBES != 0 {
+            self.send_probes(now, queue, outbound, parent, rng)?;
+        }
+        Ok(())
+    }
+
     #[inline(never)]
     pub(super) fn note_side(&mut self, frame: u32, origin: &Origin, state: u32) {
         if self.frames[frame].zone == ANYWHERE {
             let caller = self.frames[origin.parent].instance;
             self.frames[frame].zone = self.instances[caller as usize].more.zone as u16;
         }
+        if state != NIL {
+            self.calls[state].under = Under::Frame(frame);
+        }
         let mut side = Side { call: state, request: origin.request, tag: origin.tag, ..Side::EMPTY };
-        if self.tracks_children && origin.parent != NIL {
-            let parent = &mut self.sides[origin.parent as usize];
-            side.sibling = parent.child;
-            parent.child = frame;
+        if self.tracks_children {
+            let outbound = &self.outbounds[origin.outbound as usize];
+            let Frame { ring, started, .. } = self.frames[frame];
+            if outbound.deadline == Deadline::Set && ring != NO_RING {
+                side.deadline = started + self.rings[ring as usize].delay();
+            }
+            if origin.parent != NIL {
+                let parent = &mut self.sides[origin.parent as usize];
+                side.sibling = parent.child;
+                parent.child = frame;
+                if outbound.deadline != Deadline::Stop {
+                    side.deadline = side.deadline.min(parent.deadline);
+                }
+            }
         }
         if origin.request != NIL {
             self.requests[origin.request].refs += 1;
@@ -352,18 +505,23 @@ impl World<'_> {
         if self.tracks_children && parent != NIL {
             self.unlink_child(parent, slot);
         }
-        if class == Class::Success {
+        if self.tracks_children {
+            self.note_deadline(queue, slot);
+        }
+        if class == Class::Success
+            && (call == NIL || call != LET_GO && self.has_owner(self.calls[call].job.over))
+        {
             self.credit(parent, parent_pc, cpu);
         }
         self.release_if_loose(slot);
-        if call == NIL {
-            return self.settle(now, queue, Caller { parent, parent_pc, outbound, request }, started, class);
+        match call {
+            NIL => self.settle(now, queue, Caller { parent, parent_pc, outbound, request }, started, class),
+            LET_GO => Ok(()),
+            call => {
+                self.calls[call].under = Under::Nothing;
+                self.attempt_over(now, queue, call, outcome)
+            }
         }
-        self.teach(now, call, &outcome);
-        if class == Class::Success {
-            return self.close_call(now, queue, call, Class::Success);
-        }
-        self.attempt_failed(now, queue, call, outcome)
     }
 
     /// The work of a successful attempt was of use to its caller.
@@ -375,49 +533,87 @@ impl World<'_> {
         }
     }
 
+    /// The present attempt of a call has ended, at an instance or as a call of the level below.
+    fn attempt_over(&mut self, now: Time, queue: &mut Queue, call: u32, outcome: Outcome) -> Flow {
+        self.teach(now, queue, call, &outcome);
+        self.tell_budget(now, call, outcome.class, true);
+        if outcome.class == Class::Success {
+            return self.close_call(now, queue, call, Class::Success);
+        }
+        self.attempt_failed(now, queue, call, outcome)
+    }
+
     /// Breaker and limiter learn how the present attempt of a call ended.
-    fn teach(&mut self, now: Time, call: u32, outcome: &Outcome) {
+    fn teach(&mut self, now: Time, queue: &mut Queue, call: u32, outcome: &Outcome) {
         let state = &self.calls[call];
-        let outbound = &mut self.outbounds[state.outbound as usize];
+        let outbound = &mut self.outbounds[state.job.outbound as usize];
         if !outbound.alive {
             return;
         }
-        if let Some(breaker) = &mut outbound.breaker {
+        let stack = outbound.stack_mut(state.job.level);
+        if let Some(breaker) = &mut stack.breaker {
             breaker.on_outcome(now, state.breaker, outcome);
         }
-        if let Some(limiter) = &mut outbound.limiter {
+        if let Some(limiter) = &mut stack.limiter {
             let mut rng = ManuallyDrop::new(state.draws(SAMPLE_SALT));
             limiter.on_outcome(now, state.limiter, outcome, &mut rng);
         }
-        let outbound = state.outbound;
-        self.note_breaker(now, outbound);
+        let Job { outbound, level, .. } = state.job;
+        let queues = stack.backlog.is_some();
+        self.note_breaker(now, outbound, level);
+        if queues {
+            self.ask_again(now, queue, outbound, level);
+        }
+    }
+
+    /// So does its budget; `sent`, if it went out at all.
+    pub(super) fn tell_budget(&mut self, now: Time, call: u32, class: Class, sent: bool) {
+        let state = &mut self.calls[call];
+        let stack = self.outbounds[state.job.outbound as usize].stack_mut(state.job.level);
+        if stack.budget.is_none() {
+            return;
+        }
+        let retryable = stack.goes_on_after(class);
+        if let Some(budget) = &mut stack.budget {
+            budget.on_ended(now, &Ended { class, sent, withdrawn: state.withdrawn.take(), retryable });
+        }
     }
 
     /// Writes down a change of a breaker's state.
-    fn note_breaker(&mut self, now: Time, index: u32) {
-        let outbound = &mut self.outbounds[index as usize];
-        let Some(breaker) = &outbound.breaker else { return };
+    fn note_breaker(&mut self, now: Time, index: u32, level: u8) {
+        let stack = self.outbounds[index as usize].stack_mut(level);
+        let Some(breaker) = &stack.breaker else { return };
         let state = breaker.state(now);
-        if state != outbound.breaker_state {
-            let before = std::mem::replace(&mut outbound.breaker_state, state);
+        if state != stack.breaker_state {
+            let before = std::mem::replace(&mut stack.breaker_state, state);
             self.breaker_changed(now, index, before, state);
         }
     }
 
     /// The present attempt of a call failed: again, or give up.
-    fn attempt_failed(&mut self, now: Time, queue: &mut Queue, slot: u32, outcome: Outcome) -> Flow {
+    pub(super) fn attempt_failed(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        slot: u32,
+        outcome: Outcome,
+    ) -> Flow {
         let state = self.calls[slot];
-        let outbound = &mut self.outbounds[state.outbound as usize];
-        let wanted = outbound.alive && self.caller_waits(state.parent, state.parent_pc);
-        if wanted && let Some(retry) = &self.outbounds[state.outbound as usize].retry {
+        if self.is_wanted(&state.job) {
             let mut rng = state.draws(RETRY_SALT);
-            if let Retry::After(delay) = retry.on_failure(now, state.attempt, state.delay, &outcome, &mut rng)
+            let mut carry = state.carry;
+            let stack = self.outbounds[state.job.outbound as usize].stack_mut(state.job.level);
+            if let Some(retry) = &stack.retry
+                && let Retry::After(delay) =
+                    retry.on_failure(now, state.attempt, &mut carry, &outcome, &mut rng)
             {
-                let budget = &mut self.outbounds[state.outbound as usize].budget;
-                if budget.as_mut().is_none_or(|budget| budget.withdraw(now)) {
+                let withdrawn = stack.budget.as_mut().map(|budget| budget.withdraw(now, Some(outcome.class)));
+                if withdrawn != Some(None) {
                     let state = &mut self.calls[slot];
                     state.attempt += 1;
-                    state.delay = delay;
+                    state.carry = carry;
+                    state.withdrawn = withdrawn.flatten();
+                    state.wake = Some(now + delay);
                     queue.push(now + delay, Payload::new(RETRY, slot));
                     return Ok(());
                 }
@@ -427,34 +623,222 @@ impl World<'_> {
         self.close_call(now, queue, slot, outcome.class)
     }
 
-    /// A delayed attempt is due.
-    pub(super) fn on_retry(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+    /// Whether somebody is there who would make another attempt of a call.
+    pub(super) fn is_wanted(&self, job: &Job) -> bool {
+        self.outbounds[job.outbound as usize].alive
+            && (self.caller_waits(job.parent, job.parent_pc) || !self.has_owner(job.over))
+    }
+
+    /// Whether the answer to a call goes to whoever made it in the first place.
+    fn has_owner(&self, mut over: Over) -> bool {
+        loop {
+            over = match over {
+                Over::Parent => return true,
+                Over::Nobody => return false,
+                Over::Call(outer) => self.calls[outer].job.over,
+                Over::Hedge(hedge) => self.hedges[hedge].job.over,
+            };
+        }
+    }
+
+    /// A delayed attempt is due, unless its call is over.
+    pub(super) fn on_retry(&mut self, now: Time, queue: &mut Queue, slot: u32, due: Time) -> Flow {
         let state = self.calls[slot];
-        let alive = self.outbounds[state.outbound as usize].alive;
-        if alive && state.parent != NIL && self.is_hung(state.parent) {
-            self.postpone(state.parent, Late::Retry(slot));
+        if !state.open || state.wake != Some(due) {
             return Ok(());
         }
-        if alive && self.caller_waits(state.parent, state.parent_pc) {
+        let Job { outbound, parent, .. } = state.job;
+        let alive = self.outbounds[outbound as usize].alive;
+        if alive && parent != NIL && self.is_hung(parent) {
+            self.postpone(parent, Late::Retry(slot, due));
+            return Ok(());
+        }
+        self.calls[slot].wake = None;
+        if self.is_wanted(&state.job) {
             self.attempt(now, queue, slot)
         } else {
-            if state.admitted {
-                // Breaker and limiter had let it in, but nobody wants it any more.
-                let unused = Outcome { ignored: true, ..Outcome::new(Class::Abandoned, Duration::ZERO) };
-                self.teach(now, slot, &unused);
-            }
+            self.give_up_waiting(now, queue, slot);
             self.close_call(now, queue, slot, Class::Abandoned)
         }
     }
 
+    /// The next attempt of a call will not be made.
+    fn give_up_waiting(&mut self, now: Time, queue: &mut Queue, slot: u32) {
+        if self.calls[slot].admitted {
+            // Breaker and limiter had let it in, but nobody wants it any more.
+            let unused = Outcome { ignored: true, ..Outcome::new(Class::Abandoned, Duration::ZERO) };
+            self.teach(now, queue, slot, &unused);
+        } else if self.calls[slot].waits > 0 {
+            self.leave_backlog(slot);
+            self.give_back_breaker(now, slot, Class::Abandoned);
+        }
+        self.tell_budget(now, slot, Class::Abandoned, false);
+    }
+
     fn close_call(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
-        let state = self.calls[slot];
+        let CallState { job, started, .. } = self.calls[slot];
         self.calls[slot].open = false;
+        if let Over::Hedge(hedge) = job.over {
+            self.unlink_copy(hedge, slot);
+        }
         self.calls.remove(slot);
-        let CallState { parent, parent_pc, outbound, request, .. } = state;
-        self.settle(now, queue, Caller { parent, parent_pc, outbound, request }, state.started, class)?;
-        self.let_go(state.request);
+        self.report_up(now, queue, &job, started, class)?;
+        self.let_go(job.request);
         Ok(())
+    }
+
+    /// A call of some level has ended; whoever made it hears of it.
+    pub(super) fn report_up(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        job: &Job,
+        started: Time,
+        class: Class,
+    ) -> Flow {
+        let Job { parent, parent_pc, outbound, request, .. } = *job;
+        match job.over {
+            Over::Parent => {
+                self.settle(now, queue, Caller { parent, parent_pc, outbound, request }, started, class)
+            }
+            Over::Call(outer) => {
+                self.calls[outer].under = Under::Nothing;
+                let latency = now - self.calls[outer].sent;
+                self.attempt_over(now, queue, outer, Outcome::new(class, latency))
+            }
+            Over::Hedge(hedge) => self.copy_over(now, queue, hedge, Outcome::new(class, now - started)),
+            Over::Nobody => {
+                self.leave_adrift(job);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whoever made a call wants its answer no more. With `cancel` everything below it stops.
+    pub(super) fn abandon(&mut self, now: Time, queue: &mut Queue, slot: u32, cancel: bool) -> Flow {
+        let CallState { job, under, sent, .. } = self.calls[slot];
+        if under == Under::Nothing {
+            self.give_up_waiting(now, queue, slot);
+        } else {
+            self.teach(now, queue, slot, &Outcome::new(Class::Abandoned, now - sent));
+            self.tell_budget(now, slot, Class::Abandoned, true);
+        }
+        self.calls[slot].open = false;
+        if let Over::Hedge(hedge) = job.over {
+            self.unlink_copy(hedge, slot);
+        }
+        self.calls.remove(slot);
+        self.let_go_of(now, queue, under, cancel)?;
+        self.leave_adrift(&job);
+        self.let_go(job.request);
+        Ok(())
+    }
+
+    /// A call is over; if nobody waited for it, one less names the frame it came from.
+    pub(super) fn leave_adrift(&mut self, job: &Job) {
+        if job.over == Over::Nobody && job.parent != NIL {
+            self.frames[job.parent].pending -= 1;
+            self.release_if_loose(job.parent);
+        }
+    }
+
+    /// A call lets go of its present attempt. Without `cancel` nobody below hears of it: an instance works on, and the level
+    /// below goes on trying.
+    fn let_go_of(&mut self, now: Time, queue: &mut Queue, under: Under, cancel: bool) -> Flow {
+        match under {
+            Under::Nothing => Ok(()),
+            Under::Frame(frame) => {
+                self.sides[frame as usize].call = LET_GO;
+                if self.frames[frame].has(HELD) {
+                    return self.let_down(now, queue, frame, Class::Abandoned);
+                }
+                if cancel {
+                    self.cancel(now, queue, frame)?;
+                }
+                self.hear(now, queue, frame, Class::Abandoned)
+            }
+            Under::Call(inner) if cancel => self.abandon(now, queue, inner, true),
+            Under::Hedge(inner) if cancel => self.abandon_hedge(now, queue, inner, true),
+            Under::Call(inner) => {
+                self.calls[inner].job.over = Over::Nobody;
+                let CallState { job, started, .. } = self.calls[inner];
+                self.set_adrift(queue, &job, Expiry { of: under, started });
+                Ok(())
+            }
+            Under::Hedge(inner) => {
+                self.hedges[inner].job.over = Over::Nobody;
+                let (job, started) = (self.hedges[inner].job, self.hedges[inner].started);
+                self.set_adrift(queue, &job, Expiry { of: under, started });
+                Ok(())
+            }
+        }
+    }
+
+    /// A call that nobody waits for still names the frame it came from, and knows its deadline.
+    fn set_adrift(&mut self, queue: &mut Queue, job: &Job, expiry: Expiry) {
+        if job.parent != NIL {
+            self.frames[job.parent].pending += 1;
+            let deadline = self.sides[job.parent as usize].deadline;
+            if deadline < Time::MAX && self.outbounds[job.outbound as usize].deadline != Deadline::Stop {
+                self.schedule(queue, deadline, Control::Expire(expiry));
+            }
+        }
+    }
+
+    /// An attempt that nobody waits for any more goes on, but only to its deadline.
+    fn note_deadline(&mut self, queue: &mut Queue, slot: u32) {
+        let frame = &self.frames[slot];
+        let deadline = self.sides[slot as usize].deadline;
+        if deadline < Time::MAX && !frame.has(ENDED) {
+            let expiry = Expiry { of: Under::Frame(slot), started: frame.started };
+            self.schedule(queue, deadline, Control::Expire(expiry));
+        }
+    }
+
+    /// The deadline of something that goes on for nobody, if it still does.
+    pub(super) fn on_expire(&mut self, now: Time, queue: &mut Queue, expiry: Expiry) -> Flow {
+        let Expiry { of, started } = expiry;
+        match of {
+            Under::Nothing => Ok(()),
+            Under::Frame(slot) => {
+                let frame = &self.frames[slot];
+                let goes_on = frame.flags != 0 && frame.flags & (AWAITED | ENDED) == 0;
+                if goes_on && frame.started == started { self.cancel(now, queue, slot) } else { Ok(()) }
+            }
+            Under::Call(slot) => {
+                let call = &self.calls[slot];
+                let goes_on = call.open && call.job.over == Over::Nobody && call.started == started;
+                if goes_on { self.abandon(now, queue, slot, true) } else { Ok(()) }
+            }
+            Under::Hedge(slot) => {
+                let call = &self.hedges[slot];
+                let goes_on = call.open && call.job.over == Over::Nobody && call.started == started;
+                if goes_on { self.abandon_hedge(now, queue, slot, true) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Timeouts that an outer level sets on its attempts.
+    pub(super) fn on_level_ring(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        loop {
+            let ring = &mut self.level_rings[index as usize];
+            let (delay, calls, outbounds) = (ring.delay(), &self.calls, &self.outbounds);
+            let live = |owner: u32, due: Time| {
+                let call = &calls[owner];
+                call.open
+                    && call.under != Under::Nothing
+                    && call.sent + delay == due
+                    && u32::from(outbounds[call.job.outbound as usize].stack(call.job.level).ring) == index
+            };
+            let Some(slot) = ring.expire(now, queue, live) else {
+                return Ok(());
+            };
+            let CallState { job, under, .. } = self.calls[slot];
+            let cancel = self.outbounds[job.outbound as usize].stack(job.level).cancel;
+            self.calls[slot].under = Under::Nothing;
+            self.let_go_of(now, queue, under, cancel)?;
+            self.attempt_over(now, queue, slot, Outcome::new(Class::Timeout, delay))?;
+        }
     }
 
     /// Whether the caller still waits for the answer to the call it made at `parent_pc`.
@@ -534,8 +918,8 @@ impl World<'_> {
                 }
                 continue;
             }
-            let cancel = self.outbounds[self.frames[slot].outbound as usize].cancel;
-            if cancel {
+            let outbound = &self.outbounds[self.frames[slot].outbound as usize];
+            if outbound.stack.cancel || outbound.deadline == Deadline::Set {
                 self.cancel(now, queue, slot)?;
             }
             self.hear(now, queue, slot, Class::Timeout)?;
@@ -560,7 +944,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Cancels every attempt that `slot` waits for.
+    /// Cancels every attempt that `slot` waits for, as far as its edges pass that on.
     pub(super) fn cancel_children(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         if !self.tracks_children {
             return Ok(());
@@ -574,7 +958,9 @@ impl World<'_> {
                 self.let_down(now, queue, child, Class::Abandoned)?;
                 continue;
             }
-            self.cancel(now, queue, child)?;
+            if self.outbounds[self.frames[child].outbound as usize].deadline != Deadline::Stop {
+                self.cancel(now, queue, child)?;
+            }
             // Hearing takes it off the list.
             self.hear(now, queue, child, Class::Abandoned)?;
         }
@@ -632,6 +1018,6 @@ impl World<'_> {
 
 /// Tag of an attempt below attempts tagged `tag`; first attempts of first attempts are 0.
 #[inline]
-const fn attempt_tag(tag: u32, attempt: u32) -> u32 {
+pub(super) const fn attempt_tag(tag: u32, attempt: u32) -> u32 {
     if tag == 0 && attempt == 0 { 0 } else { (Key(tag as u64).with(attempt as u64 + 1).0 >> 32) as u32 | 1 }
 }

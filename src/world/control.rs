@@ -9,11 +9,14 @@ use crate::policies::view::Slot;
 use crate::random::Key;
 use crate::time::{Duration, Time};
 
+use super::backlog::BacklogTicket;
+use super::call::Expiry;
+use super::hedge::TieTicket;
 use super::predict::Forecast;
 use super::program::PoolTicket;
 use super::provisioning::Drain;
 use super::report::{Decision, Step};
-use super::spec::Operation;
+use super::spec::{Operation, Thing};
 use super::{CONTROL, Flow, World};
 
 /// What a rare event says.
@@ -118,8 +121,14 @@ pub(super) enum Control {
     Rollout(u32),
     /// A rollout wants to be asked again.
     Sync(u32),
-    /// An attempt has waited long enough for a connection.
+    /// An attempt has waited long enough for a connection ...
     PoolWait(PoolTicket),
+    /// ... or a call for room at its limiter.
+    Unblock(BacklogTicket),
+    /// Word of a tied call's copy that has started reaches the others.
+    CallOff(TieTicket),
+    /// The deadline of what goes on for nobody.
+    Expire(Expiry),
 }
 
 /// Writes down what a control loop explains.
@@ -165,7 +174,7 @@ impl World<'_> {
                 self.on_sweep(now, queue, outbound);
                 Ok(())
             }
-            Control::Probe(prober) => self.on_probe(now, queue, prober),
+            Control::Probe(prober) => self.on_probe_due(now, queue, prober),
             Control::Probed(prober, result) => self.on_probed(now, queue, prober, result),
             Control::Beat(instance) => {
                 self.on_beat(now, queue, instance);
@@ -272,6 +281,9 @@ impl World<'_> {
             Control::Rollout(rollout) => self.begin_rollout(now, queue, rollout),
             Control::Sync(rollout) => self.sync_rollout(now, queue, rollout),
             Control::PoolWait(ticket) => self.on_pool_wait(now, queue, ticket),
+            Control::Unblock(ticket) => self.on_unblock(now, queue, ticket),
+            Control::Expire(expiry) => self.on_expire(now, queue, expiry),
+            Control::CallOff(ticket) => self.on_call_off(now, queue, ticket),
         }
     }
 
@@ -371,6 +383,28 @@ impl World<'_> {
                 );
                 Ok(())
             }
+            Operation::ThrottleCalls(caller, edge, share) => {
+                self.throttle_calls(caller, edge, share);
+                let (name, edges) = match caller {
+                    Thing::Service(at) => {
+                        let spec = &self.spec.services[at as usize];
+                        (&spec.name, &spec.edges)
+                    }
+                    Thing::Source(at) => {
+                        let spec = &self.spec.sources[at as usize];
+                        (&spec.name, &spec.edges)
+                    }
+                };
+                let callee = &self.spec.services[edges[edge as usize].to as usize].name;
+                let detail = format!("makes {:.0} % of its calls to {callee}", share * 100.0);
+                self.telemetry.log(now, "action", name.clone(), detail);
+                Ok(())
+            }
+            Operation::Degrade(entry, cost) => {
+                self.set_degraded(entry, cost);
+                self.log_degraded(now, entry, cost);
+                Ok(())
+            }
             Operation::Resize(service, to) => {
                 let name = self.spec.services[service as usize].name.clone();
                 self.telemetry.log(now, "action", name, "resized".to_owned());
@@ -396,7 +430,7 @@ impl World<'_> {
         }
     }
 
-    fn endpoint_name(&self, entry: u16) -> String {
+    pub(super) fn endpoint_name(&self, entry: u16) -> String {
         let found = self.spec.services.iter().find_map(|service| {
             let (name, _) = service.endpoints.iter().find(|(_, first)| *first == entry)?;
             Some(format!("{}.{name}", service.name))

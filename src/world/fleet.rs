@@ -1,6 +1,7 @@
 //! Life of instances: start, discovery, shutdown, death, replacement. Where they go is the business of `cluster`.
 
 use crate::kernel::queue::{Payload, Queue};
+use crate::policies::balancer::prequal::Reporter;
 use crate::policies::view::Slot;
 use crate::random::Key;
 use crate::time::{Duration, Time};
@@ -19,6 +20,7 @@ use super::memory::Memory;
 use super::outbound::Outbound;
 use super::program::PoolState;
 use super::spec::{CpuMode, NO_RING};
+use super::waiting::Line;
 use super::{Flow, Full, REPLY, World};
 use crate::policies::view::Class;
 
@@ -124,13 +126,16 @@ impl World<'_> {
         let sidecars = spec.sidecars.iter();
         instance.more.sidecars =
             sidecars.map(|sidecar| Shared::new(sidecar.cores, govern(sidecar.cpu_limit), now)).collect();
-        instance.more.lanes = vec![Lane::EMPTY; self.spec.priorities.len().saturating_sub(1)];
+        instance.more.line = Line::new(spec, self.spec.priorities.len(), now);
         instance.more.pools =
             spec.pools.iter().map(|pool| PoolState { free: pool.size, waiting: Lane::EMPTY }).collect();
+        instance.more.reporter =
+            self.services[instance.service as usize].probed.then(|| Box::new(Reporter::default()));
         instance.more.caches = spec.caches.iter().map(|_| super::cache::CacheState::default()).collect();
         instance.outbounds = self.outbounds.len() as u32;
+        let (client, clients) = (instance.ordinal, spec.replicas.max(instance.ordinal + 1));
         for edge in &spec.edges {
-            let mut outbound = Outbound::new(edge, 0, NIL, now);
+            let mut outbound = Outbound::new(edge, 0, NIL, now).numbered(client, clients);
             outbound.owner = Some(owner);
             if !edge.shared {
                 self.introduce(now, &mut outbound);
@@ -138,6 +143,7 @@ impl World<'_> {
             self.services[edge.to as usize].callers.push(self.outbounds.len() as u32);
             self.outbounds.push(outbound);
         }
+        self.throttle_new(index);
     }
 
     /// Finds a node and starts the process there; without a node it stays pending.
@@ -338,8 +344,9 @@ impl World<'_> {
         let instance = &mut self.instances[index as usize];
         instance.set_running(now, 0);
         let (first, node, zone) = (instance.outbounds as usize, instance.more.node, instance.more.zone);
-        for outbound in &mut self.outbounds[first..first + spec.edges.len()] {
-            outbound.bury();
+        for at in first..first + spec.edges.len() {
+            self.outbounds[at].bury();
+            self.clear_backlog(now, queue, at as u32);
         }
         self.furnish(now, index);
         self.join_node(index, node);
@@ -377,7 +384,7 @@ impl World<'_> {
 
     /// A client learns that an endpoint is gone.
     pub(super) fn forget(&mut self, now: Time, queue: &mut Queue, outbound: u32, slot: Slot) {
-        self.outbounds[outbound as usize].forget(now, slot);
+        self.outbounds[outbound as usize].forget(slot);
         self.refresh_hosts(now, queue, outbound);
     }
 
@@ -406,7 +413,7 @@ impl World<'_> {
                 if came {
                     outbound.learn(now, slot)
                 } else {
-                    outbound.forget(now, slot)
+                    outbound.forget(slot)
                 }
                 self.refresh_hosts(now, queue, index);
             } else {
@@ -501,8 +508,9 @@ impl World<'_> {
         self.look_at_held(now, queue, service);
         self.instances[index as usize].set_running(now, 0);
         let first = self.instances[index as usize].outbounds as usize;
-        for outbound in &mut self.outbounds[first..first + self.spec.services[service as usize].edges.len()] {
-            outbound.bury();
+        for at in first..first + self.spec.services[service as usize].edges.len() {
+            self.outbounds[at].bury();
+            self.clear_backlog(now, queue, at as u32);
         }
         if silent {
             // The control plane notices late, and waits before it gives the instance up.
@@ -548,7 +556,7 @@ impl World<'_> {
         instance.inside = 0;
         instance.queued = 0;
         instance.lane = Lane::EMPTY;
-        instance.more.lanes.fill(Lane::EMPTY);
+        instance.more.line.clear();
         instance.more.cpu_lane = Lane::EMPTY;
         let late = instance.more.hang.lose();
         instance.hung = false;

@@ -53,7 +53,7 @@ const _: () = assert!(size_of::<Frame>() == 56);
 /// closed loops or cancellation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Side {
-    /// Call record, if the edge is stateful.
+    /// Call record, if the edge is stateful; [`LET_GO`](super::call::LET_GO) once that has let go of it.
     pub(super) call: u32,
     /// Request record.
     pub(super) request: u32,
@@ -63,10 +63,16 @@ pub(super) struct Side {
     pub(super) child: u32,
     /// Next attempt of the same parent.
     pub(super) sibling: u32,
+    /// Attempts that it found inside, where probes ask for that.
+    pub(super) found: u32,
     /// Ticket of the callee's limiter.
     pub(super) permit: Permit,
     /// Core time of this attempt and of the useful attempts below it, ns.
     pub(super) cpu: u64,
+    /// Its answer is of lower quality.
+    pub(super) degraded: bool,
+    /// When everybody above that has told it so stops waiting.
+    pub(super) deadline: Time,
 }
 
 impl Side {
@@ -77,8 +83,11 @@ impl Side {
         tag: 0,
         child: NIL,
         sibling: NIL,
+        found: 0,
         permit: Permit { generation: 0, slot: 0, start: Time::ZERO },
         cpu: 0,
+        degraded: false,
+        deadline: Time::MAX,
     };
 }
 

@@ -8,6 +8,7 @@ use crate::kernel::queue::{Payload, Queue};
 use crate::policies::view::Class;
 use crate::time::{Duration, Time};
 
+use super::backlog::BacklogTicket;
 use super::frame::{EVENT, LINKED, NIL, ON_CPU, OWED, PATIENCE};
 use super::instance::State;
 use super::program::PoolTicket;
@@ -37,8 +38,12 @@ pub(super) enum Late {
     Patience(u32),
     /// The wait for a connection.
     Pool(PoolTicket),
-    /// Another attempt of a call.
-    Retry(u32),
+    /// The wait for room at a limiter.
+    Unblock(BacklogTicket),
+    /// Another attempt of a call, and when it was due.
+    Retry(u32, Time),
+    /// Another copy of a hedged call, and when it was due.
+    Hedge(u32, Time),
 }
 
 impl Hang {
@@ -153,7 +158,9 @@ impl World<'_> {
                 self.on_patience(now, queue, slot)
             }
             Late::Pool(ticket) => self.on_pool_wait(now, queue, ticket),
-            Late::Retry(call) => self.on_retry(now, queue, call),
+            Late::Unblock(ticket) => self.on_unblock(now, queue, ticket),
+            Late::Retry(call, due) => self.on_retry(now, queue, call, due),
+            Late::Hedge(hedge, due) => self.on_hedge(now, queue, hedge, due),
         }
     }
 

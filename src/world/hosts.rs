@@ -16,7 +16,7 @@ use crate::time::{Duration, Time};
 
 use super::World;
 use super::control::Control;
-use super::probe::Owner;
+use super::prober::Owner;
 use super::report::{Decision, Step};
 use super::spec::{CheckSpec, EdgeSpec};
 use crate::kernel::queue::Queue;

@@ -3,6 +3,7 @@
 use std::mem::ManuallyDrop;
 
 use crate::kernel::queue::{Payload, Queue};
+use crate::policies::balancer::prequal::Reporter;
 use crate::policies::limiter::{AnyLimiter, Limiter as _};
 use crate::policies::view::{Admit, Class, Outcome, Resources};
 use crate::random::Key;
@@ -20,8 +21,9 @@ use super::kubelet::Probes;
 use super::memory::Memory;
 use super::network::MAX_TRIES;
 use super::program::PoolState;
-use super::spec::{Ask, Op, Order};
-use super::{Flow, PATIENCE as PATIENCE_EVENT, STEP, TRANSMIT, World};
+use super::spec::{Ask, Op};
+use super::waiting::Line;
+use super::{Flow, STEP, TRANSMIT, World};
 
 /// Where an instance is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +43,7 @@ pub(super) enum State {
 /// One running copy of a service; one cache line.
 #[repr(align(64))]
 pub(super) struct Instance {
-    /// Oldest and newest waiting attempt (of the highest priority, if there are several).
+    /// Oldest and newest waiting attempt, where the queue is a simple one; elsewhere they are in `line`.
     pub(super) lane: Lane,
     pub(super) queued: u32,
     /// Attempts that have started and not left.
@@ -130,10 +132,12 @@ pub(super) struct More {
     pub(super) restarts: u32,
     /// Steps that wait for a core.
     pub(super) cpu_lane: Lane,
-    /// Waiting attempts of lower priorities, by position in `Spec::priorities`.
-    pub(super) lanes: Vec<Lane>,
+    /// Waiting attempts, where the queue is no simple one.
+    pub(super) line: Line,
     pub(super) pools: Vec<PoolState>,
     pub(super) caches: Vec<super::cache::CacheState>,
+    /// What it answers to probes, if callers send any.
+    pub(super) reporter: Option<Box<Reporter>>,
     /// What the metrics pipeline still remembers.
     pub(super) scrapes: Vec<super::metrics::Scrape>,
 }
@@ -201,9 +205,10 @@ impl Instance {
                 booted: false,
                 restarts: 0,
                 cpu_lane: Lane::EMPTY,
-                lanes: Vec::new(),
+                line: Line::default(),
                 pools: Vec::new(),
                 caches: Vec::new(),
+                reporter: None,
                 scrapes: Vec::new(),
             }),
         }
@@ -247,8 +252,6 @@ enum Refusal {
 
 const _: () = assert!(size_of::<Instance>() == 64);
 
-const PATIENCE_SALT: u64 = 0x7061_7469_656e_6365;
-
 impl World<'_> {
     /// The request of `slot` reaches its instance.
     #[inline(always)]
@@ -263,7 +266,7 @@ impl World<'_> {
         if instance.inside < service.workers && instance.queued == 0 {
             service.enter(now);
             if instance.is_quick()
-                && !self.tracks_requests
+                && !self.watches_starts
                 && let Op::Cpu(request, None) = &self.spec.ops[frame.pc as usize]
             {
                 // The common case in one piece: work begins at once on a core of its own.
@@ -302,15 +305,24 @@ impl World<'_> {
             }
             Refusal::Answer(class) => return self.refuse(now, queue, slot, class),
         }
-        let frame = &mut self.frames[slot];
-        let instance = &mut self.instances[frame.instance as usize];
-        let service = &mut self.services[instance.service as usize];
+        let index = self.frames[slot].instance;
+        let instance = &self.instances[index as usize];
+        let service = &self.services[instance.service as usize];
         let free = instance.inside < service.workers && instance.queued == 0;
         if !free && instance.queued >= service.queue {
             return self.arrive_full(now, queue, slot);
         }
-        service.enter(now);
-        let index = frame.instance;
+        if instance.more.line.sheds() {
+            let shed = if free { self.is_shed(now, slot) } else { self.is_turned_away(now, slot) };
+            if shed {
+                return self.refuse(now, queue, slot, Class::Rejected);
+            }
+        }
+        let instance = &self.instances[index as usize];
+        self.services[instance.service as usize].enter(now);
+        if instance.more.reporter.is_some() {
+            self.sides[slot as usize].found = instance.inside + instance.queued;
+        }
         let (allocates, writes) = (instance.more.memory.is_some(), instance.more.disk.is_some());
         self.count_bytes(slot, true);
         if free {
@@ -363,7 +375,8 @@ impl World<'_> {
             let mut rng = ManuallyDrop::new(
                 Key(self.frames[slot].key ^ LIMITER_SALT ^ u64::from(self.sides[slot as usize].tag)).rng(),
             );
-            match limiter.try_acquire(now, 1, Duration::ZERO, &mut rng) {
+            let priority = self.spec.priorities[usize::from(self.frames[slot].priority)];
+            match limiter.try_acquire_of(now, priority, 1, Duration::ZERO, &mut rng) {
                 Admit::Now(permit) | Admit::At(_, permit) => {
                     self.frames[slot].flags |= PERMIT;
                     self.sides[slot as usize].permit = permit;
@@ -427,7 +440,7 @@ impl World<'_> {
         let instance = &mut self.instances[frame.instance as usize];
         instance.queued += 1;
         if !self.services[instance.service as usize].simple_queue {
-            return self.enqueue_specially(now, queue, slot);
+            return self.enter_line(now, queue, slot);
         }
         let tail = std::mem::replace(&mut instance.lane.tail, slot);
         if tail == NIL {
@@ -437,35 +450,7 @@ impl World<'_> {
         }
     }
 
-    /// The same where the order is not first come, first served, or patience is limited.
-    #[inline(never)]
-    fn enqueue_specially(&mut self, now: Time, queue: &mut Queue, slot: u32) {
-        let frame = &self.frames[slot];
-        let (index, priority, key) = (frame.instance as usize, frame.priority, frame.key);
-        let instance = &mut self.instances[index];
-        let service = &self.spec.services[instance.service as usize];
-        let lane = match service.order {
-            Order::Priority if priority > 0 => &mut instance.more.lanes[priority as usize - 1],
-            _ => &mut instance.lane,
-        };
-        if lane.tail == NIL {
-            *lane = Lane { head: slot, tail: slot };
-        } else if service.order == Order::Lifo {
-            self.frames[slot].next = lane.head;
-            lane.head = slot;
-        } else {
-            self.frames[lane.tail].next = slot;
-            lane.tail = slot;
-        }
-        if let Some(law) = &service.queue_timeout {
-            let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
-            let patience = law.sample_duration(&mut Key(key ^ PATIENCE_SALT).with(u64::from(tag)).draws());
-            self.frames[slot].flags |= PATIENCE;
-            queue.push(now + patience, Payload::new(PATIENCE_EVENT, slot));
-        }
-    }
-
-    /// The next waiting attempt that still wants to be served.
+    /// The next waiting attempt that still wants to be served, of a simple queue.
     #[inline(always)]
     fn dequeue(&mut self, index: u32) -> Option<u32> {
         loop {
@@ -473,15 +458,7 @@ impl World<'_> {
             if instance.queued == 0 {
                 return None;
             }
-            // More important priorities sit in `lanes`, the last one being the most important.
-            let lane = if self.services[instance.service as usize].simple_queue {
-                &mut instance.lane
-            } else {
-                match instance.more.lanes.iter_mut().rev().find(|lane| lane.head != NIL) {
-                    Some(lane) => lane,
-                    None => &mut instance.lane,
-                }
-            };
+            let lane = &mut instance.lane;
             let slot = lane.head;
             let frame = &mut self.frames[slot];
             lane.head = frame.next;
@@ -507,13 +484,15 @@ impl World<'_> {
         if instance.dispatching {
             return Ok(());
         }
-        let workers = self.services[instance.service as usize].workers;
+        let service = &self.services[instance.service as usize];
+        let (workers, simple_queue) = (service.workers, service.simple_queue);
         if instance.queued == 0 || instance.inside >= workers {
             return Ok(());
         }
         instance.dispatching = true;
         while self.instances[index as usize].inside < workers {
-            let Some(slot) = self.dequeue(index) else { break };
+            let next = if simple_queue { self.dequeue(index) } else { self.next_in_line(now, queue, index)? };
+            let Some(slot) = next else { break };
             self.start(now, queue, slot)?;
         }
         self.instances[index as usize].dispatching = false;
@@ -530,8 +509,8 @@ impl World<'_> {
         let service = &mut self.services[instance.service as usize];
         service.started(now, frame.arrived);
         let hung = instance.hung;
-        if self.tracks_requests {
-            self.note_version(slot);
+        if self.watches_starts {
+            self.note_start(now, queue, slot);
         }
         if hung {
             self.stall(slot, true);
@@ -540,8 +519,19 @@ impl World<'_> {
         self.advance(now, queue, slot)
     }
 
-    /// The request of `slot` meets the version of its instance.
+    /// Somebody wants to know that `slot` has started.
     #[inline(never)]
+    fn note_start(&mut self, now: Time, queue: &mut Queue, slot: u32) {
+        if self.tracks_requests {
+            self.note_version(slot);
+            self.sides[slot as usize].degraded = self.degraded_at(self.frames[slot].pc).is_some();
+        }
+        if self.ties {
+            self.tied_start(now, queue, slot);
+        }
+    }
+
+    /// The request of `slot` meets the version of its instance.
     fn note_version(&mut self, slot: u32) {
         let instance = &self.instances[self.frames[slot].instance as usize];
         let Some(at) = self.spec.services[instance.service as usize].version_slot else { return };
@@ -571,6 +561,9 @@ impl World<'_> {
         self.services[service as usize].leave(now, arrived);
         if flags & STARTED != 0 {
             instance.inside -= 1;
+            if let Some(reporter) = &mut instance.more.reporter {
+                reporter.on_answer(self.sides[slot as usize].found, now - arrived);
+            }
             if flags & ON_CPU != 0 {
                 self.give_core_back(now, queue, slot);
             }
@@ -582,6 +575,9 @@ impl World<'_> {
         } else if flags & QUEUED != 0 {
             instance.queued -= 1;
             self.frames[slot].flags |= LINKED;
+            if !self.services[service as usize].simple_queue {
+                self.leave_line(index);
+            }
         }
         if flags & PERMIT != 0 {
             self.give_permit_back(now, slot, Class::Success);
@@ -593,7 +589,7 @@ impl World<'_> {
         if instance.queued > 0 { self.dispatch(now, queue, index) } else { Ok(()) }
     }
 
-    fn give_permit_back(&mut self, now: Time, slot: u32, class: Class) {
+    pub(super) fn give_permit_back(&mut self, now: Time, slot: u32, class: Class) {
         let frame = &mut self.frames[slot];
         if frame.has(PERMIT) {
             frame.flags &= !PERMIT;

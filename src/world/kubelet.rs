@@ -14,7 +14,7 @@ use crate::time::{Duration, Time};
 
 use super::control::Control;
 use super::instance::State;
-use super::probe::Owner;
+use super::prober::Owner;
 use super::{Flow, World};
 
 /// Probes of one instance.

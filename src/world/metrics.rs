@@ -66,6 +66,7 @@ impl Gauge {
                 return (last.per > 0).then(|| last.sum as f64 / last.per as f64);
             }
             Self::Utilization | Self::BadRatio => 1.0,
+            Self::MeanTime => 1e-9,
         };
         let first = first?;
         let per = last.per - first.per;
@@ -157,6 +158,7 @@ impl World<'_> {
                         let all = source.outcomes.all();
                         (u128::from(all - source.outcomes.good), u128::from(all))
                     }
+                    Gauge::MeanTime => (source.time_sum, u128::from(source.outcomes.all())),
                     Gauge::QueueLength | Gauge::Utilization => unreachable!("a source has no workers"),
                     Gauge::MemoryUtilization | Gauge::DiskUtilization | Gauge::Network => {
                         unreachable!("a source has no machines")
@@ -191,6 +193,7 @@ impl World<'_> {
                         self.of_ready(service, |_| size, |index| self.disk_in_use(now, index))
                     }
                     Gauge::Network => (u128::from(service.network_bytes), u128::from(now.0)),
+                    Gauge::MeanTime => (service.left.sum, u128::from(service.left.count)),
                     Gauge::BadRatio => unreachable!("only a source knows what was good"),
                 }
             }

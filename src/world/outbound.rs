@@ -1,18 +1,35 @@
 //! Calling side: one client's view of one service and the policies it owns there.
 
-use crate::policies::balancer::{AnyBalancer, Balancer as _, BalancerSettings};
+use std::sync::Arc;
+
+use crate::policies::balancer::{AnyBalancer, Balancer as _, BalancerSettings, Needs};
 use crate::policies::breaker::{AnyBreaker, BreakerState};
-use crate::policies::limiter::AnyLimiter;
-use crate::policies::retry::{AnyBudget, AnyRetry};
-use crate::policies::view::{Endpoints, RequestHead, Slot};
+use crate::policies::hedge::{AnyHedge, HedgePolicy as _};
+use crate::policies::limiter::{AnyLimiter, Limiter};
+use crate::policies::retry::{AnyBudget, AnyRetry, RetryPolicy as _};
+use crate::policies::view::{Class, Endpoints, RequestHead, Slot};
 use crate::random::Rng;
 use crate::time::Time;
 
+use super::backlog::Backlog;
 use super::hosts::Hosts;
-use super::spec::EdgeSpec;
+use super::spec::{Deadline, EdgeSpec, NO_RING, StackSpec};
 
 /// Zone of a calling side that the instances of a service share: that of whoever calls.
 pub(super) const ANYWHERE: u16 = u16::MAX;
+
+/// "No attribute".
+pub(super) const NO_ATTRIBUTE: u16 = u16::MAX;
+
+// What has to be seen to before a pick; 0 is the common case.
+/// The list has changed since the balancer was last told.
+pub(super) const STALE: u8 = 1;
+/// The balancer wants to know the true load of the instances.
+pub(super) const LOAD: u8 = 1 << 1;
+/// It sends probes.
+pub(super) const PROBES: u8 = 1 << 2;
+/// It wants to know an attribute of the request.
+pub(super) const AFFINITY: u8 = 1 << 3;
 
 /// What a client (an instance, or a client of a source) knows and owns about one service it calls.
 pub(super) struct Outbound {
@@ -21,6 +38,12 @@ pub(super) struct Outbound {
     pub(super) balancer: AnyBalancer,
     /// What it knows about their health, if it cares.
     pub(super) hosts: Option<Box<Hosts>>,
+    /// What it asks for.
+    pub(super) asks: u8,
+    /// Attribute that it keeps together, or [`NO_ATTRIBUTE`].
+    pub(super) affinity: u16,
+    /// Weights of instances by ordinal, over and over again; empty: all 1.
+    weights: Arc<[u32]>,
     /// Called service.
     pub(super) service: u32,
     /// Where the client sits, [`ANYWHERE`] if several share it.
@@ -31,16 +54,18 @@ pub(super) struct Outbound {
     pub(super) owner: Option<u32>,
     /// False once its owner is dead; late answers then change nothing.
     pub(super) alive: bool,
-    /// Timed-out attempts are cancelled at the callee.
-    pub(super) cancel: bool,
     /// Attempts go through a call record.
     pub(super) stateful: bool,
-    pub(super) retry: Option<AnyRetry>,
-    pub(super) budget: Option<AnyBudget>,
-    pub(super) breaker: Option<AnyBreaker>,
-    /// As it was last seen.
-    pub(super) breaker_state: BreakerState,
-    pub(super) limiter: Option<AnyLimiter>,
+    /// What it does with deadlines.
+    pub(super) deadline: Deadline,
+    /// Some level sends more than one copy of a call.
+    pub(super) hedges: bool,
+    /// Its policies.
+    pub(super) stack: Stack,
+    /// Those of the levels around it, from the inside out.
+    pub(super) above: Vec<Stack>,
+    /// Share of the calls that is made.
+    pub(super) share: f64,
     /// Attempts sent.
     pub(super) attempts: u64,
     /// Attempts that were picked in panic.
@@ -49,24 +74,74 @@ pub(super) struct Outbound {
     pub(super) firsts: u64,
 }
 
+/// The policies of one level.
+pub(super) struct Stack {
+    /// Attempts that timed out or lost to another copy are cancelled at the callee.
+    pub(super) cancel: bool,
+    /// Ring of the timeout of an outer level's attempts.
+    pub(super) ring: u8,
+    pub(super) retry: Option<AnyRetry>,
+    pub(super) hedge: Option<AnyHedge>,
+    pub(super) budget: Option<AnyBudget>,
+    pub(super) breaker: Option<AnyBreaker>,
+    /// As it was last seen.
+    pub(super) breaker_state: BreakerState,
+    pub(super) limiter: Option<AnyLimiter>,
+    /// Who waits for room there, if one may.
+    pub(super) backlog: Option<Box<Backlog>>,
+}
+
+impl Stack {
+    fn new(spec: &StackSpec, now: Time) -> Self {
+        let limiter = spec.limiter.as_ref().map(|settings| settings.build(now));
+        Self {
+            cancel: spec.cancel,
+            ring: spec.ring,
+            retry: spec.retry.as_ref().map(|settings| settings.build(now)),
+            hedge: spec.hedge.as_ref().map(|settings| settings.build(now)),
+            budget: spec.budget.as_ref().map(|settings| settings.build(now)),
+            breaker: spec.breaker.as_ref().map(|settings| settings.build(now)),
+            breaker_state: BreakerState::Closed,
+            backlog: limiter
+                .as_ref()
+                .and_then(Limiter::waiting_room)
+                .map(|room| Box::new(Backlog::new(room))),
+            limiter,
+        }
+    }
+
+    /// Whether its retry or hedging policy would go on after an attempt that ended in `class`.
+    pub(super) fn goes_on_after(&self, class: Class) -> bool {
+        self.retry.as_ref().is_some_and(|retry| retry.bounds().1.covers(class))
+            || self.hedge.as_ref().is_some_and(|hedge| hedge.goes_on_after(class))
+    }
+}
+
 impl Outbound {
     pub(super) fn new(edge: &EdgeSpec, zone: u32, source: u32, now: Time) -> Self {
+        let balancer = edge.balancer.build(now);
+        let Needs { load, probes } = balancer.needs();
+        let asks = if load { LOAD } else { 0 }
+            | if probes { PROBES } else { 0 }
+            | if edge.affinity.is_some() { AFFINITY } else { 0 };
         Self {
-            view: Endpoints::default(),
-            balancer: edge.balancer.build(now),
             hosts: edge.knows_health().then(|| Box::new(Hosts::new(edge, now))),
+            view: Endpoints { service: edge.callee.0.clone(), clients: 1, ..Endpoints::default() },
+            balancer,
+            asks,
+            affinity: edge.affinity.unwrap_or(NO_ATTRIBUTE),
+            weights: edge.callee.1.clone(),
             service: edge.to,
             zone,
             source,
             owner: None,
             alive: true,
-            cancel: edge.cancel,
             stateful: edge.is_stateful(),
-            retry: edge.retry.as_ref().map(|settings| settings.build(now)),
-            budget: edge.budget.as_ref().map(|settings| settings.build(now)),
-            breaker: edge.breaker.as_ref().map(|settings| settings.build(now)),
-            breaker_state: BreakerState::Closed,
-            limiter: edge.limiter.as_ref().map(|settings| settings.build(now)),
+            share: 1.0,
+            deadline: edge.deadline,
+            hedges: edge.stacks().any(|stack| stack.hedge.is_some()),
+            stack: Stack::new(&edge.stack, now),
+            above: edge.above.iter().map(|stack| Stack::new(stack, now)).collect(),
             attempts: 0,
             panic_picks: 0,
             firsts: 0,
@@ -77,16 +152,25 @@ impl Outbound {
     pub(super) fn of_prober(service: u32, source: u32, now: Time) -> Self {
         let edge = EdgeSpec {
             to: service,
-            cancel: false,
-            retry: None,
-            budget: None,
-            breaker: None,
-            limiter: None,
+            stack: StackSpec {
+                cancel: false,
+                ring: NO_RING,
+                retry: None,
+                hedge: None,
+                budget: None,
+                breaker: None,
+                limiter: None,
+            },
+            above: Vec::new(),
+            deadline: Deadline::Stop,
             balancer: BalancerSettings::default(),
+            affinity: None,
+            callee: ("".into(), [].into()),
             outlier: None,
             check: None,
             host_selection: None,
             shared: false,
+            throttled: false,
         };
         // Nobody counts what it has outstanding.
         Self { alive: false, ..Self::new(&edge, 0, source, now) }
@@ -104,25 +188,58 @@ impl Outbound {
         }
     }
 
-    /// The client learns that `slot` may be picked.
+    /// The policies of a level; 0 is the innermost.
+    #[inline]
+    pub(super) fn stack(&self, level: u8) -> &Stack {
+        match level {
+            0 => &self.stack,
+            level => &self.above[usize::from(level) - 1],
+        }
+    }
+
+    /// The policies of a level; 0 is the innermost.
+    #[inline]
+    pub(super) fn stack_mut(&mut self, level: u8) -> &mut Stack {
+        match level {
+            0 => &mut self.stack,
+            level => &mut self.above[usize::from(level) - 1],
+        }
+    }
+
+    /// All levels, from the inside out.
+    pub(super) fn stacks(&self) -> impl Iterator<Item = &Stack> {
+        std::iter::once(&self.stack).chain(&self.above)
+    }
+
+    /// The same for client number `client` of `clients`.
+    pub(super) const fn numbered(mut self, client: u32, clients: u32) -> Self {
+        self.view.client = client;
+        self.view.clients = clients;
+        self
+    }
+
+    /// The client learns that `slot` may be picked. The balancer hears of it before its next pick.
     pub(super) fn learn(&mut self, now: Time, slot: Slot) {
         let view = &mut self.view;
         let needed = slot.0 as usize + 1;
         if view.weight.len() < needed {
-            view.weight.resize(needed, 1);
-            view.active.resize(needed, 0);
+            view.grow(needed);
         }
         if let Err(at) = view.eligible.binary_search(&slot) {
             view.eligible.insert(at, slot);
-            self.balancer.on_update(now, &self.view);
+            view.since[slot.0 as usize] = now;
+            if !self.weights.is_empty() {
+                view.weight[slot.0 as usize] = self.weights[slot.0 as usize % self.weights.len()];
+            }
+            self.asks |= STALE;
         }
     }
 
     /// The client learns that `slot` is gone.
-    pub(super) fn forget(&mut self, now: Time, slot: Slot) {
+    pub(super) fn forget(&mut self, slot: Slot) {
         if let Ok(at) = self.view.eligible.binary_search(&slot) {
             self.view.eligible.remove(at);
-            self.balancer.on_update(now, &self.view);
+            self.asks |= STALE;
         }
     }
 
@@ -130,6 +247,7 @@ impl Outbound {
     pub(super) fn bury(&mut self) {
         self.alive = false;
         self.hosts = None;
+        self.asks |= STALE;
         self.view = Endpoints::default();
     }
 }

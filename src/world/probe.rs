@@ -1,224 +1,129 @@
-//! Probes: small requests that ask an instance whether it is well. They take the way of any attempt: network, queue, worker,
-//! cores; only the instance's own limiter lets them pass. One that has a port of its own meets nothing of that.
+//! Probes: small messages by which a balancer asks instances how busy and how slow they are.
 //!
-//! Whoever sends them has a calling side without a view, which stands behind those of the sources: an answer that comes back
-//! to it is not the end of a request.
+//! A probe travels like a request and its answer like an answer, but it is answered at once, by the process itself: it
+//! needs no worker, no core and no place in the queue. A probe that gets lost, or reaches an instance that is dead or
+//! hangs, is never answered; nobody waits for it.
 
-use crate::kernel::queue::Queue;
-use crate::policies::detector::Probe;
-use crate::policies::detector::kubelet::ProbeKind;
-use crate::policies::view::{Class, Slot};
-use crate::random::Key;
-use crate::time::{Duration, Time};
+use crate::kernel::queue::{Payload, Queue};
+use crate::policies::balancer::{Balancer as _, Reading};
+use crate::policies::view::Slot;
+use crate::random::Rng;
+use crate::time::Time;
 
-use super::call::Origin;
-use super::control::Control;
-use super::frame::{AWAITED, Frame, NIL};
+use super::frame::NIL;
 use super::instance::State;
-use super::outbound::{ANYWHERE, Outbound};
-use super::spec::{AskSpec, NO_RING};
-use super::{Flow, Full, World};
+use super::outbound::ANYWHERE;
+use super::{Flow, Full, PROBE, World};
 
-/// On whose behalf a prober works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
-    /// Of the kubelet.
-    Kubelet(ProbeKind),
-    /// Of a client, for one of the endpoints that it knows.
-    Client(u32, Slot),
-}
-
-/// Sends probes to one instance.
-#[derive(Clone, Debug)]
-pub(super) struct Prober {
-    pub(super) instance: u32,
-    owner: Owner,
-    ask: AskSpec,
-    timeout: Duration,
-    /// Its calling side.
+/// A probe under way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Probe {
     outbound: u32,
-    /// Probes sent; they key their draws.
-    sent: u64,
-    /// When the one that is out was sent.
-    began: Time,
-    /// When the next one is due; anything else that says so is out of date.
-    due: Time,
-    stopped: bool,
+    /// Instance that is asked.
+    instance: u32,
+    /// Zone of the client.
+    zone: u32,
+    key: u64,
+    /// The answer, on the way back.
+    answer: Option<Reading>,
 }
 
-impl Prober {
-    /// Whether no probe is out.
-    pub(super) fn is_idle(&self) -> bool {
-        self.due < Time::MAX
-    }
-
-    /// Sends no more.
-    pub(super) const fn stop(&mut self) {
-        self.stopped = true;
-    }
+/// What became of all probes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ProbeCounts {
+    pub(super) sent: u64,
+    pub(super) answered: u64,
+    pub(super) lost: u64,
 }
+
+const THERE_SALT: u64 = 0x7072_6f62_652d_746f;
+const BACK_SALT: u64 = 0x7072_6f62_652d_6261;
 
 impl World<'_> {
-    pub(super) fn new_prober(
+    /// Sends the probes that the balancer of `index` wants after a pick.
+    #[inline(never)]
+    pub(super) fn send_probes(
         &mut self,
         now: Time,
-        instance: u32,
-        owner: Owner,
-        ask: &AskSpec,
-        timeout: Duration,
-    ) -> u32 {
-        let number = self.probers.len() as u32;
-        let outbound = self.outbounds.len() as u32;
-        let service = self.instances[instance as usize].service;
-        self.outbounds.push(Outbound::of_prober(service, self.sources.len() as u32 + number, now));
-        self.probers.push(Prober {
-            instance,
-            owner,
-            ask: ask.clone(),
-            timeout,
-            outbound,
-            sent: 0,
-            began: now,
-            due: Time::MAX,
-            stopped: false,
-        });
-        number
-    }
-
-    /// The next probe goes out at `at`, whatever was said before.
-    pub(super) fn probe_at(&mut self, queue: &mut Queue, prober: u32, at: Time) {
-        self.probers[prober as usize].due = at;
-        if at < self.spec.end {
-            self.schedule(queue, at, Control::Probe(prober));
-        }
-    }
-
-    /// A probe is due.
-    pub(super) fn on_probe(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
-        let prober = &mut self.probers[index as usize];
-        if prober.stopped || prober.due != now {
-            return Ok(());
-        }
-        if let Owner::Client(client, _) = prober.owner
-            && !self.outbounds[client as usize].alive
-        {
-            prober.stop();
-            return Ok(());
-        }
-        prober.began = now;
-        if let Owner::Kubelet(kind) = prober.owner {
-            let instance = prober.instance;
-            match self.is_probe_due(now, instance, kind) {
-                Some(true) => {}
-                Some(false) => {
-                    let next = self.next_turn(instance, kind, now, now);
-                    self.probe_at(queue, index, next);
-                    return Ok(());
+        queue: &mut Queue,
+        index: u32,
+        parent: u32,
+        rng: &mut Rng,
+    ) -> Flow {
+        loop {
+            let outbound = &mut self.outbounds[index as usize];
+            let Some(slot) = outbound.balancer.next_probe(now, &outbound.view, rng) else { return Ok(()) };
+            let service = &mut self.services[outbound.service as usize];
+            service.probes += u64::from(now >= service.counted_from);
+            let instance = service.slots[slot.0 as usize];
+            let zone = match outbound.zone {
+                zone if zone == u32::from(ANYWHERE) && parent != NIL => {
+                    self.instances[self.frames[parent].instance as usize].more.zone
                 }
-                None => {
-                    self.probers[index as usize].stop();
-                    return Ok(());
-                }
-            }
-        }
-        self.send_probe(now, queue, index)
-    }
-
-    fn send_probe(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
-        let prober = &mut self.probers[index as usize];
-        prober.sent += 1;
-        // Until the answer nothing is due.
-        prober.due = Time::MAX;
-        let Prober { instance, owner, outbound, sent, timeout, .. } = *prober;
-        let AskSpec { entry, ring } = prober.ask;
-        let service = self.instances[instance as usize].service;
-        if self.counts_at(now) {
-            self.services[service as usize].health.probes += 1;
-        }
-        let Some(entry) = entry else {
-            let instance = &self.instances[instance as usize];
-            let runs = matches!(instance.state, State::Ready | State::Draining);
-            let (at, result) = match () {
-                () if runs && !instance.hung => (now, Probe::Passed),
-                // Nobody is there to refuse the connection.
-                () if runs || instance.silent => (now + timeout, Probe::Lost),
-                () => (now, Probe::Lost),
-            };
-            self.schedule(queue, at, Control::Probed(index, result));
-            return Ok(());
-        };
-        let home = self.instances[instance as usize].more.zone as u16;
-        let zone = match owner {
-            Owner::Kubelet(_) => home,
-            Owner::Client(client, _) => match self.outbounds[client as usize].zone as u16 {
-                ANYWHERE => home,
                 zone => zone,
-            },
-        };
-        let key = Key::new(self.seed).named("probe").with(u64::from(outbound)).with(sent).0;
-        let frame = Frame {
-            started: now,
-            arrived: now,
-            key,
-            next: NIL,
-            parent: NIL,
-            instance,
-            outbound,
-            pc: entry,
-            parent_pc: 0,
-            pending: 0,
-            need: 0,
-            slack: 0,
-            flags: AWAITED,
-            ring,
-            priority: 0,
-            zone,
-        };
-        let frame = self.frames.insert(frame).ok_or(Full::InFlight)?;
-        if self.has_sides {
-            let origin = Origin { parent: NIL, parent_pc: 0, outbound, request: NIL, tag: 0, priority: 0 };
-            self.note_side(frame, &origin, NIL);
+            };
+            let probe = Probe { outbound: index, instance, zone, key: rng.bits(), answer: None };
+            self.probe_counts.sent += 1;
+            self.travel_as_probe(now, queue, probe)?;
         }
-        if ring != NO_RING {
-            self.rings[ring as usize].arm(now, frame, queue);
-        }
-        self.transmit(now, queue, frame)
     }
 
-    /// The answer to a probe has come back, or nobody waits for it any longer; `root` counts sources first. What follows has
-    /// to wait until whoever is at work here is done.
-    #[cold]
-    pub(super) fn probe_answered(&mut self, now: Time, queue: &mut Queue, root: u32, class: Class) {
-        let result = match class {
-            Class::Success => Probe::Passed,
-            Class::Timeout | Class::Abandoned => Probe::Lost,
-            Class::Failure | Class::Rejected => Probe::Failed,
+    /// A probe, or its answer, sets out.
+    fn travel_as_probe(&mut self, now: Time, queue: &mut Queue, probe: Probe) -> Flow {
+        if self.network.is_quiet() {
+            return self.probe_arrives(now, queue, probe);
+        }
+        let there = self.instances[probe.instance as usize].more.zone;
+        let delay = match probe.answer {
+            None => self.network.delay(self.spec, probe.zone, there, probe.key ^ THERE_SALT),
+            Some(_) => self.network.delay(self.spec, there, probe.zone, probe.key ^ BACK_SALT),
         };
-        self.schedule(queue, now, Control::Probed(root - self.sources.len() as u32, result));
-    }
-
-    /// A probe has ended.
-    pub(super) fn on_probed(&mut self, now: Time, queue: &mut Queue, index: u32, result: Probe) -> Flow {
-        let Prober { instance, owner, began, stopped, .. } = self.probers[index as usize];
-        if stopped {
+        let Some(delay) = delay else {
+            self.probe_counts.lost += 1;
             return Ok(());
-        }
-        let service = self.instances[instance as usize].service;
-        if result != Probe::Passed && self.counts_at(now) {
-            self.services[service as usize].health.probes_failed += 1;
-        }
-        match owner {
-            Owner::Client(client, slot) => {
-                if let Some(next) = self.on_checked(now, queue, client, slot, result, began) {
-                    self.probe_at(queue, index, next.max(now));
-                }
-                Ok(())
+        };
+        let at = self.probes.insert(probe).ok_or(Full::InFlight)?;
+        queue.push(now + delay, Payload::new(PROBE, at));
+        Ok(())
+    }
+
+    /// The journey of a probe or of its answer is over.
+    pub(super) fn on_probe(&mut self, now: Time, queue: &mut Queue, at: u32) -> Flow {
+        let probe = self.probes[at];
+        self.probes.remove(at);
+        self.probe_arrives(now, queue, probe)
+    }
+
+    fn probe_arrives(&mut self, now: Time, queue: &mut Queue, probe: Probe) -> Flow {
+        let instance = &self.instances[probe.instance as usize];
+        let Some(reading) = probe.answer else {
+            if !matches!(instance.state, State::Ready | State::Draining) || instance.hung {
+                self.probe_counts.lost += 1;
+                return Ok(());
             }
-            Owner::Kubelet(kind) => {
-                let next = self.next_turn(instance, kind, began, now);
-                self.probe_at(queue, index, next);
-                self.on_kubelet_probed(now, queue, instance, kind, result)
-            }
+            let rif = instance.inside + instance.queued;
+            let reading = instance
+                .more
+                .reporter
+                .as_ref()
+                .map_or(Reading { rif, ..Reading::default() }, |reporter| reporter.reading(rif));
+            return self.travel_as_probe(now, queue, Probe { answer: Some(reading), ..probe });
+        };
+        self.probe_counts.answered += 1;
+        let outbound = &mut self.outbounds[probe.outbound as usize];
+        if outbound.alive {
+            outbound.balancer.on_probe(now, Slot(instance.ordinal), reading);
         }
+        Ok(())
+    }
+
+    /// INV-31: every probe is answered, lost or under way.
+    pub(super) fn check_probes(&self) {
+        let counts = self.probe_counts;
+        assert_eq!(
+            counts.sent,
+            counts.answered + counts.lost + self.probes.len() as u64,
+            "INV-31: probes sent are answered, lost or under way"
+        );
     }
 }

@@ -45,7 +45,7 @@ impl World<'_> {
                     let mut demand = self.draw(slot, key, pc, request, attempt.as_deref());
                     let index = self.frames[slot].instance;
                     if !self.instances[index as usize].plain {
-                        demand = self.burden(now, index, demand);
+                        demand = self.burden(now, index, pc, demand);
                     }
                     if demand == Duration::ZERO {
                         self.frames[slot].pc += 1;
@@ -91,6 +91,12 @@ impl World<'_> {
                         self.frames[slot].pc += 1;
                         continue;
                     };
+                    return self.call_one(now, queue, slot, call, 0);
+                }
+                Op::Route { attribute, to, otherwise } => {
+                    let request = self.sides[slot as usize].request;
+                    let value = self.value_of(request, *attribute);
+                    let call = value.map_or(*otherwise, |value| to[value as usize]);
                     return self.call_one(now, queue, slot, call, 0);
                 }
                 Op::Parallel { calls, need } => {
@@ -251,7 +257,7 @@ impl World<'_> {
         let next = instance.lane.head;
         let frame = &mut self.frames[next];
         if frame.flags & !AWAITED == INSIDE | QUEUED
-            && !self.tracks_requests
+            && !self.watches_starts
             && let Op::Cpu(request, None) = &self.spec.ops[frame.pc as usize]
         {
             let salt = self.op_salts[frame.pc as usize];
@@ -369,12 +375,16 @@ impl World<'_> {
             return Class::Failure;
         }
         self.count_bytes(slot, false);
+        if self.tracks_requests && self.sides[slot as usize].degraded && self.frames[slot].has(AWAITED) {
+            self.note_degraded(slot);
+        }
         Class::Success
     }
 
     /// `demand` with everything that slows the instance down at the start of a step.
     #[cold]
-    fn burden(&mut self, now: Time, index: u32, demand: Duration) -> Duration {
+    fn burden(&mut self, now: Time, index: u32, pc: u16, demand: Duration) -> Duration {
+        let degraded = self.degraded_at(pc);
         let instance = &mut self.instances[index as usize];
         let spec = &self.spec.services[instance.service as usize];
         let mut factor = spec.versions[instance.version as usize].demand;
@@ -394,7 +404,8 @@ impl World<'_> {
                 constant = false;
             }
         }
-        instance.plain = constant;
+        factor *= degraded.map_or(1.0, |degraded| degraded.cost);
+        instance.plain = constant && self.degraded.is_empty();
         Duration::from_ns_f64(demand.0 as f64 * factor)
     }
 
@@ -406,7 +417,7 @@ impl World<'_> {
             unreachable!("only cpu steps wait for a core");
         };
         let demand = self.draw(slot, key, pc, request, attempt.as_deref());
-        if self.instances[index as usize].plain { demand } else { self.burden(now, index, demand) }
+        if self.instances[index as usize].plain { demand } else { self.burden(now, index, pc, demand) }
     }
 
     /// Takes a connection; false if `slot` has to wait for one.

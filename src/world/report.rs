@@ -11,6 +11,7 @@ use super::World;
 use super::frame::NIL;
 use super::governor::CpuShares;
 use super::instance::Instance;
+use super::spec::Operation;
 use super::telemetry::{Mark, Moments};
 
 /// Everything one run has to say.
@@ -165,6 +166,7 @@ impl World<'_> {
     }
 
     fn request_metrics(&self, metrics: &mut BTreeMap<String, f64>, started: &Mark, ended: &Mark) {
+        let degrades = self.spec.actions.iter().any(|action| matches!(action.what, Operation::Degrade(..)));
         let mut all = Tally::default();
         for (index, source) in self.sources.iter().enumerate() {
             let tally = Tally {
@@ -174,6 +176,7 @@ impl World<'_> {
                 histogram: source.histogram.clone(),
                 in_system: ended.sources[index].in_system - started.sources[index].in_system,
                 inconsistent: source.inconsistent,
+                degraded: degrades.then_some(source.degraded),
             };
             if self.sources.len() > 1 {
                 tally.write(
@@ -304,6 +307,9 @@ impl World<'_> {
             }
             if attempts > 0 {
                 put("refused_ratio", (new.refused - old.refused) as f64 / attempts as f64);
+                if spec.shedding.is_some() {
+                    put("shed_ratio", (new.shed - old.shed) as f64 / attempts as f64);
+                }
                 put("attempts_per_call", attempts as f64 / (new.calls - old.calls).max(1) as f64);
             }
             if let Some(mean) = service.wait.mean_ms() {
@@ -326,6 +332,14 @@ impl World<'_> {
             }
             if let Some(p99) = service.sojourn_histogram.quantile(0.99) {
                 put("sojourn_p99_ms", p99 / 1e6);
+            }
+            if service.probed && width > 0.0 {
+                put("probes_rps", service.probes as f64 / width * 1e9);
+            }
+            if let Some(stickiness) = &service.stickiness
+                && stickiness.returned > 0
+            {
+                put("affinity_broken_ratio", stickiness.broken as f64 / stickiness.returned as f64);
             }
             let looked = (new.cache_hits - old.cache_hits) + (new.cache_misses - old.cache_misses);
             if looked > 0 {
@@ -421,6 +435,8 @@ struct Tally {
     histogram: Totals,
     in_system: u128,
     inconsistent: u64,
+    /// Good answers of lower quality, where there can be any.
+    degraded: Option<u64>,
 }
 
 impl Tally {
@@ -432,6 +448,7 @@ impl Tally {
         self.histogram.merge(&other.histogram);
         self.in_system += other.in_system;
         self.inconsistent += other.inconsistent;
+        self.degraded = self.degraded.into_iter().chain(other.degraded).reduce(|one, two| one + two);
     }
 
     fn write(&self, metrics: &mut BTreeMap<String, f64>, prefix: &str, from: Time, to: Time) {
@@ -454,6 +471,9 @@ impl Tally {
             put("timeout_ratio", share(self.outcomes.timed_out));
             put("rejected_ratio", share(self.outcomes.rejected + self.outcomes.abandoned));
             put("unfinished_ratio", share(self.offered - ended));
+            if let Some(degraded) = self.degraded {
+                put("degraded_ratio", share(degraded));
+            }
         }
         if let Some(mean) = self.latency.mean_ms() {
             put("latency_mean_ms", mean);

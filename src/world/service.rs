@@ -6,6 +6,7 @@ use crate::stats::histogram::Totals;
 use crate::time::Time;
 
 use super::activator::{Activator, Sampled};
+use super::attribute::Stickiness;
 use super::cache::CacheState;
 use super::discovery::Directory;
 use super::governor::CpuCounts;
@@ -29,10 +30,16 @@ pub(super) struct Service {
     pub(super) lends: bool,
     /// None of the above, and the queue is simple: an attempt ends without further questions.
     pub(super) ordinary: bool,
-    /// First come, first served, with endless patience.
+    /// First come, first served, with endless patience, and nobody is shed.
     pub(super) simple_queue: bool,
     /// Arrivals have to ask a limiter, an outage or a kill switch.
     pub(super) guarded: bool,
+    /// Callers probe its instances.
+    pub(super) probed: bool,
+    /// Whether those who come back find their instance again, if some caller cares.
+    pub(super) stickiness: Option<Box<Stickiness>>,
+    /// Probes sent in the counted part.
+    pub(super) probes: u64,
     /// Some caller has a breaker before it.
     pub(super) broken_off: bool,
     /// Answers are looked at: work can come out wrong, or its bytes are counted.
@@ -89,6 +96,8 @@ pub(super) struct Service {
     left_early: Moments,
     pub(super) refused: u64,
     pub(super) dropped: u64,
+    /// Attempts that were dropped when their turn came.
+    pub(super) shed: u64,
     /// Attempts that found no free worker.
     pub(super) waited: u64,
     pub(super) wait: Moments,
@@ -112,7 +121,8 @@ impl Service {
         let lends = !spec.pools.is_empty()
             || spec.caches.iter().any(|cache| cache.single_flight)
             || spec.activator.as_ref().is_some_and(Activator::is_metered);
-        let simple_queue = spec.order == Order::Fifo && spec.queue_timeout.is_none();
+        let simple_queue =
+            spec.order == Order::Fifo && spec.queue_timeout.is_none() && spec.shedding.is_none();
         Self {
             workers: spec.workers,
             queue: spec.queue,
@@ -123,6 +133,9 @@ impl Service {
             ordinary: !lends && !judged && simple_queue,
             simple_queue,
             guarded,
+            probed: false,
+            stickiness: None,
+            probes: 0,
             broken_off: false,
             judged,
             slots: Vec::new(),
@@ -154,6 +167,7 @@ impl Service {
             left_early: Moments::default(),
             refused: 0,
             dropped: 0,
+            shed: 0,
             waited: 0,
             wait: Moments::default(),
             wait_histogram: Totals::new(),

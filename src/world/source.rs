@@ -36,6 +36,8 @@ pub(super) struct Source {
     pub(super) counted: Outcomes,
     pub(super) counted_arrivals: u64,
     pub(super) inconsistent: u64,
+    /// Good answers of lower quality, of counted requests.
+    pub(super) degraded: u64,
     pub(super) latency: Moments,
     pub(super) histogram: Totals,
     /// Good answers of the present window.
@@ -126,6 +128,7 @@ impl Source {
             counted: Outcomes::default(),
             counted_arrivals: 0,
             inconsistent: 0,
+            degraded: 0,
             latency: Moments::default(),
             histogram: Totals::new(),
             window: Window::new(),
@@ -234,7 +237,15 @@ impl World<'_> {
         let client = if spec.clients == 1 { 0 } else { below((key.0 ^ CLIENT_SALT) as u32, spec.clients) };
         let first = source.outbounds + client * spec.edges.len() as u32;
         let request = if self.tracks_requests {
-            let record = RequestRecord { refs: 1, user, versions: [0; 8], inconsistent: false };
+            let record = RequestRecord {
+                refs: 1,
+                user,
+                source: index as u32,
+                key: key.0,
+                versions: [0; 8],
+                inconsistent: false,
+                degraded: false,
+            };
             self.requests.insert(record).ok_or(Full::InFlight)?
         } else {
             NIL
@@ -278,7 +289,11 @@ impl World<'_> {
         };
         let slot = self.frames.insert(frame).ok_or(Full::InFlight)?;
         if self.has_sides {
-            self.put_side(slot, Side { request, ..Side::EMPTY });
+            let mut side = Side { request, ..Side::EMPTY };
+            if spec.propagate_deadline && spec.deadline != NO_RING {
+                side.deadline = now + self.rings[spec.deadline as usize].delay();
+            }
+            self.put_side(slot, side);
         }
         if spec.deadline != NO_RING {
             self.rings[spec.deadline as usize].arm(now, slot, queue);
@@ -335,9 +350,10 @@ impl World<'_> {
         class: Class,
         counted: bool,
     ) {
-        let RequestRecord { user, inconsistent, .. } = self.requests[request];
+        let RequestRecord { user, inconsistent, degraded, .. } = self.requests[request];
         let source = &mut self.sources[index as usize];
         source.inconsistent += u64::from(inconsistent && counted);
+        source.degraded += u64::from(degraded && counted && class == Class::Success);
         if user == NIL {
             return;
         }

@@ -2,14 +2,17 @@
 //!
 //! The lab assembles a [`Spec`] from a scenario; the world only reads it.
 
+use std::sync::Arc;
+
 use crate::policies::alert::Rule;
 use crate::policies::autoscaler::AutoscalerSettings;
-use crate::policies::balancer::BalancerSettings;
+use crate::policies::balancer::{Balancer as _, BalancerSettings};
 use crate::policies::breaker::BreakerSettings;
 use crate::policies::detector::DetectorSettings;
 use crate::policies::detector::kubelet::{KubeletSettings, ProbeKind};
 use crate::policies::discovery::DiscoverySettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::hedge::{HedgePolicy as _, HedgeSettings};
 use crate::policies::host_selection::HostSelectionSettings;
 use crate::policies::limiter::LimiterSettings;
 use crate::policies::outlier::OutlierSettings;
@@ -18,8 +21,10 @@ use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
+use crate::policies::shedding::SheddingSettings;
 use crate::policies::view::Resources;
 use crate::random::law::Law;
+use crate::random::variate::Zipf;
 use crate::time::{Duration, Time};
 
 /// Everything that exists in one run.
@@ -57,6 +62,8 @@ pub struct Spec {
     pub calls: Vec<CallSpec>,
     /// Distinct constant delays of attempt timeouts and deadlines; a ring each.
     pub rings: Vec<Duration>,
+    /// Distinct timeouts of outer levels of edges; a ring each.
+    pub level_rings: Vec<Duration>,
     /// Troubles.
     pub faults: Vec<FaultSpec>,
     /// What monitoring watches.
@@ -73,6 +80,30 @@ pub struct Spec {
     pub limits: Limits,
     /// Distinct priorities of the sources, ascending; a request carries its position here.
     pub priorities: Vec<u8>,
+    /// What requests can carry.
+    pub attributes: Vec<AttributeSpec>,
+}
+
+/// Something that requests carry: a path, a header, a cookie, a session.
+#[derive(Clone, Debug)]
+pub struct AttributeSpec {
+    /// Keeps the draws of different attributes apart: a hash of its name.
+    pub salt: u64,
+    /// Values that have names; without any, values are numbers.
+    pub values: Vec<String>,
+}
+
+/// How the requests of a source come to their value of an attribute.
+#[derive(Clone, Debug)]
+pub enum Carried {
+    /// They have none.
+    Nothing,
+    /// A number, by popularity.
+    Number(Zipf),
+    /// (cumulative share, position in [`AttributeSpec::values`]); the rest has none.
+    Named(Box<[(f64, u32)]>),
+    /// The number of the user who makes it.
+    User,
 }
 
 /// Numbers that a run must not exceed.
@@ -197,6 +228,8 @@ pub enum Gauge {
     Utilization,
     /// Share of the requests that ended otherwise than well; only of a source.
     BadRatio,
+    /// Mean time from coming to going, of requests or attempts that are gone; seconds.
+    MeanTime,
     /// Memory in use over the limit, of ready instances; only of a service.
     MemoryUtilization,
     /// Disk in use over its size, of ready instances; only of a service.
@@ -252,6 +285,8 @@ pub struct ServiceSpec {
     pub order: Order,
     /// Patience in the queue.
     pub queue_timeout: Option<Law>,
+    /// Who decides over those who come and those whose turn has come.
+    pub shedding: Option<SheddingSettings>,
     /// Image pull, on a node that does not have it.
     pub pull: Law,
     /// From the end of the pull to readiness.
@@ -459,8 +494,19 @@ pub enum Order {
     Fifo,
     /// Newest.
     Lifo,
+    /// Newest while there is a standing queue, oldest otherwise.
+    AdaptiveLifo(Standing),
     /// Highest priority, then oldest.
     Priority,
+}
+
+/// When a queue is a standing one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// While so many wait beside the one that is taken.
+    Waiting(u32),
+    /// When it has not been empty for longer than this.
+    For(Duration),
 }
 
 /// A cache.
@@ -511,18 +557,18 @@ pub struct VersionSpec {
 pub struct EdgeSpec {
     /// Called service.
     pub to: u32,
-    /// Cancel timed-out attempts at the callee.
-    pub cancel: bool,
-    /// Retries.
-    pub retry: Option<RetrySettings>,
-    /// Bound on retries.
-    pub budget: Option<BudgetSettings>,
-    /// Breaker.
-    pub breaker: Option<BreakerSettings>,
-    /// Limiter.
-    pub limiter: Option<LimiterSettings>,
+    /// Policies of the innermost level.
+    pub stack: StackSpec,
+    /// Policies of the levels around it, from the inside out.
+    pub above: Vec<StackSpec>,
+    /// What it does with deadlines.
+    pub deadline: Deadline,
     /// Balancer.
     pub balancer: BalancerSettings,
+    /// Attribute that the balancer keeps together, by position in [`Spec::attributes`].
+    pub affinity: Option<u16>,
+    /// Name of the called service, and the weights of its instances by ordinal, over and over again (empty: all 1).
+    pub callee: (Arc<str>, Arc<[u32]>),
     /// Leaves endpoints out that answer badly.
     pub outlier: Option<OutlierSettings>,
     /// Leaves endpoints out that fail checks.
@@ -531,12 +577,72 @@ pub struct EdgeSpec {
     pub host_selection: Option<HostSelectionSettings>,
     /// One state for all callers of the calling service.
     pub shared: bool,
+    /// Operators may have calls left out.
+    pub throttled: bool,
+}
+
+/// The policies of one level of an edge.
+#[derive(Clone, Debug)]
+pub struct StackSpec {
+    /// Cancel attempts that timed out or lost to another copy, at whoever they went to.
+    pub cancel: bool,
+    /// Position in [`Spec::level_rings`], [`NO_RING`] without a timeout. The innermost level has [`CallSpec::ring`] instead.
+    pub ring: u8,
+    /// Retries.
+    pub retry: Option<RetrySettings>,
+    /// Hedging.
+    pub hedge: Option<HedgeSettings>,
+    /// Bound on retries and hedges.
+    pub budget: Option<BudgetSettings>,
+    /// Breaker.
+    pub breaker: Option<BreakerSettings>,
+    /// Limiter.
+    pub limiter: Option<LimiterSettings>,
+}
+
+/// What an edge does with deadlines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deadline {
+    /// Passes on what its caller has been told.
+    #[default]
+    Pass,
+    /// That, and the timeout of the attempt is one, too.
+    Set,
+    /// Passes nothing on, nor cancellations from above.
+    Stop,
+}
+
+impl StackSpec {
+    const fn is_empty(&self) -> bool {
+        self.retry.is_none() && self.hedge.is_none() && self.breaker.is_none() && self.limiter.is_none()
+    }
 }
 
 impl EdgeSpec {
+    /// Whether its balancer sends probes.
+    pub fn probes(&self) -> bool {
+        self.balancer.build(Time::ZERO).needs().probes
+    }
+
+    /// All levels, from the inside out.
+    pub fn stacks(&self) -> impl Iterator<Item = &StackSpec> {
+        std::iter::once(&self.stack).chain(&self.above)
+    }
+
     /// Whether a call over this edge needs a record of its own beside its attempts.
     pub const fn is_stateful(&self) -> bool {
-        self.retry.is_some() || self.breaker.is_some() || self.limiter.is_some()
+        !self.stack.is_empty() || !self.above.is_empty() || self.throttled
+    }
+
+    /// Whether its attempts may be cancelled.
+    pub fn cancels(&self) -> bool {
+        self.deadline == Deadline::Set || self.stacks().any(|stack| stack.cancel)
+    }
+
+    /// Whether copies of its calls may call each other off.
+    pub fn ties(&self) -> bool {
+        let hedges = self.stacks().filter_map(|stack| stack.hedge.as_ref());
+        hedges.into_iter().any(|hedge| hedge.build(Time::ZERO).is_tied())
     }
 
     /// Whether the client knows more about endpoints than that they are there.
@@ -592,6 +698,15 @@ pub enum Op {
     Call(u32),
     /// One of several calls by cumulative share, or none.
     Choose(Box<[(f64, u32)]>),
+    /// One call, by what the request carries.
+    Route {
+        /// Position in [`Spec::attributes`].
+        attribute: u16,
+        /// Call for each named value.
+        to: Box<[u32]>,
+        /// Call for requests that carry none.
+        otherwise: u32,
+    },
     /// Several calls at once.
     Parallel {
         /// Positions in `Spec::calls`.
@@ -668,6 +783,8 @@ pub struct SourceSpec {
     pub propagate_deadline: bool,
     /// Position in `Spec::priorities`.
     pub priority: u8,
+    /// What its requests carry, for each of [`Spec::attributes`].
+    pub carries: Vec<Carried>,
 }
 
 /// When requests come.
@@ -863,6 +980,13 @@ pub enum ActionTime {
         /// How long people take.
         after: Duration,
     },
+    /// Each time an alert no longer fires.
+    OnResolved {
+        /// Position in `Spec::alerts`.
+        alert: u32,
+        /// How long people take.
+        after: Duration,
+    },
 }
 
 /// Operator actions.
@@ -872,6 +996,10 @@ pub enum Operation {
     Scale(u32, u32),
     /// Share of a source's requests that is let in.
     Throttle(u32, f64),
+    /// Share of the calls over an edge of a caller that is made.
+    ThrottleCalls(Thing, u32, f64),
+    /// Factor on the cost of the endpoint that starts at this op.
+    Degrade(u16, f64),
     /// Refuse (or allow) the endpoint that starts at this op.
     KillSwitch(u16, bool),
     /// Other requests and limits for the instances of a service.

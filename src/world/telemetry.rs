@@ -137,6 +137,8 @@ pub(super) struct ServiceMark {
     pub(super) asked_cpu: u128,
     pub(super) asked_memory: u128,
     pub(super) refused: u64,
+    /// Attempts dropped when their turn came.
+    pub(super) shed: u64,
     pub(super) attempts: u64,
     /// Attempts that came to the activator, and those it sent on.
     pub(super) held: u64,
@@ -263,6 +265,7 @@ impl World<'_> {
                     asked_cpu: service.asked.cpu.area(now),
                     asked_memory: service.asked.memory.area(now),
                     refused: service.refused + service.dropped,
+                    shed: service.shed,
                     attempts: 0,
                     held: activator.map_or(0, |activator| activator.arrivals + activator.refused),
                     let_out: activator.map_or(0, |activator| activator.sent),
@@ -361,11 +364,11 @@ impl World<'_> {
                 service.living.iter().map(|&at| u64::from(self.instances[at as usize].queued)).sum::<u64>();
             push("queue_length", (queued + service.held()) as f64);
             if service.broken_off {
-                let open = self.outbounds.iter().filter(|outbound| {
-                    outbound.service as usize == index
-                        && outbound.alive
-                        && outbound.breaker_state != BreakerState::Closed
-                });
+                let outbounds = self.outbounds.iter();
+                let outbounds =
+                    outbounds.filter(|outbound| outbound.service as usize == index && outbound.alive);
+                let stacks = outbounds.flat_map(super::outbound::Outbound::stacks);
+                let open = stacks.filter(|stack| stack.breaker_state != BreakerState::Closed);
                 push("breakers_open", open.count() as f64);
             }
         }

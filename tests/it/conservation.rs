@@ -14,7 +14,7 @@ use simlab::scenario::Overrides;
 use simlab::scenario::model::Study;
 
 /// What a random scenario may have. A failing mixture shrinks to the few that matter.
-const FEATURES: [&str; 102] = [
+const FEATURES: [&str; 105] = [
     "long",
     "nodes",
     "tight nodes",
@@ -117,10 +117,13 @@ const FEATURES: [&str; 102] = [
     "images",
     "no registry",
     "spreads",
+    "affinity",
+    "route",
+    "weights",
 ];
 
 /// And some more that need the others: rollouts, a second helping of faults, and what bounds an instance from outside.
-const EXTRAS: [&str; 36] = [
+const EXTRAS: [&str; 63] = [
     "stop-the-world",
     "container-swap",
     "rolling",
@@ -157,6 +160,53 @@ const EXTRAS: [&str; 36] = [
     "mid registry",
     "leaf registry",
     "predictions",
+    "mid adaptive",
+    "leaf adaptive",
+    "mid codel",
+    "leaf codel",
+    "leaf punctual",
+    "mid punctual",
+    "mid by rank",
+    "web line",
+    "front line",
+    "mid line",
+    "front newest",
+    "front thresholds",
+    "mid shares",
+    "degraded",
+    "fewer calls",
+    "web hedge",
+    "front hedge",
+    "mid hedge",
+    "web levels",
+    "front levels",
+    "mid levels",
+    "outer hedge",
+    "outer cancel",
+    "any budget",
+    "web deadline",
+    "front deadline",
+    "mid deadline",
+];
+
+const BALANCERS: [&str; 17] = [
+    "random",
+    "weighted-random",
+    "round-robin",
+    "smooth-weighted-round-robin",
+    "least-request",
+    "p2c",
+    "weighted-round-robin",
+    "least-conn",
+    "peak-ewma",
+    "finagle-peak-ewma",
+    "ring-hash",
+    "maglev",
+    "join-shortest-queue",
+    "prequal",
+    "least-rate",
+    "least-response-time",
+    "aperture",
 ];
 
 /// Writes one scenario. Each parameter depends on the seed and its own name, so leaving a feature out changes nothing else.
@@ -217,7 +267,56 @@ impl Writer<'_> {
         if has("cancel") {
             text += "cancel = true\n";
         }
-        if has("retry") {
+        let some = |what: &str| {
+            let feature = format!("{name} {what}");
+            EXTRAS.contains(&feature.as_str()) && self.has(&feature)
+        };
+        let hedge = |name: &str| {
+            let delay = self.number(&format!("{name} hedging delay"), 0, 60);
+            match self.number(&format!("{name} hedge kind"), 0, 3) {
+                0 => format!("hedge.grpc = {{ max-attempts = 3, hedging-delay = \"{delay}ms\" }}"),
+                1 => format!(
+                    "hedge.grpc = {{ max-attempts = 5, hedging-delay = \"{delay}ms\", non-fatal = [\"failure\", \"rejected\"] }}"
+                ),
+                2 => "hedge.percentile = { min-data-points = 20, period = \"2s\" }".to_owned(),
+                _ => format!("hedge.tied = {{ delay = \"{}ms\" }}", delay / 10),
+            }
+        };
+        if some("deadline") {
+            writeln!(text, "propagate-deadline = {}", number("deadline kind", 0, 1) == 0).unwrap();
+        }
+        if some("levels") {
+            let mut levels = Vec::new();
+            for level in 0..number("levels", 1, 3) {
+                let number = |what: &str, from, to| number(&format!("{what} {level}"), from, to);
+                let mut level = format!("name = \"level-{level}\"");
+                if number("level timeout", 0, 1) == 0 {
+                    write!(level, ", timeout = \"{}ms\"", number("level timeout ms", 20, 400)).unwrap();
+                }
+                if self.has("outer cancel") && number("level cancel", 0, 1) == 0 {
+                    level += ", cancel = true";
+                }
+                if self.has("outer hedge") && number("level hedge", 0, 1) == 0 {
+                    write!(level, ", {}", hedge(&format!("{name} level"))).unwrap();
+                } else if number("level retry", 0, 2) > 0 {
+                    level += ", retry.fixed = { attempts = 2, delay = \"10ms\" }";
+                }
+                if number("level budget", 0, 2) == 0 {
+                    level += ", retry-budget.envoy = {}";
+                }
+                if number("level bulkhead", 0, 2) == 0 {
+                    level += ", limiter.bulkhead = { max-concurrent = 5 }";
+                }
+                if number("level breaker", 0, 3) == 0 {
+                    level += ", breaker.seed = { error-threshold = 9, open = \"2s\" }";
+                }
+                levels.push(format!("{{ {level} }}"));
+            }
+            writeln!(text, "level = [{}]", levels.join(", ")).unwrap();
+        }
+        if some("hedge") {
+            writeln!(text, "{}", hedge(name)).unwrap();
+        } else if has("retry") {
             let attempts = number("attempts", 2, 4);
             match number("retry kind", 0, 2) {
                 0 => writeln!(
@@ -229,14 +328,38 @@ impl Writer<'_> {
             }
             .unwrap();
         }
-        if has("budget") {
-            text += "retry-budget.tower = {}\n";
+        if has("budget") || self.has("any budget") {
+            let kinds = ["tower", "finagle", "envoy", "grpc", "token-bucket", "aws-sdk", "failure-ratio"];
+            let kind = if self.has("any budget") {
+                self.one_of(&format!("{name} budget kind"), &kinds)
+            } else {
+                "tower"
+            };
+            writeln!(text, "retry-budget.{kind} = {{}}").unwrap();
         }
         if has("breaker") {
             let threshold = number("errors", 1, 10);
             writeln!(text, "breaker.seed = {{ error-threshold = {threshold}, open = \"3s\" }}").unwrap();
         }
-        if has("bulkhead") {
+        let more = |what: &str| {
+            let feature = format!("{name} {what}");
+            EXTRAS.contains(&feature.as_str()) && self.has(&feature)
+        };
+        if more("line") {
+            let most = number("most", 1, 6);
+            let wait = self.one_of(&format!("{name} line wait"), &["30ms", "1s", "1000h"]);
+            writeln!(text, "limiter.bulkhead = {{ max-concurrent = {most}, max-wait = \"{wait}\" }}")
+                .unwrap();
+        } else if more("newest") {
+            let most = number("most", 1, 6);
+            writeln!(
+                text,
+                "limiter.lifo-blocking = {{ delegate.aimd = {{ min-limit = 1, initial-limit = {most} }}, backlog-size = {most}, backlog-timeout = \"200ms\" }}"
+            )
+            .unwrap();
+        } else if more("thresholds") {
+            text += "limiter.envoy-circuit-breakers = { max-requests = 4 }\n";
+        } else if has("bulkhead") {
             let most = number("most", 1, 6);
             writeln!(text, "limiter.bulkhead = {{ max-concurrent = {most} }}").unwrap();
         } else if has("bucket") {
@@ -247,7 +370,9 @@ impl Writer<'_> {
         }
         let some = |what: &str| {
             let feature = format!("{name} {what}");
-            EXTRAS.contains(&feature.as_str()) && self.has(&feature)
+            let asks =
+                self.has("balancer") && self.one_of(&format!("{name} balancer"), &BALANCERS) == "prequal";
+            !asks && EXTRAS.contains(&feature.as_str()) && self.has(&feature)
         };
         if some("outlier") {
             text += "outlier.envoy = { consecutive-5xx = 2, consecutive-gateway-failure = 2, interval = \"2s\", base-ejection-time = \"1s\", \
@@ -275,15 +400,17 @@ impl Writer<'_> {
             .unwrap();
         }
         if self.has("balancer") {
-            let kinds = [
-                "random",
-                "weighted-random",
-                "round-robin",
-                "smooth-weighted-round-robin",
-                "least-request",
-                "p2c",
-            ];
-            writeln!(text, "balancer.{} = {{}}", self.one_of(&format!("{name} balancer"), &kinds)).unwrap();
+            let settings = match self.one_of(&format!("{name} balancer"), &BALANCERS) {
+                "least-conn" => "least-conn = { max-fails = 2, fail-timeout = \"1s\" }".to_owned(),
+                "maglev" => "maglev = { table-size = 127, retry-other-host = true }".to_owned(),
+                "weighted-round-robin" => "weighted-round-robin = { slow-start.window = \"5s\" }".to_owned(),
+                kind => format!("{kind} = {{}}"),
+            };
+            writeln!(text, "balancer.{settings}").unwrap();
+        }
+        if self.has("affinity") {
+            let attribute = self.one_of(&format!("{name} affinity"), &["session", "path"]);
+            writeln!(text, "affinity = \"{attribute}\"").unwrap();
         }
         text
     }
@@ -352,7 +479,20 @@ impl Writer<'_> {
         if has("drop") {
             parts.push("full = \"drop\"".to_owned());
         }
-        if has("lifo") {
+        if some("codel") {
+            parts.push("shedding.codel = { target-delay = \"2ms\", interval = \"50ms\" }".to_owned());
+        } else if some("punctual") {
+            parts.push("shedding.deadline = { needs = \"5ms\" }".to_owned());
+        } else if some("by rank") {
+            parts.push(
+                "shedding.failsafe-go-priority = { calibration-interval = \"200ms\", initial-rejection-factor = 1 }".to_owned(),
+            );
+        }
+        if some("adaptive") {
+            let when = ["lifo-threshold = 1", "lifo-threshold = 3", "lifo-after = \"30ms\""];
+            let when = self.one_of(&format!("{name} stands"), &when);
+            parts.push(format!("order = \"adaptive-lifo\", {when}"));
+        } else if has("lifo") {
             parts.push("order = \"lifo\"".to_owned());
         } else if has("priority") {
             parts.push("order = \"priority\"".to_owned());
@@ -611,6 +751,30 @@ impl Writer<'_> {
             )
             .unwrap();
         }
+        if self.has("degraded") {
+            writeln!(
+                text,
+                "[[action]]\nat = \"{}\"\ndegrade = {{ endpoint = \"mid.get\", cost = \"40%\" }}\n\
+                 [[action]]\nat = \"{}\"\ndegrade = {{ endpoint = \"mid.get\", cost = \"100%\" }}\n\
+                 [[action]]\nat = \"{}\"\ndegrade = {{ endpoint = \"leaf.get\", cost = \"0%\" }}",
+                self.at("degrade"),
+                self.at("in full"),
+                self.at("degrade leaf"),
+            )
+            .unwrap();
+        }
+        if self.has("fewer calls") {
+            writeln!(
+                text,
+                "[[action]]\nat = \"{}\"\nthrottle = {{ service = \"mid\", callee = \"leaf\", share = \"30%\" }}\n\
+                 [[action]]\nat = \"{}\"\nthrottle = {{ service = \"mid\", callee = \"leaf\", share = \"100%\" }}\n\
+                 [[action]]\nat = \"{}\"\nthrottle = {{ source = \"web\", callee = \"front\", share = \"70%\" }}",
+                self.at("fewer"),
+                self.at("all again"),
+                self.at("fewer of web"),
+            )
+            .unwrap();
+        }
         if self.has("resizing") {
             for (name, size) in [
                 ("shrink", "cpu-request = 0.2, cpu-limit = 0.4"),
@@ -662,6 +826,7 @@ impl Writer<'_> {
         front.push(match () {
             () if self.has("parallel any") => "parallel any mid.get mid.get leaf.get".to_owned(),
             () if self.has("quorum") => "parallel quorum=2 mid.get mid.get leaf.get timeout=150ms".to_owned(),
+            () if self.has("route") => "route path /a mid.get, /b* leaf.get, * mid.get".to_owned(),
             () if self.has("choose") => "choose 60% mid.get, 30% leaf.get".to_owned(),
             () if self.has("probability") => "call mid.get probability=60%".to_owned(),
             () => "call mid.get".to_owned(),
@@ -699,6 +864,9 @@ impl Writer<'_> {
             let replicas = if has("starts at zero") { 0 } else { number("replicas", 1, 3) };
             writeln!(text, "[[service]]\nname = \"{name}\"\nreplicas = {replicas}\nprice = \"0.1/h\"")
                 .unwrap();
+            if self.has("weights") {
+                text.push_str("weights = [1, 3, 2]\n");
+            }
             if self.has("apart") && name == "mid" {
                 *text += "anti-affinity = \"node\"\n";
             }
@@ -782,7 +950,11 @@ impl Writer<'_> {
             } else if name == "mid" && self.has("formula") {
                 text.push_str("autoscaler.seed-formula = { interval = \"5s\" }\n");
             }
-            if name == "mid" && self.has("mid bulkhead inside") {
+            if name == "mid" && self.has("mid shares") {
+                text.push_str(
+                    "limiter.partitioned = { delegate.fixed = 4, partitions = [{ priority = 3, percent = \"60%\" }, { priority = 0, percent = \"10%\" }] }\n",
+                );
+            } else if name == "mid" && self.has("mid bulkhead inside") {
                 text.push_str("limiter.bulkhead = { max-concurrent = 5 }\n");
             }
             if name == "leaf" && self.has("leaf bucket inside") {
@@ -841,7 +1013,12 @@ impl Writer<'_> {
                 .unwrap();
             }
             let callees: &[&str] = match name {
-                "front" if self.has("parallel any") || self.has("quorum") || self.has("choose") => {
+                "front"
+                    if self.has("parallel any")
+                        || self.has("quorum")
+                        || self.has("choose")
+                        || self.has("route") =>
+                {
                     &["mid", "leaf"]
                 }
                 "front" => &["mid"],
@@ -869,6 +1046,11 @@ impl Writer<'_> {
             }
         };
         text.push_str("[[source]]\nname = \"web\"\nto = \"front.get\"\n");
+        if self.has("affinity") || self.has("route") {
+            text.push_str(
+                "attributes = { session = \"zipf(50, 1)\", path = \"30% /a, 20% /b/1, 20% /b/2\" }\n",
+            );
+        }
         deadline(text);
         if self.has("web clients") {
             writeln!(text, "clients = {}", self.number("clients", 2, 9)).unwrap();
@@ -888,7 +1070,7 @@ impl Writer<'_> {
             let leave = if self.has("leaving users") { ", leave = \"50%\", away = \"exp(5s)\"" } else { "" };
             writeln!(
                 text,
-                "[[source]]\nname = \"people\"\npriority = 3\nsteps = [\"call front.get\", \"wait exp(50ms)\", \"call mid.get\"]\n\
+                "[[source]]\nname = \"people\"\npriority = 3\nattributes.session = \"user\"\nsteps = [\"call front.get\", \"wait exp(50ms)\", \"call mid.get\"]\n\
                  arrivals.users = {{ count = {}, think = \"exp(1s)\"{leave} }}",
                 self.number("people", 1, 10)
             )

@@ -1,32 +1,32 @@
 //! What every registered algorithm promises, tested over the registries: an algorithm added later is tested as it is.
 //!
 //! The drivers play random histories of at least [`STEPS`] steps against each algorithm and each of its settings in
-//! [`VARIANTS`], twice: the second run must give the same answers.
+//! [`VARIANTS`], twice: the second run must give the same answers. The hot calls of the traffic families are made through
+//! [`hot`], which counts what they allocate.
 
 mod control;
 mod health;
+mod worst;
+
+use std::cell::Cell;
 
 use serde::de::DeserializeOwned;
-use serde_json::json;
-use simlab::policies::Kind;
-use simlab::policies::autoscaler::AutoscalerSettings;
-use simlab::policies::balancer::{AnyBalancer, Balancer, BalancerSettings};
+use serde_json::{Value, json};
+use simlab::policies::balancer::{AnyBalancer, Balancer, BalancerSettings, Reading};
 use simlab::policies::breaker::{Breaker, BreakerSettings, BreakerState};
+use simlab::policies::hedge::{Act, AnyHedge, Copies, HedgePolicy, HedgeSettings};
 use simlab::policies::limiter::{Limiter, LimiterSettings};
-use simlab::policies::provisioner::ProvisionerSettings;
-use simlab::policies::recommender::RecommenderSettings;
-use simlab::policies::retry::{Budget, BudgetSettings, Retry, RetryPolicy, RetrySettings};
-use simlab::policies::rollout::RolloutSettings;
-use simlab::policies::scheduler::SchedulerSettings;
-use simlab::policies::shedding::{Shedding, SheddingSettings};
+use simlab::policies::retry::{Budget, BudgetSettings, Ended, Retry, RetryPolicy, RetrySettings};
+use simlab::policies::shedding::{Newcomer, Shedding, SheddingSettings, Turn};
 use simlab::policies::view::{Admit, Class, Endpoints, Outcome, Permit, RequestHead, Slot};
+use simlab::policies::{self, Kind};
 use simlab::random::{Key, Rng, mix};
 use simlab::time::{Duration, Time};
 
 /// Steps of one run.
 const STEPS: u32 = 100_000;
 
-/// Settings to test beside the defaults; the only ones for an algorithm with a required setting.
+/// Settings to test beside the defaults. An algorithm with a required setting and nothing here runs with [`least`].
 const VARIANTS: &[(&str, &str, &str)] = &[
     (
         "autoscaler",
@@ -108,6 +108,26 @@ const VARIANTS: &[(&str, &str, &str)] = &[
     ("balancer", "smooth-weighted-round-robin", r#"{"max-fails": 3, "fail-timeout": "2s", "max-conns": 4}"#),
     ("balancer", "least-request", r#"{"selection-method": "full-scan", "active-request-bias": 0.5}"#),
     ("balancer", "least-request", r#"{"choice-count": 5, "active-request-bias": 0}"#),
+    ("balancer", "least-request", r#"{"slow-start": {"window": "3s", "aggression": 2}}"#),
+    ("balancer", "weighted-round-robin", r#"{"slow-start": {"window": "3s", "min-weight-percent": "1%"}}"#),
+    ("balancer", "least-conn", r#"{"max-fails": 0}"#),
+    ("balancer", "least-conn", r#"{"max-fails": 3, "fail-timeout": "2s", "max-conns": 4}"#),
+    ("balancer", "peak-ewma", r#"{"default-rtt": "1s", "decay": "1ns"}"#),
+    (
+        "balancer",
+        "ring-hash",
+        r#"{"minimum-ring-size": 1, "maximum-ring-size": 3, "retry-other-host": true}"#,
+    ),
+    ("balancer", "maglev", r#"{"table-size": 7, "retry-other-host": true}"#),
+    (
+        "balancer",
+        "prequal",
+        r#"{"probes-per-query": 2.7, "removals-per-query": 0.3, "pool-size": 2, "rif-quantile": "0%"}"#,
+    ),
+    ("balancer", "prequal", r#"{"probes-per-query": 0, "rif-quantile": "100%", "probe-age": "0s"}"#),
+    ("balancer", "least-rate", r#"{"metric": "tps", "window": "1ms"}"#),
+    ("balancer", "aperture", r#"{"kind": "random", "min-aperture": 3}"#),
+    ("balancer", "aperture", r#"{"min-aperture": 2}"#),
     ("breaker", "seed", r#"{"error-threshold": 1, "open": "10s"}"#),
     ("breaker", "seed", r#"{"error-threshold": 3, "window": "900ms", "count-unit": "100ms", "open": "0s"}"#),
     (
@@ -192,6 +212,14 @@ const VARIANTS: &[(&str, &str, &str)] = &[
     ),
     ("limiter", "envoy-local-rate-limit", r#"{"max-tokens": 4, "fill-interval": "250ms"}"#),
     ("limiter", "bulkhead", r#"{"max-concurrent": 4}"#),
+    ("limiter", "bulkhead", r#"{"max-concurrent": 3, "max-wait": "1s"}"#),
+    ("limiter", "lifo-blocking", r#"{"delegate": {"aimd": {"min-limit": 1, "max-limit": 12}}}"#),
+    (
+        "limiter",
+        "partitioned",
+        r#"{"delegate": {"fixed": 6}, "partitions": [{"priority": 0, "percent": "20%"}, {"priority": 1, "percent": "80%"}]}"#,
+    ),
+    ("limiter", "envoy-circuit-breakers", r#"{"max-requests": 5}"#),
     (
         "provisioner",
         "cluster-autoscaler",
@@ -220,6 +248,9 @@ const VARIANTS: &[(&str, &str, &str)] = &[
         "envoy-admission-control",
         r#"{"sampling-window": "60s", "aggression": 2.5, "rps-threshold": 1}"#,
     ),
+    ("shedding", "codel", r#"{"interval": "20ms", "target-delay": "40ms"}"#),
+    ("shedding", "deadline", r#"{"needs": "20ms"}"#),
+    ("shedding", "failsafe-go-priority", r#"{"calibration-interval": "30ms", "level-window": 50}"#),
     ("retry", "seed", r#"{"attempts": 7, "backoff": 3, "increase": "50%"}"#),
     ("retry", "fixed", r#"{"attempts": 1}"#),
     ("retry", "exponential", r#"{"attempts": 40, "base": "1s", "max-delay": "1min"}"#),
@@ -232,8 +263,29 @@ const VARIANTS: &[(&str, &str, &str)] = &[
         r#"{"max-attempts": 5, "initial-backoff": "1s", "max-backoff": "9s", "backoff-multiplier": 2.5}"#,
     ),
     ("retry", "resilience4j", r#"{"max-attempts": 40, "exponential-backoff-multiplier": 3}"#),
+    ("retry", "cockatiel", r#"{"max-attempts": 40}"#),
+    ("retry", "cockatiel", r#"{"max-attempts": 12, "generator": "half-jitter", "max-delay": "1min"}"#),
+    (
+        "retry",
+        "polly",
+        r#"{"max-retry-attempts": 40, "backoff-type": "exponential", "use-jitter": true, "max-delay": "1min"}"#,
+    ),
+    ("retry", "seed-naive", r#"{"attempts": 9, "max-delay": "1min"}"#),
     ("retry-budget", "tower", r#"{"ttl": "1s", "min-per-sec": 0, "retry-percent": "50%"}"#),
     ("retry-budget", "tower", r#"{"ttl": "60s", "min-per-sec": 2, "retry-percent": "0%"}"#),
+    ("retry-budget", "finagle", r#"{"ttl": "1s", "min-retries-per-sec": 0, "percent-can-retry": "30%"}"#),
+    ("retry-budget", "envoy", r#"{"budget-percent": "50%", "min-retry-concurrency": 1}"#),
+    ("retry-budget", "grpc", r#"{"max-tokens": 1000, "token-ratio": 2.5}"#),
+    ("retry-budget", "token-bucket", r#"{"size": 12.5, "fill": 0.25, "deposit": "success"}"#),
+    ("retry-budget", "aws-sdk", r#"{"initial-capacity": 20}"#),
+    ("retry-budget", "failure-ratio", r#"{"max-ratio": "80%"}"#),
+    (
+        "hedge",
+        "grpc",
+        r#"{"max-attempts": 5, "hedging-delay": "10ms", "non-fatal": ["rejected", "failure"]}"#,
+    ),
+    ("hedge", "grpc", r#"{"max-attempts": 2, "hedging-delay": "0s"}"#),
+    ("hedge", "percentile", r#"{"latency-percentile": "50%", "min-data-points": 1, "period": "1s"}"#),
 ];
 
 /// All settings of one algorithm to test, with a name for messages.
@@ -248,15 +300,85 @@ fn variants<S: DeserializeOwned>(kind: &Kind) -> Vec<(String, S)> {
             .unwrap_or_else(|error| panic!("{family}.{name} = {text}: {error}"));
         found.push((format!("{family}.{name} = {text}"), settings));
     }
-    assert!(!found.is_empty(), "{family}.{name} has required settings: add some to VARIANTS");
+    if found.is_empty() {
+        found.push(least(kind));
+    }
     found
+}
+
+/// The fewest settings with which an algorithm can be built.
+fn least<S: DeserializeOwned>(kind: &Kind) -> (String, S) {
+    let values = [json!(5), json!("1s"), json!("5/s"), json!("50%"), json!(0.5), json!("1MiB"), json!(true)];
+    let found = policies::least(kind.name, &values);
+    let (given, settings) = found.unwrap_or_else(|| panic!("{}: add settings to VARIANTS", kind.written()));
+    (format!("least {} = {given}", kind.written()), settings)
+}
+
+thread_local! {
+    /// Allocations in hot calls so far.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Makes a call that must not allocate, and counts if it does.
+fn hot<T>(call: impl FnOnce() -> T) -> T {
+    let mut answer = None;
+    let heap = allocation_counter::measure(|| answer = Some(call()));
+    ALLOCATIONS.set(ALLOCATIONS.get() + heap.count_total);
+    answer.unwrap()
+}
+
+#[test]
+fn allocations_are_counted() {
+    ALLOCATIONS.set(0);
+    assert_eq!(hot(|| 1 + 1), 2);
+    assert_eq!(ALLOCATIONS.get(), 0);
+    assert_eq!(*hot(|| Box::new(1)), 1);
+    assert_eq!(ALLOCATIONS.get(), 1);
+}
+
+/// Whether the doc of an algorithm has the words with which it declares an exception to one of the contracts.
+fn declares(kind: &Kind, exception: &str) -> bool {
+    let doc = kind.doc().split_whitespace().collect::<Vec<_>>().join(" ");
+    doc.contains(&format!("exception to the contract of {exception}"))
+}
+
+/// Families whose drivers stand here, in [`control`] and in [`health`]. A family that is new needs one.
+const DRIVEN: &[&str] = &[
+    "autoscaler",
+    "balancer",
+    "breaker",
+    "detector",
+    "discovery",
+    "hedge",
+    "host-selection",
+    "limiter",
+    "outlier",
+    "provisioner",
+    "recommender",
+    "retry",
+    "retry-budget",
+    "rollout",
+    "scheduler",
+    "shedding",
+];
+
+#[test]
+fn every_family_has_a_driver() {
+    for kind in policies::kinds() {
+        assert!(DRIVEN.contains(&kind.family), "{} is held to no contract", kind.family);
+    }
 }
 
 /// Runs `driver` twice for each algorithm and setting and compares the digests of its answers.
 fn for_each<S: DeserializeOwned>(kinds: &[Kind], driver: impl Fn(&Kind, &str, &S) -> u64) {
     for kind in kinds {
         for (text, settings) in variants::<S>(kind) {
+            ALLOCATIONS.set(0);
             let first = driver(kind, &text, &settings);
+            // What grows by doubling takes memory a few times at most.
+            let most = if declares(kind, "allocations") { 20 } else { 0 };
+            let taken = ALLOCATIONS.get();
+            assert!(taken <= most, "{text}: hot calls took memory {taken} times");
             assert_eq!(first, driver(kind, &text, &settings), "{text}: a replay answers otherwise");
         }
     }
@@ -305,9 +427,7 @@ fn check_at(rng: &mut Rng, now: Time, until: Time, text: &str) -> (Time, bool) {
 #[test]
 fn breakers() {
     for_each(BreakerSettings::KINDS, |kind, text, settings: &BreakerSettings| {
-        let doc = kind.doc().split_whitespace().collect::<Vec<_>>().join(" ");
-        let may_refuse_closed =
-            doc.contains("exception to the contract of breakers") && text.contains("\"capacity\"");
+        let may_refuse_closed = declares(kind, "breakers") && text.contains("\"capacity\"");
         let mut breaker = settings.build(Time::ZERO);
         let mut rng = Key::new(11).rng();
         let (mut now, mut digest) = (Time::ZERO, 0);
@@ -318,14 +438,14 @@ fn breakers() {
             let busy = step % 5000 < 2500;
             now += if busy { Duration(pause(&mut rng).0 / 64) } else { pause(&mut rng) };
             if out.len() < 64 && rng.index(2) == 0 {
-                let mut admit = breaker.try_acquire(now);
+                let mut admit = hot(|| breaker.try_acquire(now));
                 if let Admit::Reject { until } = admit {
                     let closed = breaker.state(now) == BreakerState::Closed;
                     assert!(!closed || may_refuse_closed, "{text}: closed, but refuses");
                     if let Some(until) = until {
                         let due;
                         (now, due) = check_at(&mut rng, now, until, text);
-                        admit = breaker.try_acquire(now);
+                        admit = hot(|| breaker.try_acquire(now));
                         assert_eq!(matches!(admit, Admit::Now(_)), due, "{text}: {until:?} at {now:?}");
                     }
                 }
@@ -340,9 +460,10 @@ fn breakers() {
                 fold(&mut digest, u64::from(matches!(admit, Admit::Now(_))));
             } else if !out.is_empty() {
                 let permit = out.swap_remove(rng.index(out.len() as u32) as usize);
-                breaker.on_outcome(now, permit, &ending(&mut rng, step % 2000 < 1000));
+                let outcome = ending(&mut rng, step % 2000 < 1000);
+                hot(|| breaker.on_outcome(now, permit, &outcome));
             }
-            let state = breaker.state(now);
+            let state = hot(|| breaker.state(now));
             assert_eq!(state, breaker.state(now), "{text}: looking moves it");
             seen[state as usize] += 1;
             fold(&mut digest, state as u64);
@@ -355,11 +476,11 @@ fn breakers() {
         for round in 0..1000 {
             // Rare calls, then frequent ones: half-open may last too long for rare ones to close it.
             now += if round < 500 { Duration::from_secs(3600) } else { Duration::from_millis(100) };
-            let mut admit = breaker.try_acquire(now);
+            let mut admit = hot(|| breaker.try_acquire(now));
             // A breaker that goes to and fro by itself may be open just now, but says until when.
             if let Admit::Reject { until: Some(until) } = admit {
                 now = until;
-                admit = breaker.try_acquire(now);
+                admit = hot(|| breaker.try_acquire(now));
             }
             let Admit::Now(permit) = admit else { panic!("{text}: a permit was lost") };
             breaker.on_outcome(now, permit, &Outcome::new(Class::Success, Duration::ZERO));
@@ -392,11 +513,11 @@ fn limiters() {
             now += pause(&mut rng);
             if out.len() < 64 && rng.index(5) < 3 {
                 let (cost, max_wait) = (1 + rng.index(3), Duration(u64::from(rng.index(2)) * 50_000_000));
-                let mut admit = limiter.try_acquire(now, cost, max_wait, &mut rng);
+                let mut admit = hot(|| limiter.try_acquire(now, cost, max_wait, &mut rng));
                 if let Admit::Reject { until: Some(until) } = admit {
                     let due;
                     (now, due) = check_at(&mut rng, now, until, text);
-                    admit = limiter.try_acquire(now, cost, max_wait, &mut rng);
+                    admit = hot(|| limiter.try_acquire(now, cost, max_wait, &mut rng));
                     assert_eq!(!matches!(admit, Admit::Reject { .. }), due, "{text}: {until:?} at {now:?}");
                 }
                 match admit {
@@ -421,7 +542,7 @@ fn limiters() {
             } else if !out.is_empty() {
                 let (permit, _) = out.swap_remove(rng.index(out.len() as u32) as usize);
                 let outcome = ending(&mut rng, step % 2000 < 1000);
-                limiter.on_outcome(now, permit, &outcome, &mut rng);
+                hot(|| limiter.on_outcome(now, permit, &outcome, &mut rng));
             }
             if let Some(in_flight) = gauge(&limiter, now, "in_flight") {
                 assert_eq!(
@@ -440,7 +561,8 @@ fn limiters() {
             }
         }
         // Upstream's defaults may be too generous for this traffic; the variants are chosen to matter.
-        let contrast = answers.iter().all(|&n| n > 1000) || text.ends_with(" = {}");
+        let chosen = !text.ends_with(" = {}") && !text.starts_with("least ");
+        let contrast = answers.iter().all(|&n| n > 1000) || !chosen;
         assert!(contrast, "{text}: a history without contrast, {answers:?}");
         for (permit, _) in out {
             limiter.on_outcome(now, permit, &Outcome::new(Class::Success, Duration::ZERO), &mut rng);
@@ -461,24 +583,45 @@ fn limiters() {
 fn balancers() {
     for_each(BalancerSettings::KINDS, |kind, text, settings: &BalancerSettings| {
         // Whether upstream may answer with none although there are some, and these settings let it.
-        let doc = kind.doc().split_whitespace().collect::<Vec<_>>().join(" ");
-        let may_refuse =
-            doc.contains("exception to the contract of balancers") && !text.contains("\"max-fails\": 0}");
+        let may_refuse = declares(kind, "balancers") && !text.contains("\"max-fails\": 0}");
         let mut policy = settings.build(Time::ZERO);
         let mut rng = Key::new(13).rng();
         let (mut now, mut digest) = (Time::ZERO, 0);
         let mut endpoints = Endpoints::default();
         let mut out: Vec<Slot> = Vec::new();
+        let mut probes: Vec<Slot> = Vec::new();
         let mut refused = 0;
         for step in 0..STEPS {
             now += pause(&mut rng);
             if rng.index(50) == 0 {
-                change(&mut endpoints, &mut rng);
+                change(now, &mut endpoints, &mut rng);
                 policy.on_update(now, &endpoints);
             }
+            if !probes.is_empty() && rng.index(2) == 0 {
+                let slot = probes.swap_remove(rng.index(probes.len() as u32) as usize);
+                let latency = Duration(u64::from(rng.index(1_000_000_000)));
+                let reading = Reading { rif: rng.index(100), latency };
+                hot(|| policy.on_probe(now, slot, reading));
+            }
             if out.len() < 64 && rng.index(2) == 0 {
-                let request = RequestHead { affinity: rng.bits(), attempt: rng.index(3) };
-                let picked = policy.pick(now, &request, &endpoints, &mut Key::new(u64::from(step)).rng());
+                let request =
+                    RequestHead { affinity: (rng.index(4) > 0).then(|| rng.bits()), attempt: rng.index(3) };
+                if policy.needs().load {
+                    endpoints.load = endpoints.active.clone();
+                }
+                let mut draws = Key::new(u64::from(step)).rng();
+                let picked = hot(|| policy.pick(now, &request, &endpoints, &mut draws));
+                // Answers to probes come later, or never.
+                while let Some(slot) = hot(|| policy.next_probe(now, &endpoints, &mut draws)) {
+                    assert!(policy.needs().probes, "{text}: probes without having said so");
+                    assert!(
+                        endpoints.eligible.contains(&slot),
+                        "{text}: probes {slot:?}, which is not eligible"
+                    );
+                    if rng.index(4) > 0 {
+                        probes.push(slot);
+                    }
+                }
                 match picked {
                     Some(slot) => {
                         assert!(endpoints.eligible.contains(&slot), "{text}: {slot:?} is not eligible");
@@ -495,7 +638,8 @@ fn balancers() {
             } else if !out.is_empty() {
                 let slot = out.swap_remove(rng.index(out.len() as u32) as usize);
                 endpoints.active[slot.0 as usize] -= 1;
-                policy.on_outcome(now, slot, &ending(&mut rng, step % 2000 < 1500));
+                let outcome = ending(&mut rng, step % 2000 < 1500);
+                hot(|| policy.on_outcome(now, slot, &outcome));
             }
         }
         assert!(refused < STEPS / 4, "{text}: refused {refused} times");
@@ -504,10 +648,9 @@ fn balancers() {
 }
 
 /// A new list of eligible endpoints (sometimes none), sometimes new endpoints, sometimes new weights.
-fn change(endpoints: &mut Endpoints, rng: &mut Rng) {
+fn change(now: Time, endpoints: &mut Endpoints, rng: &mut Rng) {
     if endpoints.weight.len() < 12 && rng.index(4) == 0 {
-        endpoints.weight.push(1);
-        endpoints.active.push(0);
+        endpoints.grow(endpoints.weight.len() + 1);
     }
     match rng.index(4) {
         0 => endpoints.weight.iter_mut().for_each(|weight| *weight = 1),
@@ -516,34 +659,36 @@ fn change(endpoints: &mut Endpoints, rng: &mut Rng) {
     }
     let slots = (0..endpoints.weight.len() as u32).map(Slot);
     let most = rng.index(10);
+    let known = std::mem::take(&mut endpoints.eligible);
     endpoints.eligible = slots.filter(|_| rng.index(10) < most).collect();
+    for slot in endpoints.eligible.iter().filter(|slot| !known.contains(slot)) {
+        endpoints.since[slot.0 as usize] = now;
+    }
 }
 
 #[test]
 fn retries() {
     for_each(RetrySettings::KINDS, |_, text, settings: &RetrySettings| {
         let policy = settings.build(Time::ZERO);
-        let given: serde_json::Value = serde_json::from_str(text.split_once(" = ").unwrap().1).unwrap();
-        let attempts = given.get("attempts").or_else(|| given.get("max-attempts"));
-        let attempts = attempts.map_or(3, |attempts| attempts.as_u64().unwrap());
+        let (attempts, _) = policy.bounds();
         let mut rng = Key::new(14).rng();
         let mut digest = 0;
         for call in 0..STEPS {
-            let (mut made, mut previous) = (1, Duration::ZERO);
+            let (mut made, mut carry) = (1, 0.0);
             let class = [Class::Failure, Class::Timeout, Class::Rejected][call as usize % 3];
             let outcome = Outcome::new(class, Duration::ZERO);
             while let Retry::After(delay) =
-                policy.on_failure(Time::ZERO, made - 1, previous, &outcome, &mut rng)
+                hot(|| policy.on_failure(Time::ZERO, made - 1, &mut carry, &outcome, &mut rng))
             {
                 assert!(delay <= Duration::from_secs(60), "{text}: {delay} before try {made}");
                 fold(&mut digest, delay.0);
-                (made, previous) = (made + 1, delay);
-                assert!(u64::from(made) <= attempts, "{text}: too many attempts");
+                made += 1;
+                assert!(made <= attempts, "{text}: too many attempts");
             }
-            assert_eq!(u64::from(made), attempts, "{text}");
+            assert_eq!(made, attempts, "{text}");
         }
         // Nobody wants the answer of an abandoned attempt, and an ignored one teaches nothing.
-        let mut ask = |outcome| policy.on_failure(Time::ZERO, 0, Duration::ZERO, &outcome, &mut rng);
+        let mut ask = |outcome| policy.on_failure(Time::ZERO, 0, &mut 0.0, &outcome, &mut rng);
         assert_eq!(ask(Outcome::new(Class::Abandoned, Duration::ZERO)), Retry::GiveUp, "{text}");
         let ignored = Outcome { ignored: true, ..Outcome::new(Class::Failure, Duration::ZERO) };
         assert_eq!(ask(ignored), Retry::GiveUp, "{text}");
@@ -558,21 +703,103 @@ fn retry_budgets() {
         let mut rng = Key::new(15).rng();
         let (mut now, mut digest) = (Time::ZERO, 0);
         let mut answers = [0_u32; 2];
-        for _ in 0..STEPS {
+        // Attempts under way: what was withdrawn for each.
+        let mut attempts: Vec<Option<u32>> = Vec::new();
+        let mut good_times = true;
+        for step in 0..STEPS {
             now += Duration(pause(&mut rng).0 / 16);
-            if rng.index(2) == 0 {
-                budget.deposit(now);
-            } else {
-                let allowed = budget.withdraw(now);
-                answers[usize::from(allowed)] += 1;
-                fold(&mut digest, u64::from(allowed));
+            if step % 1000 == 0 {
+                good_times = rng.index(2) == 0;
+            }
+            if attempts.is_empty() || rng.index(2) == 0 {
+                hot(|| budget.deposit(now));
+                hot(|| budget.on_sent(now));
+                attempts.push(None);
+                continue;
+            }
+            let withdrawn = attempts.swap_remove(rng.index(attempts.len() as u32) as usize);
+            let class = ending(&mut rng, good_times).class;
+            let failed = !matches!(class, Class::Success | Class::Abandoned);
+            let ended = Ended { class, sent: true, withdrawn, retryable: failed };
+            hot(|| budget.on_ended(now, &ended));
+            if !failed {
+                continue;
+            }
+            let allowed = hot(|| budget.withdraw(now, Some(class)));
+            answers[usize::from(allowed.is_some())] += 1;
+            fold(&mut digest, allowed.map_or(0, |cost| u64::from(cost) + 1));
+            if allowed.is_some() && rng.index(8) == 0 {
+                // Nobody wanted it any more before its back-off was over.
+                let class = Class::Abandoned;
+                let ended = Ended { class, sent: false, withdrawn: allowed, retryable: false };
+                hot(|| budget.on_ended(now, &ended));
+            } else if allowed.is_some() {
+                hot(|| budget.on_sent(now));
+                attempts.push(allowed);
             }
         }
         assert!(answers[1] > 0, "{text}: never allows anything, {answers:?}");
-        // At one instant it runs dry, and stays dry.
-        let more = (0..10_000_000).take_while(|_| budget.withdraw(now)).count();
-        assert!(more < 10_000, "{text}: {more} retries at one instant");
-        assert!(!budget.withdraw(now), "{text}");
+        for withdrawn in attempts {
+            budget.on_ended(now, &Ended { class: Class::Failure, sent: true, withdrawn, retryable: true });
+        }
+        budget.gauges(now, &mut |name, value| {
+            let counts = matches!(name, "active" | "retries");
+            assert!(!counts || value == 0.0, "{text}: {value} {name} although nothing is under way");
+        });
+        // At one instant, with nothing but failures, it runs dry, and stays dry.
+        let mut dry = (0..10_000_000_u32).filter(|_| {
+            let withdrawn = budget.withdraw(now, Some(Class::Failure));
+            budget.on_sent(now);
+            let ended = Ended { class: Class::Failure, sent: true, withdrawn: None, retryable: true };
+            budget.on_ended(now, &ended);
+            withdrawn.is_none()
+        });
+        assert!(dry.next().is_some_and(|tries| tries < 10_000), "{text}: no end of retries at one instant");
+        drop(dry);
+        assert!(budget.withdraw(now, Some(Class::Failure)).is_none(), "{text}");
+        digest
+    });
+}
+
+#[test]
+fn hedges() {
+    for_each(HedgeSettings::KINDS, |_, text, settings: &HedgeSettings| {
+        let mut policy: AnyHedge = settings.build(Time::ZERO);
+        let most = policy.most();
+        let mut rng = Key::new(16).rng();
+        let (mut now, mut digest) = (Time::ZERO, 0);
+        let mut hedged = 0;
+        for _ in 0..STEPS {
+            now += Duration(pause(&mut rng).0 / 16);
+            let mut copies = Copies::default();
+            hot(|| copies.sent(now, &mut policy));
+            let mut ends = 0;
+            let end = loop {
+                fold(&mut digest, copies.due.map_or(0, |due| due.0));
+                assert!(copies.sent <= most && copies.open <= copies.sent, "{text}: {copies:?}");
+                assert!(copies.due.is_none_or(|due| due >= now), "{text}: due in the past, {copies:?}");
+                assert!(
+                    copies.sent < most || copies.due.is_none(),
+                    "{text}: due beyond the last, {copies:?}"
+                );
+                let act = if copies.open == 0 || copies.due.is_some() && rng.index(2) == 0 {
+                    now = copies.due.expect("a call without copies is over");
+                    if rng.index(10) == 0 { copies.held_back() } else { Act::Send }
+                } else {
+                    ends += 1;
+                    let outcome = ending(&mut rng, true);
+                    hot(|| copies.ended(now, &mut policy, &outcome))
+                };
+                match act {
+                    Act::Send => hot(|| copies.sent(now, &mut policy)),
+                    Act::Wait => assert!(copies.open > 0, "{text}: waits for nothing"),
+                    Act::End => break ends,
+                }
+            };
+            hedged += copies.sent - 1;
+            assert!(end <= most, "{text}: more ends than copies");
+        }
+        assert!(hedged > 0, "{text}: never hedges");
         digest
     });
 }
@@ -583,42 +810,33 @@ fn shedding() {
         let mut policy = settings.build(Time::ZERO);
         let mut rng = Key::new(16).rng();
         let (mut now, mut digest) = (Time::ZERO, 0);
-        let mut dropped = 0;
+        let mut lost = 0;
         for step in 0..STEPS {
             now += Duration(pause(&mut rng).0 / 16);
-            // In good times nobody waits, in bad times nearly everybody does.
-            let most = if step % 2000 < 1000 { 1_000_000 } else { 100_000_000 };
-            let drops = policy.drops(now, Duration(most / 4 + u64::from(rng.index(most as u32))));
-            assert!(!drops || step % 2000 >= 1000, "{text}: drops what has hardly waited");
-            dropped += u32::from(drops);
-            fold(&mut digest, u64::from(drops));
+            // In good times nobody waits and everybody has time, in bad times few do.
+            let good_times = step % 2000 < 1000;
+            let most = if good_times { 1_000_000 } else { 100_000_000 };
+            let waiting = if good_times { 0 } else { rng.index(15) };
+            let priority = rng.index(4) as u8;
+            let waited = Duration(most / 4 + u64::from(rng.index(most as u32)));
+            let left = Duration(130_000_000).0.checked_sub(waited.0).map_or(Duration::ZERO, Duration);
+            let newcomer = Newcomer { priority, waiting, workers: 4 };
+            let turned_away = hot(|| policy.turns_away(now, &newcomer, &mut rng));
+            let turn = Turn { priority, waiting, waited, left: Some(left) };
+            let drops = !turned_away && hot(|| policy.drops(now, &turn, &mut rng));
+            let calm = step % 2000 > 50 && good_times;
+            assert!(!(drops || turned_away) || !calm, "{text}: sheds what hardly waits");
+            lost += u32::from(drops || turned_away);
+            fold(&mut digest, u64::from(drops) + 2 * u64::from(turned_away));
         }
-        assert!((1000..STEPS / 2).contains(&dropped), "{text}: dropped {dropped}");
+        assert!((1000..STEPS * 6 / 10).contains(&lost), "{text}: lost {lost}");
         digest
     });
 }
 
-/// Every registered algorithm.
-fn kinds() -> Vec<Kind> {
-    [
-        AutoscalerSettings::KINDS,
-        BalancerSettings::KINDS,
-        BreakerSettings::KINDS,
-        LimiterSettings::KINDS,
-        ProvisionerSettings::KINDS,
-        RecommenderSettings::KINDS,
-        RetrySettings::KINDS,
-        BudgetSettings::KINDS,
-        RolloutSettings::KINDS,
-        SchedulerSettings::KINDS,
-        SheddingSettings::KINDS,
-    ]
-    .concat()
-}
-
 #[test]
 fn algorithms_explain_themselves_under_fixed_headings() {
-    for kind in kinds() {
+    for kind in policies::kinds() {
         let (doc, name) = (kind.doc(), kind.name);
         let headings: Vec<&str> = doc
             .lines()

@@ -230,7 +230,9 @@ fn closed_loops_share_the_draws_of_a_user_and_a_cycle() {
 // ---- shipped scenarios
 
 /// How each shipped scenario is shortened; by default to a tenth of its length, and never to less than twice its warm-up.
-const SHORTENED: [(&str, &[&str]); 6] = [
+const SHORTENED: [(&str, &[&str]); 8] = [
+    ("scenarios/breaker-shootout.toml", &["scenario.duration=95s"]),
+    ("scenarios/limiter-shootout.toml", &["scenario.duration=40s"]),
     ("scenarios/machine-failures.toml", &["scenario.duration=27h"]),
     ("scenarios/node-loss.toml", &["scenario.duration=8min"]),
     ("scenarios/node-pool-exhausted.toml", &["scenario.duration=32min"]),

@@ -37,7 +37,7 @@ fn every_broken_file_is_refused_with_its_place() {
 
 #[test]
 fn every_shipped_scenario_loads() {
-    for folder in ["scenarios", "scenarios/bench", "scenarios/outages"] {
+    for folder in ["scenarios", "scenarios/bench", "scenarios/outages", "scenarios/stability"] {
         for entry in fs::read_dir(folder).expect("the folder is part of the repository") {
             let path = entry.expect("readable").path();
             if path.extension().is_some_and(|extension| extension == "toml") {

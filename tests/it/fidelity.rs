@@ -4,6 +4,7 @@ use std::path::Path;
 
 use simlab::conform::queueing::Effort;
 use simlab::conform::{self, Report};
+use simlab::policies;
 
 fn replay(path: &str) -> Report {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(path);
@@ -146,26 +147,26 @@ fn detection_and_discovery() {
 }
 
 #[test]
+fn the_cards_are_fresh_and_fit_a_terminal() {
+    let cards = replay("").cards();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/FIDELITY.md");
+    let kept = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        kept == cards,
+        "docs/FIDELITY.md is stale: cargo run --release -- conform tests/vectors --markdown > docs/FIDELITY.md"
+    );
+    for kind in policies::kinds() {
+        assert!(cards.contains(&format!("\n### {}\n", kind.written())), "{} has no card", kind.written());
+    }
+    let table = replay("").table();
+    let wide = table.lines().filter(|line| !line.starts_with("left out")).chain(cards.lines());
+    let wide: Vec<&str> = wide.filter(|line| line.chars().count() > 120).collect();
+    assert!(wide.is_empty(), "too wide: {wide:#?}");
+}
+
+#[test]
 fn adapters_are_named_once_and_belong_to_an_algorithm() {
-    use simlab::policies::{
-        balancer, breaker, detector, discovery, host_selection, limiter, outlier, recommender, retry,
-        scheduler, shedding,
-    };
-    let kinds = [
-        balancer::BalancerSettings::KINDS,
-        breaker::BreakerSettings::KINDS,
-        detector::DetectorSettings::KINDS,
-        discovery::DiscoverySettings::KINDS,
-        host_selection::HostSelectionSettings::KINDS,
-        limiter::LimiterSettings::KINDS,
-        outlier::OutlierSettings::KINDS,
-        recommender::RecommenderSettings::KINDS,
-        retry::RetrySettings::KINDS,
-        retry::BudgetSettings::KINDS,
-        scheduler::SchedulerSettings::KINDS,
-        shedding::SheddingSettings::KINDS,
-    ]
-    .concat();
+    let kinds: Vec<_> = policies::kinds().collect();
     let mut seen = Vec::new();
     for adapter in conform::ADAPTERS.iter().flat_map(|family| family.iter()) {
         assert!(!seen.contains(&(adapter.schema, adapter.family)), "{} twice", adapter.family);

@@ -2,6 +2,7 @@
 
 mod activator;
 mod alerts;
+mod balancing;
 mod calibrate;
 mod cli;
 mod conservation;
@@ -14,6 +15,8 @@ mod inside;
 mod layers;
 mod machines;
 mod manifests;
+mod overload;
+mod production;
 mod queueing;
 mod scenarios;
 mod snapshots;

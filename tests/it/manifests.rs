@@ -428,6 +428,29 @@ spec:
     assert!(message.contains("unknown field `container`") && message.contains("app.yaml:9:7"), "{message}");
 }
 
+#[test]
+fn whatever_can_be_read_can_be_imported_and_tried() {
+    let mut tried = 0;
+    for path in yaml_files("tests/manifests").into_iter().chain([PathBuf::from("scenarios/k8s")]) {
+        let text =
+            skeleton(&path).unwrap_or_else(|error| panic!("{}: {}", path.display(), error.render(false)));
+        let study = Study::from_text("imported", &text, &Overrides::default());
+        let study =
+            study.unwrap_or_else(|error| panic!("{}\n{}\n{text}", path.display(), error.render(false)));
+        assert!(!study.strategies[0].scenario.services.is_empty(), "{}", path.display());
+        tried += 1;
+    }
+    assert!(tried > 10);
+
+    // An autoscaler alone, and workloads that share a name.
+    let alone = skeleton(&PathBuf::from("scenarios/k8s/invoices-keda.yaml")).expect("valid");
+    assert!(alone.contains("autoscaler.keda = { manifest = \"scenarios/k8s/invoices-keda.yaml\""), "{alone}");
+    assert!(alone.contains("activator = {}"), "{alone}");
+    let all = skeleton(&PathBuf::from("scenarios/k8s")).expect("valid");
+    assert_eq!(all.matches("name = \"invoices\"\n").count(), 1, "{all}");
+    assert!(all.contains("another workload called `invoices`"), "{all}");
+}
+
 /// A pod whose worker is the second of its containers, scaled by the memory of the worker and the CPU of the proxy.
 const MESHED: &str = "apiVersion: apps/v1
 kind: Deployment

@@ -88,7 +88,7 @@ pub fn pick<L: PartialOrd>(
     n: u32,
     rng: &mut Rng,
     status: impl Fn(u32) -> Status,
-    load: impl Fn(u32) -> L,
+    mut load: impl FnMut(u32) -> L,
 ) -> u32 {
     if n == 1 {
         return 0;

@@ -34,104 +34,35 @@
 //! * No memory of which peers one request has tried already: retries are separate calls with their own pick. No backup
 //!   servers, sticky sessions or `slow_start` (commercial). A peer whose weight changes starts over with its new weight.
 
-use schemars::JsonSchema;
-use serde::Deserialize;
-
 use super::Balancer;
+use super::nginx_peers::{Peers, ServerSettings};
 use crate::policies::Algorithm;
-use crate::policies::view::{Class, Endpoints, Outcome, RequestHead, Slot};
+use crate::policies::view::{Endpoints, Outcome, RequestHead, Slot};
 use crate::random::Rng;
-use crate::time::{Duration, Time};
-
-/// Settings of `balancer.smooth-weighted-round-robin`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct SmoothWeightedRoundRobinSettings {
-    /// Outstanding requests of this client at which a peer is passed over; 0 = no limit.
-    pub max_conns: u32,
-    /// Failures after which a peer rests; 0 = failures do not matter.
-    pub max_fails: u32,
-    /// How long it rests, in whole seconds.
-    pub fail_timeout: Duration,
-}
-
-impl Default for SmoothWeightedRoundRobinSettings {
-    fn default() -> Self {
-        Self { max_conns: 0, max_fails: 1, fail_timeout: Duration::from_secs(10) }
-    }
-}
+use crate::time::Time;
 
 /// See the module documentation.
 #[derive(Clone, Debug)]
-pub struct SmoothWeightedRoundRobin(Box<State>);
-
-#[derive(Clone, Debug)]
-struct State {
-    settings: SmoothWeightedRoundRobinSettings,
-    /// By slot.
-    peers: Vec<Peer>,
-    /// Whether the list has one peer only.
-    single: bool,
-}
-
-/// nginx's `ngx_http_upstream_rr_peer_t`, without its connections (the caller counts those).
-#[derive(Clone, Copy, Debug)]
-struct Peer {
-    current_weight: i64,
-    effective_weight: i64,
-    weight: i64,
-    max_conns: u32,
-    fails: u32,
-    max_fails: u32,
-    /// Whole seconds, as all times below.
-    fail_timeout: u64,
-    accessed: u64,
-    checked: u64,
-}
-
-impl Peer {
-    fn new(settings: &SmoothWeightedRoundRobinSettings, weight: u32) -> Self {
-        Self {
-            current_weight: 0,
-            effective_weight: i64::from(weight),
-            weight: i64::from(weight),
-            max_conns: settings.max_conns,
-            fails: 0,
-            max_fails: settings.max_fails,
-            fail_timeout: settings.fail_timeout.0 / 1_000_000_000,
-            accessed: 0,
-            checked: 0,
-        }
-    }
-}
+pub struct SmoothWeightedRoundRobin(Box<Peers>);
 
 impl SmoothWeightedRoundRobin {
     /// Gives one peer its own settings, as a `server` line of nginx does. Its history starts over.
-    pub fn set_server(&mut self, slot: Slot, settings: &SmoothWeightedRoundRobinSettings) {
-        let peer = &mut self.0.peers[slot.0 as usize];
-        *peer = Peer::new(settings, peer.weight as u32);
+    pub fn set_server(&mut self, slot: Slot, settings: &ServerSettings) {
+        self.0.set_server(slot, settings);
     }
 }
 
 impl Algorithm for SmoothWeightedRoundRobin {
-    type Settings = SmoothWeightedRoundRobinSettings;
+    type Settings = ServerSettings;
 
-    fn new(settings: &SmoothWeightedRoundRobinSettings, _now: Time) -> Self {
-        Self(Box::new(State { settings: *settings, peers: Vec::new(), single: false }))
+    fn new(settings: &ServerSettings, _now: Time) -> Self {
+        Self(Box::new(Peers::new(settings)))
     }
 }
 
 impl Balancer for SmoothWeightedRoundRobin {
     fn on_update(&mut self, _now: Time, endpoints: &Endpoints) {
-        let State { settings, peers, single } = &mut *self.0;
-        for (peer, &weight) in peers.iter_mut().zip(&endpoints.weight) {
-            if peer.weight != i64::from(weight) {
-                *peer = Peer::new(settings, weight);
-            }
-        }
-        let known = peers.len();
-        peers.extend(endpoints.weight.iter().skip(known).map(|&weight| Peer::new(settings, weight)));
-        *single = endpoints.eligible.len() == 1;
+        self.0.on_update(endpoints);
     }
 
     #[inline(never)]
@@ -142,79 +73,43 @@ impl Balancer for SmoothWeightedRoundRobin {
         endpoints: &Endpoints,
         _rng: &mut Rng,
     ) -> Option<Slot> {
-        let now = now.as_secs();
-        let State { peers, single, .. } = &mut *self.0;
-        if *single {
-            let slot = *endpoints.eligible.first()?;
-            let peer = &peers[slot.0 as usize];
-            let full = peer.max_conns > 0 && endpoints.active(slot) >= peer.max_conns;
-            return (!full).then_some(slot);
+        if self.0.single {
+            return self.0.pick_single(endpoints);
         }
+        let (now, peers) = (now.as_secs(), &mut self.0.peers);
         let mut total = 0;
         let mut best: Option<(Slot, i64)> = None;
         for &slot in &endpoints.eligible {
             let peer = &mut peers[slot.0 as usize];
-            if peer.max_fails > 0
-                && peer.fails >= peer.max_fails
-                && now.saturating_sub(peer.checked) <= peer.fail_timeout
-            {
+            if !peer.is_usable(now, endpoints.active(slot)) {
                 continue;
             }
-            if peer.max_conns > 0 && endpoints.active(slot) >= peer.max_conns {
-                continue;
-            }
-            peer.current_weight += peer.effective_weight;
-            total += peer.effective_weight;
-            if peer.effective_weight < peer.weight {
-                peer.effective_weight += 1;
-            }
+            total += peer.advance();
             if best.is_none_or(|(_, best)| peer.current_weight > best) {
                 best = Some((slot, peer.current_weight));
             }
         }
         let (slot, _) = best?;
-        let best = &mut peers[slot.0 as usize];
-        best.current_weight -= total;
-        if now.saturating_sub(best.checked) > best.fail_timeout {
-            best.checked = now;
-        }
+        peers[slot.0 as usize].pay(now, total);
         Some(slot)
     }
 
     fn on_outcome(&mut self, now: Time, slot: Slot, outcome: &Outcome) {
-        if outcome.ignored {
-            return;
-        }
-        let State { peers, single, .. } = &mut *self.0;
-        let peer = &mut peers[slot.0 as usize];
-        if *single {
-            peer.fails = 0;
-        } else if matches!(outcome.class, Class::Failure | Class::Timeout) {
-            let now = now.as_secs();
-            peer.fails = peer.fails.saturating_add(1);
-            peer.accessed = now;
-            peer.checked = now;
-            if peer.max_fails > 0 {
-                peer.effective_weight -= peer.weight / i64::from(peer.max_fails);
-            }
-            peer.effective_weight = peer.effective_weight.max(0);
-        } else if peer.accessed < peer.checked {
-            // The chance after the rest was taken well.
-            peer.fails = 0;
-        }
+        self.0.on_outcome(now, slot, outcome);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policies::view::Class;
     use crate::random::Key;
+    use crate::time::Duration;
 
     #[test]
     fn a_single_peer_is_never_disabled() {
         let endpoints = Endpoints::uniform(1);
-        let mut policy =
-            SmoothWeightedRoundRobin::new(&SmoothWeightedRoundRobinSettings::default(), Time::ZERO);
+        let mut policy = SmoothWeightedRoundRobin::new(&ServerSettings::default(), Time::ZERO);
         policy.on_update(Time::ZERO, &endpoints);
         for _ in 0..5 {
             let slot =
@@ -226,8 +121,7 @@ mod tests {
     #[test]
     fn a_failing_peer_rests_and_gets_one_chance() {
         let endpoints = Endpoints::uniform(2);
-        let mut policy =
-            SmoothWeightedRoundRobin::new(&SmoothWeightedRoundRobinSettings::default(), Time::ZERO);
+        let mut policy = SmoothWeightedRoundRobin::new(&ServerSettings::default(), Time::ZERO);
         policy.on_update(Time::ZERO, &endpoints);
         let pick = |policy: &mut SmoothWeightedRoundRobin, at: u64| {
             policy.pick(Time::from_secs(at), &RequestHead::default(), &endpoints, &mut Key::new(1).rng())

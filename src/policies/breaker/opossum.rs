@@ -28,7 +28,8 @@
 //! * Timers run at the next call after they are due, as if they had run in time, in the order of upstream: by instant,
 //!   then by when they were armed. Times are not cut to milliseconds.
 //! * An ignored or abandoned call is one that `errorFilter` lets pass: a success.
-//! * The calls it times are kept in a list that grows with the most calls ever in flight within one `timeout`.
+//! * The calls it times are kept in a list that grows with the most calls ever in flight within one `timeout`, an exception
+//!   to the contract of allocations.
 //! * Above its capacity it refuses while closed, an exception to the contract of breakers.
 
 use std::collections::VecDeque;

@@ -2,7 +2,8 @@
 //!
 //! ## What it does
 //! A counter of calls in flight: a call passes while there is room below `max-concurrent` and gives its place back when it
-//! ends, however it ends.
+//! ends, however it ends. With a `max-wait`, a call that finds no room waits for it behind those that came before; it is
+//! refused when its wait is over.
 //!
 //! ## When it helps
 //! At a caller, a slow dependency may hold at most so many of its workers, so that the other endpoints go on working. At
@@ -11,23 +12,25 @@
 //! ## How it fails
 //! The number is fixed: right for one latency and one number of instances. If the dependency becomes ten times slower,
 //! the same limit admits a tenth of the throughput; if it scales out, the limit holds it back. Fast failures pass freely.
+//! Whoever waits holds its caller's worker all the while: a long `max-wait` moves the queue to where it hurts more.
 //!
 //! ## Settings
 //! * `max-concurrent` (default 25): calls in flight.
-//! * `max-wait` (default `0s`, the only value simlab knows so far): how long a call may wait for a place.
+//! * `max-wait` (default `0s`): how long a call may wait for a place. Only on the calling side; an instance has its queue.
 //!
 //! ## Origin
 //! resilience4j v2.4.0, `resilience4j-bulkhead`, `internal/SemaphoreBulkhead.java` (`tryAcquirePermission`, `onComplete`);
 //! defaults of `BulkheadConfig`.
 //!
 //! ## Deliberate differences
-//! * A wait longer than zero is refused when the settings are read: the queue of the fair semaphore is not modelled yet.
 //! * A call of cost n takes n places (upstream: one per call). The limit cannot be changed while running.
+//! * A call whose caller has stopped waiting for it keeps its place in the line, as a blocked thread does, and gives the
+//!   permit back unused when its turn comes.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
-use super::Limiter;
+use super::{Limiter, WaitingRoom};
 use crate::policies::Algorithm;
 use crate::policies::view::{Admit, Outcome, Permit};
 use crate::random::Rng;
@@ -35,13 +38,26 @@ use crate::time::{Duration, Time};
 
 /// Settings of `limiter.bulkhead`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(remote = "Self", default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BulkheadSettings {
     /// Calls in flight.
     pub max_concurrent: u32,
-    /// How long a call may wait for a place; only `"0s"` so far.
-    #[serde(deserialize_with = "no_wait")]
+    /// How long a call may wait for a place.
     pub max_wait: Duration,
+}
+
+checked!(BulkheadSettings);
+
+impl BulkheadSettings {
+    fn check(&self) -> Result<(), String> {
+        if self.max_concurrent == 0 && self.max_wait > Duration::ZERO {
+            return Err(format!(
+                "with max-concurrent = 0 no place is ever free to wait {} for",
+                self.max_wait
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl Default for BulkheadSettings {
@@ -50,19 +66,11 @@ impl Default for BulkheadSettings {
     }
 }
 
-fn no_wait<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    match Duration::deserialize(deserializer)? {
-        Duration::ZERO => Ok(Duration::ZERO),
-        wait => Err(de::Error::custom(format!(
-            "max-wait is {wait}, but waiting for a place in a bulkhead is not modelled yet: leave it out or write \"0s\""
-        ))),
-    }
-}
-
 /// See the module documentation.
 #[derive(Clone, Debug)]
 pub struct Bulkhead {
     max_concurrent: u32,
+    max_wait: Duration,
     in_flight: u32,
 }
 
@@ -70,7 +78,7 @@ impl Algorithm for Bulkhead {
     type Settings = BulkheadSettings;
 
     fn new(settings: &BulkheadSettings, _now: Time) -> Self {
-        Self { max_concurrent: settings.max_concurrent, in_flight: 0 }
+        Self { max_concurrent: settings.max_concurrent, max_wait: settings.max_wait, in_flight: 0 }
     }
 }
 
@@ -89,6 +97,12 @@ impl Limiter for Bulkhead {
     fn on_outcome(&mut self, _now: Time, permit: Permit, _outcome: &Outcome, _rng: &mut Rng) {
         debug_assert!(permit.slot <= self.in_flight, "a permit came back twice");
         self.in_flight -= permit.slot;
+    }
+
+    fn waiting_room(&self) -> Option<WaitingRoom> {
+        // Upstream's fair semaphore keeps a line of any length.
+        let room = WaitingRoom { places: u32::MAX, max_wait: self.max_wait, newest_first: false };
+        (self.max_wait > Duration::ZERO).then_some(room)
     }
 
     fn gauges(&self, _now: Time, show: &mut dyn FnMut(&'static str, f64)) {
@@ -129,10 +143,15 @@ mod tests {
     }
 
     #[test]
-    fn waiting_is_refused_in_words() {
-        let parse = serde_json::from_str::<BulkheadSettings>;
-        assert_eq!(parse("{}").unwrap(), parse(r#"{"max-concurrent": 25, "max-wait": "0s"}"#).unwrap());
-        let error = parse(r#"{"max-wait": "10ms"}"#).unwrap_err().to_string();
-        assert!(error.starts_with("max-wait is 10ms, but waiting"), "{error}");
+    fn by_default_nobody_waits() {
+        let parse = |text| serde_json::from_str::<BulkheadSettings>(text).unwrap();
+        let room = |text| Bulkhead::new(&parse(text), Time::ZERO).waiting_room();
+        assert_eq!(parse("{}"), parse(r#"{"max-concurrent": 25, "max-wait": "0s"}"#));
+        assert_eq!(room("{}"), None);
+        let max_wait = Duration::from_millis(10);
+        assert_eq!(
+            room(r#"{"max-wait": "10ms"}"#),
+            Some(WaitingRoom { places: u32::MAX, max_wait, newest_first: false })
+        );
     }
 }

@@ -35,12 +35,13 @@ use crate::time::{Duration, Time};
 pub struct Decorrelated(ExponentialSettings);
 
 impl Decorrelated {
-    /// The delay after one of `previous` nanoseconds (zero for the first), not yet rounded.
+    /// The simulator's `backoff()` in nanoseconds, not yet rounded. `sleep` is the delay before (zero for the first) and
+    /// becomes this one.
     #[inline]
-    pub fn backoff_ns(&self, previous: f64, rng: &mut Rng) -> f64 {
+    pub fn backoff_ns(&self, sleep: &mut f64, rng: &mut Rng) -> f64 {
         let base = self.0.base.0 as f64;
-        let previous = previous.max(base);
-        (base + (previous * 3.0 - base) * rng.unit()).min(self.0.max_delay.0 as f64)
+        *sleep = (base + (sleep.max(base) * 3.0 - base) * rng.unit()).min(self.0.max_delay.0 as f64);
+        *sleep
     }
 }
 
@@ -59,7 +60,7 @@ impl RetryPolicy for Decorrelated {
     }
 
     #[inline]
-    fn delay(&self, _attempt: u32, previous: Duration, rng: &mut Rng) -> Duration {
-        Duration::from_ns_f64(self.backoff_ns(previous.0 as f64, rng))
+    fn delay(&self, _attempt: u32, sleep: &mut f64, rng: &mut Rng) -> Duration {
+        Duration::from_ns_f64(self.backoff_ns(sleep, rng))
     }
 }

@@ -95,7 +95,7 @@ impl RetryPolicy for Exponential {
     }
 
     #[inline]
-    fn delay(&self, attempt: u32, _previous: Duration, rng: &mut Rng) -> Duration {
+    fn delay(&self, attempt: u32, _carry: &mut f64, rng: &mut Rng) -> Duration {
         Duration::from_ns_f64(self.backoff_ns(attempt + 1, rng))
     }
 }

@@ -73,7 +73,7 @@ impl RetryPolicy for Fixed {
     }
 
     #[inline]
-    fn delay(&self, _attempt: u32, _previous: Duration, _rng: &mut Rng) -> Duration {
+    fn delay(&self, _attempt: u32, _carry: &mut f64, _rng: &mut Rng) -> Duration {
         self.0.delay
     }
 }

@@ -103,7 +103,7 @@ impl RetryPolicy for Grpc {
     }
 
     #[inline]
-    fn delay(&self, attempt: u32, _previous: Duration, rng: &mut Rng) -> Duration {
+    fn delay(&self, attempt: u32, _carry: &mut f64, rng: &mut Rng) -> Duration {
         Duration::from_ns_f64(self.backoff_ns(attempt + 1, rng))
     }
 }

@@ -56,7 +56,7 @@ impl RetryPolicy for NoJitter {
     }
 
     #[inline]
-    fn delay(&self, attempt: u32, _previous: Duration, _rng: &mut Rng) -> Duration {
+    fn delay(&self, attempt: u32, _carry: &mut f64, _rng: &mut Rng) -> Duration {
         Duration::from_ns_f64(self.backoff_ns(attempt + 1))
     }
 }

@@ -102,12 +102,14 @@ impl RetryPolicy for Resilience4j {
     }
 
     #[inline]
-    fn delay(&self, attempt: u32, previous: Duration, _rng: &mut Rng) -> Duration {
-        // The previous wait is the interval before, already cut to whole milliseconds.
+    fn delay(&self, attempt: u32, last_interval: &mut f64, _rng: &mut Rng) -> Duration {
+        // Each interval comes from the one before, already cut to whole milliseconds.
         let interval = match attempt {
             0 => self.0.wait_duration.as_millis(),
-            _ => (previous.as_millis() as f64 * self.0.exponential_backoff_multiplier) as u64,
+            _ => (*last_interval * self.0.exponential_backoff_multiplier) as u64,
         };
-        Duration::from_millis(interval.min(self.0.exponential_max_wait_duration.as_millis()))
+        let interval = interval.min(self.0.exponential_max_wait_duration.as_millis());
+        *last_interval = interval as f64;
+        Duration::from_millis(interval)
     }
 }

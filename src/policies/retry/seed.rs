@@ -41,7 +41,7 @@ use crate::time::{Duration, Time};
 use crate::units::Share;
 
 /// No more attempts than this are made.
-const ATTEMPTS_MAX: u32 = 100;
+pub(super) const ATTEMPTS_MAX: u32 = 100;
 
 /// Settings of `retry.seed`.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -120,7 +120,7 @@ impl RetryPolicy for Seed {
     }
 
     #[inline]
-    fn delay(&self, attempt: u32, _previous: Duration, rng: &mut Rng) -> Duration {
+    fn delay(&self, attempt: u32, _carry: &mut f64, rng: &mut Rng) -> Duration {
         Duration::from_ns_f64(self.delay_ns(attempt, rng))
     }
 }
@@ -143,7 +143,7 @@ mod tests {
         let seed = Seed::new(&settings, Time::ZERO);
         let outcome = Outcome::new(Class::Failure, Duration::ZERO);
         let mut rng = Key::new(1).rng();
-        let mut ask = |attempt| seed.on_failure(Time::ZERO, attempt, Duration::ZERO, &outcome, &mut rng);
+        let mut ask = |attempt| seed.on_failure(Time::ZERO, attempt, &mut 0.0, &outcome, &mut rng);
         let Retry::After(first) = ask(0) else { panic!() };
         assert!((50..=100).contains(&first.as_millis()), "{first}");
         for attempt in 1..99 {

@@ -21,13 +21,14 @@
 //! square-root law of the packet queue.
 //!
 //! ## Deliberate differences
-//! None in the decisions. No scenario can name it yet: queues of instances do not ask.
+//! None in the decisions. With `order = "adaptive-lifo"` it is what Facebook describes as CoDel with adaptive LIFO.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
-use super::Shedding;
+use super::{Shedding, Turn};
 use crate::policies::Algorithm;
+use crate::random::Rng;
 use crate::time::{Duration, Time};
 
 /// Settings of `shedding.codel`.
@@ -107,7 +108,8 @@ impl Codel {
 
 impl Shedding for Codel {
     #[inline]
-    fn drops(&mut self, now: Time, delay: Duration) -> bool {
+    fn drops(&mut self, now: Time, turn: &Turn, _rng: &mut Rng) -> bool {
+        let delay = turn.waited;
         if now > self.end && !self.fresh {
             self.fresh = true;
             self.end = Time(now.0.saturating_add(self.interval.0));

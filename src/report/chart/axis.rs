@@ -99,6 +99,34 @@ impl Axis {
         Self { title: title.to_owned(), scale: Scale::Log, lo, hi, ticks, minor }
     }
 
+    /// The same in a narrow panel: few labels.
+    pub(super) fn sparse_latency(title: &str, range: (f64, f64)) -> Self {
+        let mut axis = Self::latency(title, range);
+        let bare = |label: &str| {
+            label.starts_with('1') && label.chars().filter(|c| ('1'..='9').contains(c)).count() == 1
+        };
+        if axis.ticks.iter().filter(|(_, label)| bare(label)).count() >= 2 {
+            axis.ticks.retain(|(_, label)| bare(label));
+        } else {
+            let few = axis.ticks.len().div_ceil(3).max(1);
+            let mut at = 0;
+            axis.ticks.retain(|_| {
+                at += 1;
+                (at - 1) % few == 0
+            });
+        }
+        axis
+    }
+
+    /// Rows with these labels, the first on top, at heights from their number down to 1.
+    pub(super) fn rows(labels: &[String]) -> Self {
+        let last = labels.len();
+        let ticks =
+            labels.iter().enumerate().map(|(at, label)| ((last - at) as f64, label.clone())).collect();
+        let hi = last as f64 + 0.5;
+        Self { title: String::new(), scale: Scale::Linear, lo: 0.5, hi, ticks, minor: Vec::new() }
+    }
+
     /// Shares of requests from 0 up to `last` (0..1), stretched towards 1 so that each further nine takes equal room.
     pub(super) fn tail(title: &str, last: f64) -> Self {
         let last = last.max(0.9);

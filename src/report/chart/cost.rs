@@ -1,18 +1,19 @@
 //! Cost against p99, one point per strategy.
 
 use super::axis::Axis;
-use super::picture::{Layer, LegendEntry, Panel, Picture};
+use super::picture::{Arrangement, Layer, LegendEntry, Panel, Picture};
 use super::{Style, caption, extent, shortened};
 use crate::lab::outcome::{Estimate, StrategyOutcome, StudyOutcome};
+use crate::report::curves::Focus;
 use crate::report::quantity;
 
 pub(super) const READING: &str = "Down and to the left is better. Markers are means with their 95 % intervals, pale dots single replications; a strategy \
      with two clusters of runs has dots only, since its mean would describe no run. Where the scenario has no prices, instance-hours \
      stand in for cost. Latency counts good answers only: compare availability as well.";
 
-const LATENCY: &str = "latency_p99_ms";
-
 pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
+    let focus = Focus::of(outcome);
+    let latency = focus.metric("latency_p99_ms");
     let priced = outcome.strategies.iter().any(|strategy| strategy.metrics.contains_key("cost"));
     let cost = if priced { "cost" } else { "instance_hours" };
     let (mut dots, mut points, mut legend) = (Vec::new(), Vec::new(), Vec::new());
@@ -20,7 +21,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
     for (position, strategy) in outcome.strategies.iter().enumerate() {
         let style = Style::of(position);
         for run in &strategy.replications {
-            let Some(at) = run.metrics.get(cost).copied().zip(run.metrics.get(LATENCY).copied()) else {
+            let Some(at) = run.metrics.get(cost).copied().zip(run.metrics.get(&latency).copied()) else {
                 continue;
             };
             if at.0.is_finite() && at.1.is_finite() {
@@ -30,7 +31,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
             }
         }
         legend.push(LegendEntry::Marker(shortened(&strategy.name), style));
-        let Some((spent, p99)) = mean(strategy, cost).zip(mean(strategy, LATENCY)) else { continue };
+        let Some((spent, p99)) = mean(strategy, cost).zip(mean(strategy, &latency)) else { continue };
         costs.extend([Some(spent.mean), spent.lo, spent.hi].into_iter().flatten());
         latencies.extend([Some(p99.mean), p99.lo, p99.hi].into_iter().flatten().filter(|&ms| ms > 0.0));
         points.push(Layer::Point {
@@ -52,7 +53,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         title: "What does a low p99 cost?".to_owned(),
         subtitle: format!(
             "{} · one point per strategy, down and to the left is better",
-            outcome.manifest.title
+            focus.subject(&outcome.manifest.title)
         ),
         caption: caption(outcome, "Markers: means with 95 % intervals; pale dots: single replications."),
         panels: vec![Panel {
@@ -65,6 +66,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         }],
         legend,
         marks: Vec::new(),
+        arrangement: Arrangement::Stacked,
     })
 }
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::axis::Axis;
 use super::load::{LOAD, LOAD_OPACITY};
-use super::picture::{Layer, LegendEntry, Panel, Picture, Weight};
+use super::picture::{Arrangement, Layer, LegendEntry, Panel, Picture, Weight};
 use super::{Style, caption, extent, marks, shortened};
 use crate::lab::outcome::StudyOutcome;
 use crate::report::quantity;
@@ -48,6 +48,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         panels,
         legend,
         marks: marks::marks(outcome),
+        arrangement: Arrangement::Stacked,
     })
 }
 

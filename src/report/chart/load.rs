@@ -1,10 +1,10 @@
 //! Offered load against goodput over time.
 
 use super::axis::Axis;
-use super::picture::{Layer, LegendEntry, Panel, Picture, Weight};
+use super::picture::{Arrangement, Layer, LegendEntry, Panel, Picture, Weight};
 use super::{CurveLayers, Style, band_words, caption, extent, marks, strategy_legend, window};
 use crate::lab::outcome::StudyOutcome;
-use crate::report::curves::Bands;
+use crate::report::curves::{Bands, Focus};
 use crate::report::quantity;
 
 pub(super) const READING: &str = "Grey is what arrives, the lines are what gets a good answer. The room between them is what users lost. With open-loop \
@@ -12,10 +12,12 @@ pub(super) const READING: &str = "Grey is what arrives, the lines are what gets 
      first strategy stands for all; by more, each has its own thin line.";
 
 pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
+    let focus = Focus::of(outcome);
+    let (scope, name) = focus.scope();
     let mut layers = CurveLayers::new(outcome);
     let mut seen = vec![0.0];
     let offered: Vec<Option<Bands>> =
-        outcome.strategies.iter().map(|strategy| Bands::of(strategy, "run", "", "offered_rps")).collect();
+        outcome.strategies.iter().map(|strategy| Bands::of(strategy, scope, name, "offered_rps")).collect();
     let first = offered.first().and_then(Option::as_ref);
     let furthest = offered.iter().map(|bands| apart(bands.as_ref(), first)).fold(0.0, f64::max);
     let shared = furthest < NEARLY;
@@ -27,7 +29,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
                 layers.push(bands, replications, Style::of(position), Weight::Light);
             }
         }
-        let Some(goodput) = Bands::of(strategy, "run", "", "goodput_rps") else { continue };
+        let Some(goodput) = Bands::of(strategy, scope, name, "goodput_rps") else { continue };
         seen.extend(goodput.windows.iter().map(|band| band.high));
         layers.push(&goodput, replications, Style::of(position), Weight::Heavy);
     }
@@ -51,7 +53,11 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
     stacked.extend(layers.stacked());
     Some(Picture {
         title: "How much of the offered load was served well?".to_owned(),
-        subtitle: format!("{} · mean rates per window of {}", outcome.manifest.title, window(outcome)),
+        subtitle: format!(
+            "{} · mean rates per window of {}",
+            focus.subject(&outcome.manifest.title),
+            window(outcome)
+        ),
         caption: caption(outcome, band_words(outcome)),
         panels: vec![Panel {
             title: String::new(),
@@ -64,6 +70,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         }],
         legend,
         marks: marks::marks(outcome),
+        arrangement: Arrangement::Stacked,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Machines, ready and on their way, above the instances that wait for one; two panels per node pool.
 
 use super::axis::Axis;
-use super::picture::{Layer, LegendEntry, Panel, Picture, Weight};
+use super::picture::{Arrangement, Layer, LegendEntry, Panel, Picture, Weight};
 use super::{CurveLayers, Style, caption, extent, marks, strategy_legend, window};
 use crate::lab::outcome::{StrategyOutcome, StudyOutcome};
 use crate::report::curves::Bands;
@@ -49,6 +49,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         panels: panels.collect(),
         legend,
         marks: marks::marks(outcome),
+        arrangement: Arrangement::Stacked,
     })
 }
 

@@ -1,19 +1,21 @@
 //! Latency by percentile, the tail stretched.
 
 use super::axis::Axis;
-use super::picture::{Layer, Panel, Picture, Weight};
+use super::picture::{Arrangement, Layer, Panel, Picture, Weight};
 use super::{CurveLayers, Style, band_words, caption, extent, strategy_legend};
 use crate::lab::outcome::StudyOutcome;
-use crate::report::curves::percentiles;
+use crate::report::curves::{Focus, percentiles};
 
 pub(super) const READING: &str = "Read from the bottom up: at 99 % stands the latency that 99 of 100 good answers kept. Each further nine takes equal \
      room, so the slowest answers are not squeezed into the edge. A curve ends where fewer than ten answers lie beyond.";
 
 pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
+    let focus = Focus::of(outcome);
+    let (scope, name) = focus.scope();
     let mut layers = CurveLayers::new(outcome);
     let (mut seen, mut last) = (Vec::new(), 0.0f64);
     for (position, strategy) in outcome.strategies.iter().enumerate() {
-        let curve = percentiles(strategy, "run", "");
+        let curve = percentiles(strategy, scope, name);
         if curve.is_empty() {
             continue;
         }
@@ -35,7 +37,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         title: "How slow are the slowest answers?".to_owned(),
         subtitle: format!(
             "{} · latency of good answers by percentile, whole counted part",
-            outcome.manifest.title
+            focus.subject(&outcome.manifest.title)
         ),
         caption: caption(outcome, band_words(outcome)),
         panels: vec![Panel {
@@ -51,5 +53,6 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         }],
         legend: strategy_legend(outcome),
         marks: Vec::new(),
+        arrangement: Arrangement::Stacked,
     })
 }

@@ -31,6 +31,17 @@ pub(super) struct Picture {
     pub legend: Vec<LegendEntry>,
     /// Faults, rollouts, operator actions and the warm-up; only on axes of time.
     pub marks: Vec<Mark>,
+    /// Where the panels go.
+    pub arrangement: Arrangement,
+}
+
+/// Where the panels of a picture go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrangement {
+    /// One below the other, on the same horizontal axis.
+    Stacked,
+    /// Side by side, in the same rows; the first is the widest.
+    Beside,
 }
 
 /// One pair of axes.
@@ -208,6 +219,9 @@ impl Layout {
             frames.push(Frame { left, right, top, bottom: top + panel.height });
             top += panel.height + 44;
         }
+        if picture.arrangement == Arrangement::Beside {
+            set_beside(&mut frames);
+        }
         let caption = wrapped(&picture.caption, 170);
         let bottom = frames.last().map_or(top, |frame: &Frame| frame.bottom);
         let legend_bottom = 94 + 20 * pixels(picture.legend.len());
@@ -218,6 +232,21 @@ impl Layout {
     fn last_bottom(&self) -> i32 {
         self.frames.last().map_or(0, |frame| frame.bottom)
     }
+}
+
+/// Moves frames side by side.
+fn set_beside(frames: &mut [Frame]) {
+    const GAP: i32 = 34;
+    let (Some(&first), others) = (frames.first(), pixels(frames.len()) - 1) else { return };
+    let room = first.right - first.left - GAP * others;
+    // The first counts as much as one and a half of the others.
+    let width = room * 2 / (2 * others + 3);
+    let mut right = first.right;
+    for frame in frames.iter_mut().skip(1).rev() {
+        *frame = Frame { left: right - width, right, ..first };
+        right -= width + GAP;
+    }
+    frames[0].right = right;
 }
 
 impl Frame {

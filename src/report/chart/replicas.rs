@@ -2,7 +2,7 @@
 
 use super::axis::Axis;
 use super::load::{LOAD, LOAD_OPACITY};
-use super::picture::{Layer, LegendEntry, Panel, Picture, Weight};
+use super::picture::{Arrangement, Layer, LegendEntry, Panel, Picture, Weight};
 use super::{CurveLayers, Style, caption, extent, marks, strategy_legend, window};
 use crate::lab::outcome::StudyOutcome;
 use crate::report::curves::Bands;
@@ -46,6 +46,7 @@ pub(super) fn picture(outcome: &StudyOutcome) -> Option<Picture> {
         panels: panels.collect(),
         legend,
         marks: marks::marks(outcome),
+        arrangement: Arrangement::Stacked,
     })
 }
 

@@ -22,6 +22,7 @@ enum Unit {
     Share,
     Rate,
     Bandwidth,
+    Time,
     Number,
 }
 
@@ -32,6 +33,7 @@ impl Unit {
                 Self::Share
             }
             Gauge::Rate => Self::Rate,
+            Gauge::MeanTime => Self::Time,
             Gauge::Network => Self::Bandwidth,
             Gauge::Concurrency | Gauge::QueueLength => Self::Number,
         }
@@ -107,6 +109,7 @@ impl Check<'_> {
             (Unit::Bandwidth, Level::Text(text)) => {
                 units::parse_bandwidth(text).ok().map(|bytes| bytes as f64)
             }
+            (Unit::Time, Level::Text(text)) => units::parse_duration(text).ok().map(Duration::as_secs_f64),
             (Unit::Number, Level::Number(number)) => Some(*number),
             _ => None,
         };
@@ -116,6 +119,7 @@ impl Check<'_> {
                 Unit::Share => ("a share", "\"80%\""),
                 Unit::Rate => ("a rate", "\"500/s\""),
                 Unit::Bandwidth => ("so many bytes per second", "\"10MiB/s\""),
+                Unit::Time => ("a time", "\"300ms\""),
                 Unit::Number => ("a number, not negative", "100"),
             };
             let error = Diagnostic::new(format!("the threshold of this metric is {what}")).at(level.place);

@@ -3,14 +3,16 @@
 use serde::Deserialize as _;
 
 use super::Check;
-use crate::policies::balancer::BalancerSettings;
+use crate::policies::balancer::{Balancer as _, BalancerSettings};
 use crate::random::law::{Dimension, Law};
 use crate::scenario::de::{Named, Policy, Spanned};
 use crate::scenario::error::{Diagnostic, Place, shortened};
-use crate::scenario::model::{Cache, Call, Demand, Edge, EndpointRef, Pool, Sharing, Step};
-use crate::scenario::schema::{EdgeTable, SharingWord};
+use crate::scenario::model::{
+    Cache, Call, Demand, Edge, EdgeLevel, EdgePolicies, EndpointRef, Pool, Sharing, Step,
+};
+use crate::scenario::schema::{EdgeTable, LevelTable, SharingWord};
 use crate::scenario::step::{self, Form, Need, Part, StepError};
-use crate::time::Duration;
+use crate::time::{Duration, Time};
 use crate::units::{parse_duration, parse_share};
 
 /// Whose steps are read.
@@ -24,10 +26,13 @@ pub(super) enum Owner<'a> {
 
 /// One step's text, for messages about its parts.
 #[derive(Clone, Copy)]
-struct Line<'a> {
-    text: &'a str,
-    place: Place,
+pub(super) struct Line<'a> {
+    pub(super) text: &'a str,
+    pub(super) place: Place,
 }
+
+/// More levels than this around an edge are a slip of the keyboard.
+const MOST_LEVELS: usize = 8;
 
 /// More calls than this in one `parallel` are a slip of the keyboard.
 const WIDEST: u64 = 60_000;
@@ -79,7 +84,8 @@ impl Check<'_> {
         match (form, owner) {
             (Form::Cpu { .. } | Form::Cache(_) | Form::Pool(_), Owner::Source) => {
                 let error = Diagnostic::new("a source has no processor, cache or pool").at(line.place);
-                self.errors.push(error.hint("the steps of a source are call, choose, parallel and wait"));
+                self.errors
+                    .push(error.hint("the steps of a source are call, choose, route, parallel and wait"));
                 None
             }
             (Form::Cpu { request, attempt }, Owner::Service { .. }) => {
@@ -96,6 +102,16 @@ impl Check<'_> {
             }
             (Form::Choose { branches, timeout }, _) => {
                 self.choose(&branches, timeout.as_ref(), line, own, edges)
+            }
+            (Form::Route { attribute, rules, timeout }, _) => {
+                let timeout = timeout.and_then(|timeout| self.timeout(&timeout, line));
+                let calls: Vec<Call> =
+                    rules.iter().filter_map(|(_, to)| self.call(to, timeout, line, own, edges)).collect();
+                if calls.len() < rules.len() {
+                    return None;
+                }
+                let rules: Vec<Part> = rules.into_iter().map(|(rule, _)| rule).collect();
+                self.route(&attribute, &rules, calls, line)
             }
             (Form::Parallel { to, need, times, timeout }, _) => {
                 let timeout = timeout.and_then(|timeout| self.timeout(&timeout, line));
@@ -240,23 +256,93 @@ impl Check<'_> {
         let health_check = health_check.as_ref().and_then(|table| self.health_check(table, to));
         let host_selection = set(&over(own.host_selection, callers.host_selection));
         self.zones_of_priorities(host_selection.as_ref(), to);
-        edges.push(Edge {
-            to,
+        let outlier = set(&over(own.outlier, callers.outlier));
+        let cares = outlier.is_some() || health_check.is_some() || host_selection.is_some();
+        if cares && balancer.build(Time::ZERO).needs().probes {
+            let (callee, name) = (self.names.services[to].clone(), balancer.name());
+            let message = format!("the edge to `{callee}`: `{name}` judges endpoints by probes of its own");
+            let hint = "leave out `outlier`, `health-check` and `host-selection`, or use another balancer";
+            self.errors.push(Diagnostic::new(message).hint(hint));
+        }
+        let affinity = own.affinity.or(callers.affinity).and_then(|name| self.affinity(&name));
+        let policies = EdgePolicies {
             cancel: own.cancel.or(callers.cancel).unwrap_or(false),
             retry: set(&over(own.retry, callers.retry)),
+            hedge: set(&over(own.hedge, callers.hedge)),
             retry_budget: set(&over(own.retry_budget, callers.retry_budget)),
             breaker: set(&over(own.breaker, callers.breaker)),
             limiter: set(&over(own.limiter, callers.limiter)),
+        };
+        let callee = self.names.services[to].clone();
+        self.one_way_to_go_on(&format!("the edge to `{callee}`"), &policies, None);
+        let propagate_deadline = own.propagate_deadline.or(callers.propagate_deadline);
+        let levels = self.levels(&callee, own.level.or(callers.level).unwrap_or_default());
+        edges.push(Edge {
+            to,
+            policies,
+            levels,
+            propagate_deadline,
             balancer,
-            outlier: set(&over(own.outlier, callers.outlier)),
+            outlier,
             health_check,
             host_selection,
+            affinity,
             sharing: match own.sharing.or(callers.sharing) {
                 Some(SharingWord::Service) => Sharing::Service,
                 Some(SharingWord::Instance) | None => Sharing::Instance,
             },
         });
         (edges.len() - 1, timeout)
+    }
+
+    /// Levels around the policies of an edge.
+    fn levels(&mut self, callee: &str, tables: Vec<LevelTable>) -> Vec<EdgeLevel> {
+        let mut levels: Vec<EdgeLevel> = Vec::new();
+        if let Some(extra) = tables.get(MOST_LEVELS) {
+            let message = format!("an edge has at most {MOST_LEVELS} levels around it");
+            self.wrong(message, extra.name.place);
+        }
+        for table in tables {
+            let LevelTable { name, timeout, cancel, retry, hedge, retry_budget, breaker, limiter, .. } =
+                table;
+            if levels.iter().any(|level| level.name == name.value) {
+                self.wrong(format!("the edge to `{callee}` has two levels `{}`", name.value), name.place);
+            }
+            if let Some(timeout) = &timeout
+                && timeout.value == Duration::ZERO
+            {
+                self.wrong("`timeout` must be longer than zero", timeout.place);
+            }
+            let policies = EdgePolicies {
+                cancel: cancel.unwrap_or(false),
+                retry: set(&retry),
+                hedge: set(&hedge),
+                retry_budget: set(&retry_budget),
+                breaker: set(&breaker),
+                limiter: set(&limiter),
+            };
+            self.one_way_to_go_on(&format!("the level `{}`", name.value), &policies, Some(name.place));
+            levels.push(EdgeLevel {
+                name: name.value,
+                timeout: timeout.map(|timeout| timeout.value),
+                policies,
+            });
+        }
+        levels
+    }
+
+    /// Upstream has either retries or hedging for a call, and so has a level here; a budget bounds one of them.
+    fn one_way_to_go_on(&mut self, whose: &str, policies: &EdgePolicies, place: Option<Place>) {
+        let error = if policies.retry.is_some() && policies.hedge.is_some() {
+            Diagnostic::new(format!("{whose} has both `retry` and `hedge`"))
+                .hint("gRPC allows one of them: put the other into a `level` around it")
+        } else {
+            return;
+        };
+        self.errors.push(match place {
+            Some(place) => error.at(place),
+            None => error,
+        });
     }
 
     /// `[service.call.X]` must name a service; one that no step calls is worth a warning.

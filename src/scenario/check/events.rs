@@ -6,11 +6,12 @@ use crate::random::law::Law;
 use crate::scenario::de::Spanned;
 use crate::scenario::error::{Diagnostic, Place};
 use crate::scenario::model::{
-    Action, ActionTime, Fault, Operation, Prediction, RolloutPlan, Scenario, Target, Trouble, When,
+    Action, ActionTime, Fault, Operation, Prediction, RolloutPlan, Scenario, Target, Thing, Trouble, When,
 };
 use crate::scenario::profile::{Csv, number};
 use crate::scenario::schema::{
     ActionChoice, ActionTable, FaultChoice, FaultTable, NodeLossTable, PredictionTable, RolloutTable,
+    ThrottleTable,
 };
 use crate::time::{Duration, Time};
 use crate::units::UnitError;
@@ -307,10 +308,10 @@ impl Check<'_> {
                 }
             }
             ActionChoice::Resize(resize) => self.resize(resize, table.what.place, scenario)?,
-            ActionChoice::Throttle(throttle) => {
-                let known = self.names.sources.clone();
-                let source = self.lookup("source", &throttle.source.value, throttle.source.place, &known)?;
-                Operation::Throttle { source, share: throttle.share.0 }
+            ActionChoice::Throttle(throttle) => self.throttle(throttle, table.what.place, scenario)?,
+            ActionChoice::Degrade(degrade) => {
+                let endpoint = self.endpoint(&degrade.endpoint.value, degrade.endpoint.place)?;
+                Operation::Degrade { endpoint, cost: degrade.cost.0 }
             }
             ActionChoice::Drain(drain) => {
                 const LASTS: Duration = Duration::from_secs(1800);
@@ -348,6 +349,47 @@ impl Check<'_> {
         })
     }
 
+    /// A share of a source's requests, or of somebody's calls to a service.
+    fn throttle(&mut self, table: &ThrottleTable, place: Place, scenario: &Scenario) -> Option<Operation> {
+        let share = table.share.0;
+        let (sources, services) = (self.names.sources.clone(), self.names.services.clone());
+        let (caller, name, edges) = match (&table.source, &table.service) {
+            (Some(source), None) => {
+                let at = self.lookup("source", &source.value, source.place, &sources)?;
+                (Thing::Source(at), source, &scenario.sources[at].edges)
+            }
+            (None, Some(service)) => {
+                let at = self.lookup("service", &service.value, service.place, &services)?;
+                (Thing::Service(at), service, &scenario.services[at].edges)
+            }
+            _ => {
+                let error = Diagnostic::new("whose requests are throttled?").at(place);
+                let hint = "write throttle = { source = \"x\", share = .. } or { service = \"x\", callee = \"y\", share = .. }";
+                self.errors.push(error.hint(hint));
+                return None;
+            }
+        };
+        match (caller, &table.callee) {
+            (Thing::Source(source), None) => Some(Operation::Throttle { source, share }),
+            (Thing::Service(_), None) => {
+                let error = Diagnostic::new(format!("to whom shall `{}` make fewer calls?", name.value));
+                self.errors.push(error.at(name.place).hint("write callee = \"..\" beside it"));
+                None
+            }
+            (caller, Some(callee)) => {
+                let to = self.lookup("service", &callee.value, callee.place, &services)?;
+                let edge = edges.iter().position(|edge| edge.to == to);
+                if edge.is_none() {
+                    self.wrong(
+                        format!("`{}` makes no calls to `{}`", name.value, callee.value),
+                        callee.place,
+                    );
+                }
+                Some(Operation::ThrottleCalls { caller, edge: edge?, share })
+            }
+        }
+    }
+
     fn action_time(&mut self, table: &ActionTable) -> Option<ActionTime> {
         if let Some(prediction) = &table.on_prediction {
             let known = self.names.predictions.clone();
@@ -364,7 +406,8 @@ impl Check<'_> {
             self.errors.push(error.hint("write on-prediction = \"..\""));
             return None;
         }
-        match (&table.at, &table.on_alert) {
+        let named = [&table.on_alert, &table.on_resolved].into_iter().flatten().count();
+        match (&table.at, table.on_alert.as_ref().or(table.on_resolved.as_ref())) {
             (Some(at), None) => {
                 self.before_the_end(at, "action");
                 if let Some(after) = &table.after {
@@ -372,11 +415,21 @@ impl Check<'_> {
                 }
                 Some(ActionTime::At(Time(at.value.0)))
             }
-            (None, Some(alert)) => {
+            (None, Some(name)) if named == 1 => {
                 let known = self.names.alerts.clone();
                 let after = table.after.as_ref().map_or(Duration::ZERO, |after| after.value);
-                let alert = self.lookup("alert", &alert.value, alert.place, &known)?;
-                Some(ActionTime::OnAlert { alert, after })
+                let alert = self.lookup("alert", &name.value, name.place, &known)?;
+                Some(if table.on_alert.is_some() {
+                    ActionTime::OnAlert { alert, after }
+                } else {
+                    ActionTime::OnResolved { alert, after }
+                })
+            }
+            (None, Some(alert)) => {
+                let message = "an action follows the beginning of an alert (`on-alert`) or its end (`on-resolved`), not both";
+                let error = Diagnostic::new(message).at(alert.place);
+                self.errors.push(error.hint("write a second [[action]]"));
+                None
             }
             (Some(_), Some(alert)) => {
                 self.wrong(

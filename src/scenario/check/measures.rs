@@ -14,6 +14,7 @@ const OF_SERVICES: &[(&str, Gauge)] = &[
     ("memory-utilization", Gauge::MemoryUtilization),
     ("disk-utilization", Gauge::DiskUtilization),
     ("network-bytes-per-second", Gauge::Network),
+    ("sojourn-mean", Gauge::MeanTime),
 ];
 
 /// Metrics of a source.
@@ -21,6 +22,7 @@ const OF_SOURCES: &[(&str, Gauge)] = &[
     ("requests-per-second", Gauge::Rate),
     ("concurrency", Gauge::Concurrency),
     ("bad-ratio", Gauge::BadRatio),
+    ("latency-mean", Gauge::MeanTime),
 ];
 
 /// Metrics of each instance of a service, beside its resources.

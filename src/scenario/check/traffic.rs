@@ -48,8 +48,9 @@ impl Check<'_> {
             },
             requests: table.requests,
             deadline: table.deadline.as_ref().map(|deadline| self.some_time(deadline, "deadline")),
-            priority: table.priority.unwrap_or(0),
+            priority: table.priority.map_or(0, |priority| priority.value),
             propagate_deadline: table.propagate_deadline.is_some_and(|propagate| propagate.value),
+            carries: self.carried(table, matches!(table.arrivals.value, ArrivalsChoice::Users(_))),
         }
     }
 
@@ -192,7 +193,7 @@ impl Check<'_> {
     }
 
     /// An error that points at a whole string: its columns are those of a piece or of another file.
-    fn whole_string(&mut self, error: UnitError, place: Place) {
+    pub(super) fn whole_string(&mut self, error: UnitError, place: Place) {
         let UnitError { message, hint, .. } = error;
         self.errors.push(Diagnostic { hint, ..Diagnostic::new(message).at(place) });
     }

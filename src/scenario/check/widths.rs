@@ -61,6 +61,11 @@ impl Check<'_> {
         let checks = edges.filter_map(|edge| edge.health_check.as_ref());
         timeouts.extend(checks.map(|check| check.detector.build(Time::ZERO).timeout()));
         self.no_more(timeouts.len(), MOST_TIMEOUTS, "different timeouts and deadlines");
+        let of_services = scenario.services.iter().flat_map(|service| &service.edges);
+        let edges = of_services.chain(scenario.sources.iter().flat_map(|source| &source.edges));
+        let of_levels: BTreeSet<Duration> =
+            edges.flat_map(|edge| &edge.levels).filter_map(|level| level.timeout).collect();
+        self.no_more(of_levels.len(), MOST_TIMEOUTS, "different timeouts of levels");
         let updated: BTreeSet<usize> = scenario.rollouts.iter().map(|rollout| rollout.service).collect();
         self.no_more(updated.len(), MOST_UPDATED, "services with rollouts");
         let versions = scenario.services.iter().map(|service| service.versions.len()).max();
@@ -91,7 +96,7 @@ fn calls(step: &Step) -> Vec<&Call> {
     match step {
         Step::Call(call) => vec![call],
         Step::Choose(shares) => shares.iter().map(|(_, call)| call).collect(),
-        Step::Parallel { calls, .. } => calls.iter().collect(),
+        Step::Route { calls, .. } | Step::Parallel { calls, .. } => calls.iter().collect(),
         Step::Cpu(_) | Step::Wait(_) | Step::Cache(_) | Step::Pool(_) => Vec::new(),
     }
 }

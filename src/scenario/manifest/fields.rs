@@ -111,6 +111,11 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// From the root of the document; empty at the root.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
     fn path_of(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
@@ -271,6 +276,28 @@ impl<'a> Fields<'a> {
         let entry = self.take(name)?;
         let path = self.path_of(name);
         self.inside(&entry.node, entry.place, path, read)
+    }
+
+    /// A mapping from free names to mappings with fields of their own, in the order of the file; one without any may be empty.
+    pub(super) fn each<T>(
+        &mut self,
+        name: &'static str,
+        mut read: impl FnMut(&mut Fields<'_>) -> Option<T>,
+    ) -> Vec<(String, T)> {
+        let Some(entry) = self.take(name) else { return Vec::new() };
+        let Value::Mapping(entries) = &entry.node.value else {
+            self.error(wrong_kind(&entry.node, name, "a mapping").at(place_of(entry)));
+            return Vec::new();
+        };
+        let path = self.path_of(name);
+        let mut values = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let empty = Node { value: Value::Mapping(Vec::new()), place: entry.place };
+            let node = if matches!(entry.node.value, Value::Null) { &empty } else { &entry.node };
+            let value = self.inside(node, entry.place, format!("{path}.{}", entry.key), &mut read);
+            values.extend(value.map(|value| (entry.key.clone(), value)));
+        }
+        values
     }
 
     /// A list of mappings; `None` if it is absent.

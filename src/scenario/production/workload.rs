@@ -53,7 +53,11 @@ pub(super) fn fill(
     let (document, workload) = chosen(&documents, wanted, name, place).map_err(one)?;
     notes.add(document);
     let at = document.place;
-    let scaler = scaler_of(&documents, document).map_err(one)?;
+    // Who says himself what scales the service need not choose among those of the manifest.
+    let scaler = match scaler_of(&documents, document) {
+        Err(_) if service.get("autoscaler").is_some() => None,
+        found => found.map_err(one)?,
+    };
 
     lay_under(
         service,

@@ -10,7 +10,7 @@ use simlab::policies::view::Slot;
 use simlab::random::{Key, Rng};
 use simlab::time::{Duration, Time};
 
-use super::{STEPS, ending, fold, for_each, pause};
+use super::{STEPS, ending, fold, for_each, hot, pause};
 
 /// A list of endpoints, ascending; sometimes none.
 fn some_slots(rng: &mut Rng) -> Vec<Slot> {
@@ -37,7 +37,7 @@ fn outliers() {
                 sweep = now;
             }
             if sweep <= now {
-                policy.on_interval(sweep, &mut rng);
+                hot(|| policy.on_interval(sweep, &mut rng));
                 sweep += policy.interval();
             } else if update {
                 hosts = some_slots(&mut rng);
@@ -48,7 +48,8 @@ fn outliers() {
             } else {
                 // Any slot, also one that is not on the list: results come late.
                 let slot = Slot(rng.index(24));
-                policy.on_outcome(now, slot, &ending(&mut rng, step % 2000 < 1000), &mut rng);
+                let outcome = ending(&mut rng, step % 2000 < 1000);
+                hot(|| policy.on_outcome(now, slot, &outcome, &mut rng));
                 if rng.index(300) == 0 {
                     policy.on_check_passed(now, slot);
                 }
@@ -116,7 +117,7 @@ fn host_selections() {
                     assert!(set.iter().all(|slot| hosts.iter().any(|host| host.slot == *slot)), "{text}");
                 }
             }
-            let Some(SetIndex(at)) = policy.choose(&mut rng) else {
+            let Some(SetIndex(at)) = hot(|| policy.choose(&mut rng)) else {
                 fold(&mut digest, u64::MAX);
                 continue;
             };
@@ -152,7 +153,7 @@ fn detectors() {
             };
             let before = policy.verdict(now);
             assert_eq!(before, policy.verdict(now), "{text}: looking moves it");
-            policy.on_result(now, result);
+            hot(|| policy.on_result(now, result));
             if result != Probe::Passed {
                 let worse = before == Verdict::Healthy || policy.verdict(now) != Verdict::Healthy;
                 assert!(worse, "{text}: a failure heals");

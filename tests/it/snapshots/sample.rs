@@ -123,6 +123,7 @@ pub(crate) fn outcome(replications: u32) -> StudyOutcome {
             duration_s: WINDOWS as f64 * WINDOW_S,
             primary: "availability".into(),
             baseline: "nothing".into(),
+            focus: None,
             partial: false,
         },
         strategies,

@@ -107,9 +107,8 @@ impl Decider {
         let desired_panic_pods = activated(panic_demand, within_rates(panic_demand));
         let is_over_panic_threshold = panic_demand / ready_pods >= spec.panic_threshold;
         for (what, value) in [
-            // An average may be minus zero.
-            ("stable-value", observed_stable_value + 0.0),
-            ("panic-value", observed_panic_value + 0.0),
+            ("stable-value", observed_stable_value),
+            ("panic-value", observed_panic_value),
             ("target", spec.target.target),
             ("ready-pods", f64::from(ready)),
             ("stable-proposal", stable_demand),
@@ -119,7 +118,8 @@ impl Decider {
             ("stable-pods", f64::from(desired_stable_pods)),
             ("panic-pods", f64::from(desired_panic_pods)),
         ] {
-            explain.step(what, value);
+            // An average, and with it a demand, may be minus zero.
+            explain.step(what, value + 0.0);
         }
 
         if is_over_panic_threshold {

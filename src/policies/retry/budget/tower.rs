@@ -33,6 +33,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::Budget;
 use crate::policies::Algorithm;
+use crate::policies::view::Class;
 use crate::time::{Duration, Time};
 use crate::units::{Share, parse_percent};
 
@@ -76,7 +77,8 @@ fn min_per_sec<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Err
     }
 }
 
-fn retry_percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Share, D::Error> {
+/// A share that may be more than 1, up to a thousand.
+pub(super) fn retry_percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Share, D::Error> {
     /// As a [`Share`], but up to 100000 %.
     struct Reader;
 
@@ -90,7 +92,9 @@ fn retry_percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Share, D:
         fn visit_str<E: de::Error>(self, text: &str) -> Result<Share, E> {
             let share = parse_percent(text).map_err(E::custom)?;
             if share > 1000.0 {
-                return Err(E::custom(format!("retry-percent is {text}, but tower allows at most 100000%")));
+                return Err(E::custom(format!(
+                    "retry-percent is {text}, but tower and Finagle allow at most 100000%"
+                )));
             }
             Ok(Share(share))
         }
@@ -194,13 +198,13 @@ impl Budget for Tower {
     }
 
     #[inline]
-    fn withdraw(&mut self, now: Time) -> bool {
+    fn withdraw(&mut self, now: Time, _after: Option<Class>) -> Option<u32> {
         self.0.expire(now);
         let enough = self.0.balance() >= self.0.withdraw_amount;
-        if enough {
+        enough.then(|| {
             self.0.writer -= self.0.withdraw_amount;
-        }
-        enough
+            1
+        })
     }
 
     fn gauges(&self, _now: Time, show: &mut dyn FnMut(&'static str, f64)) {
@@ -218,11 +222,11 @@ mod tests {
         let settings = TowerSettings { min_per_sec: 1, ..Default::default() };
         let mut budget = Tower::new(&settings, Time::ZERO);
         (0..100).for_each(|_| budget.deposit(Time::ZERO));
-        let allowed = (0..100).filter(|_| budget.withdraw(Time::ZERO)).count();
+        let allowed = (0..100).filter(|_| budget.withdraw(Time::ZERO, None).is_some()).count();
         assert_eq!(allowed, 10 + 20);
         // All of it has expired eleven seconds later.
         let later = Time::from_secs(11);
-        assert_eq!((0..100).filter(|_| budget.withdraw(later)).count(), 10);
+        assert_eq!((0..100).filter(|_| budget.withdraw(later, None).is_some()).count(), 10);
     }
 
     #[test]
