@@ -749,13 +749,7 @@ impl World<'_> {
             Under::Nothing => Ok(()),
             Under::Frame(frame) => {
                 self.sides[frame as usize].call = LET_GO;
-                if self.frames[frame].has(HELD) {
-                    return self.let_down(now, queue, frame, Class::Abandoned);
-                }
-                if cancel {
-                    self.cancel(now, queue, frame)?;
-                }
-                self.hear(now, queue, frame, Class::Abandoned)
+                self.end_attempt(now, queue, frame, Class::Abandoned, cancel)
             }
             Under::Call(inner) if cancel => self.abandon(now, queue, inner, true),
             Under::Hedge(inner) if cancel => self.abandon_hedge(now, queue, inner, true),
@@ -795,6 +789,20 @@ impl World<'_> {
         }
     }
 
+    /// What `slot` has started below goes on after its end, but only to the deadline that it passed on.
+    #[cold]
+    pub(super) fn tell_deadline_below(&mut self, queue: &mut Queue, slot: u32) {
+        let mut child = self.sides[slot as usize].child;
+        while child != NIL {
+            let Side { deadline, sibling, .. } = self.sides[child as usize];
+            if deadline < Time::MAX {
+                let started = self.frames[child].started;
+                self.schedule(queue, deadline, Control::Expire(Expiry { of: Under::Frame(child), started }));
+            }
+            child = sibling;
+        }
+    }
+
     /// The deadline of something that goes on for nobody, if it still does.
     pub(super) fn on_expire(&mut self, now: Time, queue: &mut Queue, expiry: Expiry) -> Flow {
         let Expiry { of, started } = expiry;
@@ -802,8 +810,8 @@ impl World<'_> {
             Under::Nothing => Ok(()),
             Under::Frame(slot) => {
                 let frame = &self.frames[slot];
-                let goes_on = frame.flags != 0 && frame.flags & (AWAITED | ENDED) == 0;
-                if goes_on && frame.started == started { self.cancel(now, queue, slot) } else { Ok(()) }
+                let goes_on = frame.flags != 0 && !frame.has(ENDED) && frame.started == started;
+                if goes_on { self.end_attempt(now, queue, slot, Class::Abandoned, true) } else { Ok(()) }
             }
             Under::Call(slot) => {
                 let call = &self.calls[slot];
@@ -910,20 +918,39 @@ impl World<'_> {
             let Some(slot) = ring.expire(now, queue, live) else {
                 return Ok(());
             };
-            if self.frames[slot].instance == NIL {
-                if self.frames[slot].has(HELD) {
-                    self.let_down(now, queue, slot, Class::Timeout)?;
-                } else {
-                    self.finish(now, queue, slot, Class::Timeout)?;
-                }
+            if !self.frames[slot].is_attempt() {
+                self.finish(now, queue, slot, Class::Timeout)?;
                 continue;
             }
             let outbound = &self.outbounds[self.frames[slot].outbound as usize];
-            if outbound.stack.cancel || outbound.deadline == Deadline::Set {
-                self.cancel(now, queue, slot)?;
-            }
-            self.hear(now, queue, slot, Class::Timeout)?;
+            let cancel = outbound.stack.cancel || outbound.deadline == Deadline::Set;
+            self.end_attempt(now, queue, slot, Class::Timeout, cancel)?;
         }
+    }
+
+    /// The caller of `slot`, if there is one, stops waiting for it and notes `class`. With `cancel` its work stops, too.
+    pub(super) fn end_attempt(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        slot: u32,
+        class: Class,
+        cancel: bool,
+    ) -> Flow {
+        if self.frames[slot].has(HELD) {
+            return self.let_down(now, queue, slot, class);
+        }
+        if cancel {
+            // Held while its instance lets go of it, which may start others and end its caller.
+            self.frames[slot].pending += 1;
+            self.cancel(now, queue, slot)?;
+            self.frames[slot].pending -= 1;
+        }
+        if self.frames[slot].has(AWAITED) {
+            return self.hear(now, queue, slot, class);
+        }
+        self.release_if_loose(slot);
+        Ok(())
     }
 
     /// Stops the work of `slot` and everything below it at once, without an answer.
@@ -954,15 +981,9 @@ impl World<'_> {
             if child == NIL {
                 return Ok(());
             }
-            if self.frames[child].has(HELD) {
-                self.let_down(now, queue, child, Class::Abandoned)?;
-                continue;
-            }
-            if self.outbounds[self.frames[child].outbound as usize].deadline != Deadline::Stop {
-                self.cancel(now, queue, child)?;
-            }
-            // Hearing takes it off the list.
-            self.hear(now, queue, child, Class::Abandoned)?;
+            let stops = self.outbounds[self.frames[child].outbound as usize].deadline != Deadline::Stop;
+            // That takes it off the list.
+            self.end_attempt(now, queue, child, Class::Abandoned, stops)?;
         }
     }
 

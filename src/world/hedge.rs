@@ -280,12 +280,7 @@ impl World<'_> {
                 && let Under::Frame(frame) = self.calls[other].under
                 && self.frames[frame].flags & (STARTED | ENDED) == 0
             {
-                if self.frames[frame].has(HELD) {
-                    self.let_down(now, queue, frame, Class::Abandoned)?;
-                } else {
-                    self.cancel(now, queue, frame)?;
-                    self.hear(now, queue, frame, Class::Abandoned)?;
-                }
+                self.end_attempt(now, queue, frame, Class::Abandoned, true)?;
                 // The call may be over now, if its caller is.
                 if !self.hedges[hedge].open || self.hedges[hedge].started != started {
                     return Ok(());

@@ -314,16 +314,19 @@ impl World<'_> {
         let class = if class == Class::Success { self.verdict(slot) } else { class };
         let frame = &mut self.frames[slot];
         frame.flags |= ENDED;
-        if frame.has(AWAITED) {
-            // AWAITED keeps the frame until its caller has heard.
+        if frame.pending > 0 && self.tracks_children {
+            self.tell_deadline_below(queue, slot);
+        }
+        // Held while its instance starts others, which may end its caller.
+        self.frames[slot].pending += 1;
+        if self.frames[slot].has(INSIDE) {
             self.leave(now, queue, slot)?;
+        }
+        let frame = &mut self.frames[slot];
+        frame.pending -= 1;
+        if frame.has(AWAITED) {
             return self.reply(now, queue, slot, class);
         }
-        frame.pending += 1;
-        if frame.has(INSIDE) {
-            self.leave(now, queue, slot)?;
-        }
-        self.frames[slot].pending -= 1;
         self.release_if_loose(slot);
         Ok(())
     }
@@ -335,9 +338,12 @@ impl World<'_> {
         frame.flags |= ENDED;
         frame.flags &= !AWAITED;
         let (started, source) = (frame.started, frame.next);
+        if frame.pending > 0 && self.tracks_children {
+            self.tell_deadline_below(queue, slot);
+        }
         let request = if self.has_sides { self.sides[slot as usize].request } else { NIL };
-        frame.pending += 1;
-        if frame.ring != NO_RING
+        self.frames[slot].pending += 1;
+        if self.frames[slot].ring != NO_RING
             && self.spec.sources[source as usize].propagate_deadline
             && class == Class::Timeout
         {

@@ -2,7 +2,7 @@
 //! (its first line says which); its message is a snapshot.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use simlab::scenario::Overrides;
@@ -37,16 +37,21 @@ fn every_broken_file_is_refused_with_its_place() {
 
 #[test]
 fn every_shipped_scenario_loads() {
-    for folder in ["scenarios", "scenarios/bench", "scenarios/outages", "scenarios/stability"] {
+    let mut folders = vec![PathBuf::from("scenarios")];
+    let mut loaded = 0;
+    while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("the folder is part of the repository") {
             let path = entry.expect("readable").path();
-            if path.extension().is_some_and(|extension| extension == "toml") {
-                let path = path.to_string_lossy();
-                let loaded = Study::load(&path, &Overrides::default());
-                assert!(loaded.is_ok(), "{}", loaded.unwrap_err());
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "toml") {
+                let study = Study::load(&path.to_string_lossy(), &Overrides::default());
+                assert!(study.is_ok(), "{}", study.unwrap_err());
+                loaded += 1;
             }
         }
     }
+    assert!(loaded > 30, "only {loaded} scenarios found");
 }
 
 /// A valid scenario with everything in it, whose data files are found from anywhere.

@@ -40,11 +40,11 @@ fn shown(study: &Study) -> String {
     format!(
         "timeout {:?}, cancel {}\nretry {:#?}\nbudget {:#?}\nbreaker {:#?}\nlimiter {:#?}\nbalancer {:#?}\n{}\n",
         call.timeout,
-        edge.cancel,
-        edge.retry,
-        edge.retry_budget,
-        edge.breaker,
-        edge.limiter,
+        edge.policies.cancel,
+        edge.policies.retry,
+        edge.policies.retry_budget,
+        edge.policies.breaker,
+        edge.policies.limiter,
         edge.balancer,
         study.warnings.join("\n"),
     )
@@ -87,7 +87,7 @@ fn a_profile_is_read_when_it_is_asked_for() {
     let with = |profile: &str| {
         load("dotted.yml", &[&format!("source.shop.call.payments.resilience4j.profile={profile}")])
     };
-    let breaker = |study: &Study| format!("{:?}", edge(study).breaker);
+    let breaker = |study: &Study| format!("{:?}", edge(study).policies.breaker);
     let plain = load("dotted.yml", &[]).unwrap();
     assert!(
         plain.warnings.iter().any(|line| line.contains("the document for profile prod")),
@@ -104,9 +104,9 @@ fn a_profile_is_read_when_it_is_asked_for() {
 fn what_the_scenario_says_wins() {
     let own = "source.shop.call.payments.breaker.resilience4j.failure-rate-threshold=77%";
     let study = load("plain.yml", &[own, "source.shop.call.payments.retry=none"]).unwrap();
-    let breaker = format!("{:?}", edge(&study).breaker);
+    let breaker = format!("{:?}", edge(&study).policies.breaker);
     assert!(breaker.contains("0.77") && breaker.contains("sliding_window_size: 20"), "{breaker}");
-    assert!(edge(&study).retry.is_none());
+    assert!(edge(&study).policies.retry.is_none());
 }
 
 #[test]
@@ -120,8 +120,8 @@ fn one_policy_can_be_read_alone() {
         Study::load("tests/config/envoy.toml", &overrides).map_err(|error| error.render(false))
     };
     let study = policy("limiter.resilience4j-rate-limiter", "search").unwrap();
-    let limiter = format!("{:?}", edge(&study).limiter);
-    assert!(limiter.contains("limit_for_period: 10") && edge(&study).breaker.is_none(), "{limiter}");
+    let limiter = format!("{:?}", edge(&study).policies.limiter);
+    assert!(limiter.contains("limit_for_period: 10") && edge(&study).policies.breaker.is_none(), "{limiter}");
     let error = policy("limiter.resilience4j-rate-limiter", "payments").unwrap_err();
     assert!(error.contains("unknown instance `payments`"), "{error}");
     assert!(policy("retry.resilience4j", "payments").is_ok());
