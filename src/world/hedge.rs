@@ -5,7 +5,6 @@
 //! they stop at once if the edge cancels, and else their work is done for nobody.
 
 use crate::kernel::queue::{Payload, Queue};
-use crate::policies::balancer::Balancer as _;
 use crate::policies::hedge::{Act, Copies, HedgePolicy as _};
 use crate::policies::retry::Budget as _;
 use crate::policies::view::{Class, Outcome, RequestHead, Slot};
@@ -223,7 +222,7 @@ impl World<'_> {
             if !went(slot) {
                 break;
             }
-            slot = outbound.balancer.pick(now, head, &outbound.view, rng).unwrap_or(slot);
+            slot = outbound.pick(now, head, rng).unwrap_or(slot);
         }
         if went(slot) {
             let eligible = &outbound.view.eligible;
