@@ -1,6 +1,6 @@
 //! xxHash64, the hash of consistent-hashing balancers.
 //!
-//! After the specification (Yann Collet, *xxHash fast digest algorithm*, version 0.1.1, doc/xxhash_spec.md of the
+//! After the specification (Yann Collet, *xxHash fast digest algorithm*, version 0.1.1, `doc/xxhash_spec.md` of the
 //! xxHash project); checked against the keys of Envoy's published ring and table.
 
 const PRIME_1: u64 = 0x9e37_79b1_85eb_ca87;

@@ -954,7 +954,7 @@ pub(super) struct SourceTable {
     pub(super) arrivals: Spanned<ArrivalsChoice>,
     /// At most so many requests, then the source stops.
     pub(super) requests: Option<u64>,
-    /// What requests carry, by name: "zipf(10_000, 0.9)", "uniform(10_000)", "user" or "70% /search, 30% /buy".
+    /// What requests carry, by name: `zipf(10_000, 0.9)`, `uniform(10_000)`, `user`, or `70% /search, 30% /buy`.
     #[serde(default)]
     pub(super) attributes: Named<Spanned<String>>,
     /// Edges from this source to services, by name.

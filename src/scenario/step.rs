@@ -143,12 +143,15 @@ fn route(text: &str, kind: &Part, rest: &Part) -> Result<Form, StepError> {
     branches(text, &rules, wrong_rule).map(|(rules, timeout)| Form::Route { attribute, rules, timeout })
 }
 
+/// Pairs of words, and an option of all.
+type Branches = (Vec<(Part, Part)>, Option<Part>);
+
 /// Pairs of words between commas, and the `timeout` of all.
 fn branches(
     text: &str,
     rest: &Part,
     wrong_branch: impl Fn(Range<usize>) -> StepError,
-) -> Result<(Vec<(Part, Part)>, Option<Part>), StepError> {
+) -> Result<Branches, StepError> {
     let (mut branches, mut timeout) = (Vec::new(), None);
     for branch in split(rest, ',') {
         let mut plain = Vec::new();

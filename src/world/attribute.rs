@@ -113,11 +113,10 @@ impl SourceSpec {
     /// How many values of an attribute its requests can have.
     pub fn values(&self, attribute: usize) -> u32 {
         match (&self.carries[attribute], &self.arrivals) {
-            (Carried::Nothing, _) => 0,
             (Carried::Number(popularity), _) => popularity.ranks() as u32,
             (Carried::Named(shares), _) => shares.iter().map(|&(_, value)| value + 1).max().unwrap_or(0),
             (Carried::User, super::spec::Arrivals::Users { count, .. }) => *count,
-            (Carried::User, _) => 0,
+            (Carried::Nothing | Carried::User, _) => 0,
         }
     }
 }

@@ -106,7 +106,7 @@ impl World<'_> {
                 .more
                 .reporter
                 .as_ref()
-                .map_or(Reading { rif, ..Reading::default() }, |reporter| reporter.reading(rif));
+                .map_or_else(|| Reading { rif, ..Reading::default() }, |reporter| reporter.reading(rif));
             return self.travel_as_probe(now, queue, Probe { answer: Some(reading), ..probe });
         };
         self.probe_counts.answered += 1;

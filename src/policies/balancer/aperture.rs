@@ -199,11 +199,11 @@ impl Balancer for Aperture {
             let picked = p2c::pick(bound, rng, |_| p2c::Status::Open, load);
             return Some(state.shuffled[picked as usize]);
         }
-        let ring = state.ring;
-        let a = ring.pick(rng);
-        let b = ring.try_pick_second(a, rng);
+        let circle = state.ring;
+        let a = circle.pick(rng);
+        let b = circle.try_pick_second(a, rng);
         let load = |i: u32| f64::from(endpoints.active(endpoints.eligible[i as usize]));
-        let weight = |i: u32| match ring.weight(i) {
+        let weight = |i: u32| match circle.weight(i) {
             0.0 => 1.0,
             weight => weight,
         };

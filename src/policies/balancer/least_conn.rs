@@ -71,7 +71,7 @@ impl Balancer for LeastConn {
         if self.0.single {
             return self.0.pick_single(endpoints);
         }
-        let (now, peers) = (now.as_secs(), &mut self.0.peers);
+        let (now, peers) = (now.as_secs(), &mut self.0.by_slot);
         // Outstanding requests of a, times the weight of b: the fractions of both over a common denominator.
         let cross = |peers: &[super::nginx_peers::Peer], a: Slot, b: Slot| {
             i64::from(endpoints.active(a)) * peers[b.0 as usize].weight

@@ -63,7 +63,7 @@ fn table_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Erro
     if size > 5_000_011 {
         return Err(de::Error::custom(format!("table-size is {size}, but Envoy takes at most 5000011")));
     }
-    let is_prime = size >= 2 && (2..).take_while(|d| d * d <= size).all(|d| !size.is_multiple_of(d));
+    let is_prime = size >= 2 && (2..=size.isqrt()).all(|d| !size.is_multiple_of(d));
     if is_prime {
         return Ok(size);
     }

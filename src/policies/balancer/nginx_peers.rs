@@ -32,8 +32,7 @@ impl Default for ServerSettings {
 #[derive(Clone, Debug)]
 pub(super) struct Peers {
     settings: ServerSettings,
-    /// By slot.
-    pub(super) peers: Vec<Peer>,
+    pub(super) by_slot: Vec<Peer>,
     /// Whether the list has one peer only.
     pub(super) single: bool,
 }
@@ -73,7 +72,8 @@ impl Peer {
         let rests = self.max_fails > 0
             && self.fails >= self.max_fails
             && now.saturating_sub(self.checked) <= self.fail_timeout;
-        !rests && !(self.max_conns > 0 && active >= self.max_conns)
+        let full = self.max_conns > 0 && active >= self.max_conns;
+        !(rests || full)
     }
 
     /// It takes part in a round: what it adds to the sum.
@@ -97,17 +97,17 @@ impl Peer {
 
 impl Peers {
     pub(super) const fn new(settings: &ServerSettings) -> Self {
-        Self { settings: *settings, peers: Vec::new(), single: false }
+        Self { settings: *settings, by_slot: Vec::new(), single: false }
     }
 
     /// Gives one peer its own settings, as a `server` line does. Its history starts over.
     pub(super) fn set_server(&mut self, slot: Slot, settings: &ServerSettings) {
-        let peer = &mut self.peers[slot.0 as usize];
+        let peer = &mut self.by_slot[slot.0 as usize];
         *peer = Peer::new(settings, peer.weight as u32);
     }
 
     pub(super) fn on_update(&mut self, endpoints: &Endpoints) {
-        let Self { settings, peers, single } = self;
+        let Self { settings, by_slot: peers, single } = self;
         for (peer, &weight) in peers.iter_mut().zip(&endpoints.weight) {
             if peer.weight != i64::from(weight) {
                 *peer = Peer::new(settings, weight);
@@ -121,7 +121,7 @@ impl Peers {
     /// The only peer, which is never disabled, if it is not full.
     pub(super) fn pick_single(&self, endpoints: &Endpoints) -> Option<Slot> {
         let slot = *endpoints.eligible.first()?;
-        let peer = &self.peers[slot.0 as usize];
+        let peer = &self.by_slot[slot.0 as usize];
         let full = peer.max_conns > 0 && endpoints.active(slot) >= peer.max_conns;
         (!full).then_some(slot)
     }
@@ -130,7 +130,7 @@ impl Peers {
         if outcome.ignored {
             return;
         }
-        let peer = &mut self.peers[slot.0 as usize];
+        let peer = &mut self.by_slot[slot.0 as usize];
         if self.single {
             peer.fails = 0;
         } else if matches!(outcome.class, Class::Failure | Class::Timeout) {

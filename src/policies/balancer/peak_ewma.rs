@@ -56,7 +56,7 @@ impl Default for PeakEwmaSettings {
     }
 }
 
-/// tower asserts it: "decay_ns must be positive".
+/// tower asserts it: "`decay_ns` must be positive".
 pub(super) fn decay<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let decay = Duration::deserialize(deserializer)?;
     if decay == Duration::ZERO {

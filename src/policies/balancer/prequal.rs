@@ -246,7 +246,7 @@ impl State {
 
     /// What the pool says, errors considered.
     fn readings(&self) -> impl Iterator<Item = Reading> + Clone {
-        let State { pool, errors, settings, .. } = self;
+        let Self { pool, errors, settings, .. } = self;
         pool.iter().map(|probe| {
             let averse = errors[probe.slot.0 as usize] > settings.error_threshold.0;
             if averse { Reading { rif: u32::MAX, ..probe.reading } } else { probe.reading }

@@ -34,7 +34,7 @@
 //! * With a retry host predicate Envoy asks again, up to `host_selection_retry_max_attempts` times, with a growing
 //!   count of attempts, until it finds a host not tried before. With `retry-other-host` the n-th retry asks once with
 //!   n, which may fall on the same host again.
-//! * No MurmurHash2, no bounded loads. Each client builds its own ring (Envoy's workers share one): many clients with
+//! * No `MurmurHash2`, no bounded loads. Each client builds its own ring (Envoy's workers share one): many clients with
 //!   big rings take memory, 16 bytes a place.
 
 use schemars::JsonSchema;

@@ -76,7 +76,7 @@ impl Balancer for SmoothWeightedRoundRobin {
         if self.0.single {
             return self.0.pick_single(endpoints);
         }
-        let (now, peers) = (now.as_secs(), &mut self.0.peers);
+        let (now, peers) = (now.as_secs(), &mut self.0.by_slot);
         let mut total = 0;
         let mut best: Option<(Slot, i64)> = None;
         for &slot in &endpoints.eligible {
