@@ -237,6 +237,11 @@ impl World<'_> {
         let Some(activator) = &self.services[service as usize].activator else { return Ok(()) };
         let unwanted = |&&slot: &&u32| {
             let frame = &self.frames[slot];
+            let call = if self.has_sides { self.sides[slot as usize].call } else { NIL };
+            if call != NIL {
+                // A call may go on although its caller has gone.
+                return !self.is_wanted(&self.calls[call].job);
+            }
             !self.outbounds[frame.outbound as usize].alive
                 || !self.caller_waits(frame.parent, frame.parent_pc)
         };
