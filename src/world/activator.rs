@@ -114,7 +114,15 @@ impl World<'_> {
         if self.services[service as usize].activator.is_none() {
             return Ok(Some(Class::Failure));
         }
+        let named = |world: &Self| {
+            (state != NIL).then(|| world.calls[state]).map(|call| (call.open, call.job.key, call.job.tag))
+        };
+        let before = named(self);
         self.forget_unwanted(now, queue, service)?;
+        if named(self) != before {
+            // What that led to has ended this very call.
+            return Ok(None);
+        }
         let Some(activator) = &mut self.services[service as usize].activator else { return Ok(None) };
         if activator.held.len() as u64 >= u64::from(activator.spec.capacity) {
             activator.refused += 1;

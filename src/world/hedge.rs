@@ -214,7 +214,7 @@ impl World<'_> {
 
     /// Where a copy goes whose client has `picked` an endpoint: not to where another copy went, if there is a choice. Asks
     /// the balancer again a few times, then takes the next endpoint in order.
-    #[cold]
+    #[inline(never)]
     pub(super) fn elsewhere(
         &mut self,
         now: Time,
