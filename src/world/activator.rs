@@ -113,7 +113,15 @@ impl World<'_> {
         if self.services[service as usize].activator.is_none() {
             return Ok(Some(Class::Failure));
         }
+        let named = |world: &Self| {
+            (state != NIL).then(|| world.calls[state]).map(|call| (call.open, call.job.key, call.job.tag))
+        };
+        let before = named(self);
         self.forget_unwanted(now, queue, service)?;
+        if named(self) != before {
+            // What that led to has ended this very call.
+            return Ok(None);
+        }
         let Some(activator) = &mut self.services[service as usize].activator else { return Ok(None) };
         if activator.held.len() as u64 >= u64::from(activator.spec.capacity) {
             activator.refused += 1;
@@ -234,6 +242,11 @@ impl World<'_> {
         let Some(activator) = &self.services[service as usize].activator else { return Ok(()) };
         let unwanted = |&&slot: &&u32| {
             let frame = &self.frames[slot];
+            let call = if self.has_sides { self.sides[slot as usize].call } else { NIL };
+            if call != NIL {
+                // A call may go on although its caller has gone.
+                return !self.is_wanted(&self.calls[call].job);
+            }
             !self.outbounds[frame.outbound as usize].alive
                 || !self.caller_waits(frame.parent, frame.parent_pc)
         };

@@ -826,12 +826,19 @@ impl World<'_> {
 
     /// A call that nobody waits for still names the frame it came from, and knows its deadline.
     fn set_adrift(&mut self, queue: &mut Queue, job: &Job, expiry: Expiry) {
+        self.hold_parent(job.parent);
         if job.parent != NIL {
-            self.frames[job.parent].pending += 1;
             let deadline = self.sides[job.parent as usize].deadline;
             if deadline < Time::MAX && self.outbounds[job.outbound as usize].deadline != Deadline::Stop {
                 self.schedule(queue, deadline, Control::Expire(expiry));
             }
+        }
+    }
+
+    /// One more names the frame `parent`.
+    pub(super) fn hold_parent(&mut self, parent: u32) {
+        if parent != NIL {
+            self.frames[parent].pending += 1;
         }
     }
 
@@ -901,7 +908,11 @@ impl World<'_> {
             let cancel = self.outbounds[job.outbound as usize].stack(job.level).cancel;
             self.calls[slot].under = Under::Nothing;
             self.let_go_of(now, queue, under, cancel)?;
-            self.attempt_over(now, queue, slot, Outcome::new(Class::Timeout, delay))?;
+            // Letting go may have ended its caller, and the slot may be another call's by now, which has sent nothing so early.
+            let state = &self.calls[slot];
+            if state.open && state.sent + delay == now && state.under == Under::Nothing {
+                self.attempt_over(now, queue, slot, Outcome::new(Class::Timeout, delay))?;
+            }
         }
     }
 

@@ -240,6 +240,7 @@ impl Check<'_> {
     ) -> (usize, Option<Duration>) {
         let callers = self.names.callers[to].clone();
         let own = own.0.iter().find(|(name, _)| name.value == self.names.services[to]);
+        let place = own.map(|(name, _)| name.place);
         let own = own.map_or_else(EdgeTable::default, |(_, table)| table.clone());
         let timeout = own.timeout.or(callers.timeout);
         if let Some(timeout) = &timeout
@@ -304,7 +305,7 @@ impl Check<'_> {
             limiter: set(&over(own.limiter, callers.limiter)),
         };
         let callee = self.names.services[to].clone();
-        self.one_way_to_go_on(&format!("the edge to `{callee}`"), &policies, None);
+        self.one_way_to_go_on(&format!("the edge to `{callee}`"), &policies, place);
         let propagate_deadline = own.propagate_deadline.or(callers.propagate_deadline);
         let levels = self.levels(&callee, own.level.or(callers.level).unwrap_or_default());
         edges.push(Edge {
