@@ -13,7 +13,7 @@ use crate::time::Time;
 
 use super::World;
 use super::frame::NIL;
-use super::outbound::{AFFINITY, LOAD, NO_ATTRIBUTE, STALE};
+use super::outbound::{AFFINITY, LOAD, STALE};
 use super::spec::{AttributeSpec, Carried, SourceSpec};
 
 /// Whether those who came back to a service found their instance again.
@@ -66,10 +66,16 @@ impl World<'_> {
         }
     }
 
-    /// Brings what the balancer of `index` asks for before it picks for a request. Only for an outbound that asks for
-    /// anything.
+    /// Brings what the balancer of `index` asks for before it picks for a request; the value that is kept together, if
+    /// there is one. Only for an outbound that asks for anything.
     #[inline(never)]
-    pub(super) fn brief(&mut self, now: Time, index: u32, request: u32, head: &mut RequestHead) {
+    pub(super) fn brief(
+        &mut self,
+        now: Time,
+        index: u32,
+        request: u32,
+        head: &mut RequestHead,
+    ) -> Option<u32> {
         let outbound = &mut self.outbounds[index as usize];
         if outbound.asks & STALE != 0 {
             outbound.asks &= !STALE;
@@ -84,24 +90,21 @@ impl World<'_> {
                 view.load[slot.0 as usize] = instance.inside + instance.queued;
             }
         }
-        if outbound.asks & AFFINITY != 0 {
-            let attribute = outbound.affinity;
-            if let Some(value) = self.value_of(request, attribute) {
-                head.affinity = Some(self.spec.attributes[attribute as usize].hash(value));
-            }
+        if outbound.asks & AFFINITY == 0 {
+            return None;
         }
+        let attribute = outbound.affinity;
+        let value = self.value_of(request, attribute)?;
+        head.affinity = Some(self.spec.attributes[attribute as usize].hash(value));
+        Some(value)
     }
 
-    /// An attempt of `request` goes out to `slot`.
-    pub(super) fn note_affinity(&mut self, now: Time, index: u32, request: u32, slot: Slot) {
+    /// An attempt with this value goes out to `slot`.
+    pub(super) fn note_affinity(&mut self, now: Time, index: u32, value: u32, slot: Slot) {
         let outbound = &self.outbounds[index as usize];
-        let (attribute, service) = (outbound.affinity, outbound.service as usize);
-        debug_assert_ne!(attribute, NO_ATTRIBUTE, "only where an attribute is looked at");
-        if let Some(value) = self.value_of(request, attribute)
-            && let service = &mut self.services[service]
-            && let Some(stickiness) = &mut service.stickiness
-        {
-            stickiness.note(attribute, value, slot, now >= service.counted_from);
+        let service = &mut self.services[outbound.service as usize];
+        if let Some(stickiness) = &mut service.stickiness {
+            stickiness.note(outbound.affinity, value, slot, now >= service.counted_from);
         }
     }
 }

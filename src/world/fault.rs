@@ -293,6 +293,7 @@ impl World<'_> {
             }
             Trouble::ProvisioningOutage(of) => self.set_provisioning_outage(*of, on),
             Trouble::RegistryOutage => self.set_registry_outage(now, queue, on),
+            Trouble::DnsOutage => self.set_dns_outage(on),
             Trouble::NoisyNeighbour { cores, .. } => {
                 for &node in targets {
                     self.steal_cores(now, queue, node, *cores, on);
@@ -339,6 +340,7 @@ const fn describe(what: &Trouble) -> &'static str {
         Trouble::SpotReclaim { .. } => "spot reclaim",
         Trouble::ProvisioningOutage(_) => "provisioning outage",
         Trouble::RegistryOutage => "registry outage",
+        Trouble::DnsOutage => "DNS outage",
         Trouble::ZoneLoss(_) => "zone loss",
         Trouble::Partition(..) => "partition",
         Trouble::PacketLoss(..) => "packet loss",

@@ -134,9 +134,12 @@ impl World<'_> {
             self.services[instance.service as usize].probed.then(|| Box::new(Reporter::default()));
         instance.more.caches = spec.caches.iter().map(|_| super::cache::CacheState::default()).collect();
         instance.outbounds = self.outbounds.len() as u32;
+        let root = Key::new(self.seed).named("connections").named(&spec.name);
+        let key = root.with(u64::from(instance.ordinal)).with(u64::from(instance.more.restarts));
         let (client, clients) = (instance.ordinal, spec.replicas.max(instance.ordinal + 1));
         for edge in &spec.edges {
             let mut outbound = Outbound::new(edge, 0, NIL, now).numbered(client, clients);
+            outbound.pool = self.new_pool(edge, now, key, index);
             if !edge.shared {
                 for &callee in &self.services[edge.to as usize].living {
                     let callee = &self.instances[callee as usize];
@@ -225,6 +228,11 @@ impl World<'_> {
                 }
             }
         }
+        if self.wire != NIL {
+            for from in 0..self.outbounds.len() as u32 {
+                self.open_minimum(Time::ZERO, queue, from, true)?;
+            }
+        }
         Ok(())
     }
 
@@ -255,6 +263,12 @@ impl World<'_> {
         self.log_instance(now, index, "ready");
         self.watch_memory(now, queue, index);
         self.begin_disk(now, queue, index);
+        if self.wire != NIL {
+            let first = self.instances[index as usize].outbounds;
+            for from in first..first + self.spec.services[service as usize].edges.len() as u32 {
+                self.open_minimum(now, queue, from, false)?;
+            }
+        }
         self.tell_clients(now, queue, service, Slot(ordinal), true, Duration::ZERO);
         self.membership_changed(now, queue, service)
     }
@@ -275,8 +289,11 @@ impl World<'_> {
         let (service, ordinal, restarts) = (instance.service, instance.ordinal, instance.more.restarts);
         self.services[service as usize].ready.down(now);
         self.tell_clients(now, queue, service, Slot(ordinal), false, Duration::ZERO);
+        self.lose_connections(now, queue, index, false);
         self.lose_work(now, queue, index, false)?;
         let spec = &self.spec.services[service as usize];
+        let calling = self.instances[index as usize].outbounds;
+        self.close_pools(now, queue, calling, spec.edges.len() as u32)?;
         let instance = &mut self.instances[index as usize];
         instance.set_running(now, 0);
         let (first, node, zone) = (instance.outbounds as usize, instance.more.node, instance.more.zone);
@@ -299,12 +316,13 @@ impl World<'_> {
     }
 
     /// A client learns of an endpoint, if both are still there.
-    pub(super) fn learn(&mut self, now: Time, queue: &mut Queue, outbound: u32, slot: Slot) {
-        let outbound = &mut self.outbounds[outbound as usize];
+    pub(super) fn learn(&mut self, now: Time, queue: &mut Queue, index: u32, slot: Slot) {
+        let outbound = &mut self.outbounds[index as usize];
         let instance = self.services[outbound.service as usize].slots[slot.0 as usize];
         if outbound.alive && self.instances[instance as usize].state == State::Ready {
             outbound.learn(now, slot);
             let service = outbound.service;
+            self.look_at_pool(now, queue, index);
             self.look_at_held(now, queue, service);
         }
     }
@@ -337,10 +355,13 @@ impl World<'_> {
                 self.schedule(queue, now + delay, control);
             }
         }
-        self.services[service as usize].callers = callers;
         if instant && came {
+            for &index in &callers {
+                self.look_at_pool(now, queue, index);
+            }
             self.look_at_held(now, queue, service);
         }
+        self.services[service as usize].callers = callers;
     }
 
     /// SIGTERM: clients are told, what is inside may finish within the grace period.
@@ -370,6 +391,7 @@ impl World<'_> {
         self.services[service as usize].ready.down(now);
         self.log_instance(now, index, "draining");
         self.tell_clients(now, queue, service, Slot(ordinal), false, Duration::ZERO);
+        self.drain_connections(now, queue, index);
         if idle {
             return self.drained(now, queue, index);
         }
@@ -407,10 +429,12 @@ impl World<'_> {
             self.tell_clients(now, queue, service, Slot(ordinal), false, late);
         }
         self.log_instance(now, index, if was == State::Draining { "stopped" } else { "died" });
+        self.lose_connections(now, queue, index, silent);
         self.lose_work(now, queue, index, silent)?;
         self.look_at_held(now, queue, service);
         self.instances[index as usize].set_running(now, 0);
         let first = self.instances[index as usize].outbounds as usize;
+        self.close_pools(now, queue, first as u32, spec.edges.len() as u32)?;
         for at in first..first + self.spec.services[service as usize].edges.len() {
             self.outbounds[at].bury();
             self.clear_backlog(now, queue, at as u32);
@@ -479,6 +503,9 @@ impl World<'_> {
             frame.flags = frame.flags & !(INSIDE | STARTED | QUEUED | ON_CPU | LINKED | OWED) | ENDED;
             if frame.has(EVENT) {
                 frame.flags ^= EVENT | LEFTOVER;
+            }
+            if frame.pending > 0 && self.tracks_children {
+                self.tell_deadline_below(queue, slot);
             }
             self.release_if_loose(slot);
         }

@@ -10,6 +10,7 @@ use super::attribute::Stickiness;
 use super::cache::CacheState;
 use super::governor::CpuCounts;
 use super::metrics::History;
+use super::pool::ConnectionCounts;
 use super::recommend::{Advice, Asked};
 use super::rollout::Set;
 use super::spec::{Ask, CpuMode, Order, ServiceSpec};
@@ -108,6 +109,10 @@ pub(super) struct Service {
     pub(super) disk_evictions: u64,
     /// Bytes in and out of all instances.
     pub(super) network_bytes: u64,
+    /// Handshakes taken in like attempts.
+    pub(super) handshakes: u64,
+    /// What is counted about connections to it, if some caller needs them.
+    pub(super) connections: Option<Box<ConnectionCounts>>,
 }
 
 impl Service {
@@ -169,6 +174,8 @@ impl Service {
             oom_kills: 0,
             disk_evictions: 0,
             network_bytes: 0,
+            handshakes: 0,
+            connections: None,
         }
     }
 

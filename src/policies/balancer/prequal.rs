@@ -35,11 +35,18 @@
 //! the paper, of which only the introduction could be read; they await somebody who holds them against section 4.
 //!
 //! ## Deliberate differences
-//! Provisional choices where the paper leaves them open or memory does: the quantile is over the last 64 answers; ties
-//! go to the oldest probe; a probe is removed after its last use; the latency that a server reports is the median of at
-//! least 8 of its last 64 answers, those that arrived at the nearest RIF; a share of errors is a moving average in
-//! which an outcome counts for 1/8, and probes of endpoints above the threshold rank behind all others. No probes while
-//! there are no queries.
+//! Provisional choices where the paper leaves them open or memory does:
+//! * The quantile is over the last 64 answers; ties go to the oldest probe; a probe is removed after its last use.
+//! * A newer probe of an endpoint replaces the older one in the pool. The factor 1 - (pool size / endpoints) of the reuse
+//!   budget is the chance that a probe meets an endpoint that is not in the pool yet, so this seems to be meant. Where that
+//!   budget is not positive (a pool nearly as large as the fleet), a probe is used once, as max(1, budget) says. Using it
+//!   until it is replaced would be worse than picking at random: what is cold is ranked by latency alone, so everybody
+//!   goes to the same endpoint until the next probe.
+//! * The latency that a server reports is the median of at least 8 of its last 64 answers, those that arrived at the
+//!   nearest RIF.
+//! * A share of errors is a moving average in which an outcome counts for 1/8; probes of endpoints above the threshold
+//!   rank behind all others.
+//! * No probes while there are no queries, and no removal from a pool of one.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
@@ -133,8 +140,10 @@ pub fn select(pool: impl Iterator<Item = Reading> + Clone, rif_threshold: u32) -
     pool.enumerate().min_by_key(rank).map(|(at, _)| at)
 }
 
-/// Position of the probe that goes first when a bad one has to go: the hot one with the highest RIF, else the slowest.
-pub fn worst(pool: impl Iterator<Item = Reading>, rif_threshold: u32) -> Option<usize> {
+/// Position of the probe that goes first when a bad one has to go: the hot one with the highest RIF, else the slowest;
+/// `None` if there are fewer than two.
+pub fn worst(pool: impl Iterator<Item = Reading> + Clone, rif_threshold: u32) -> Option<usize> {
+    pool.clone().nth(1)?;
     let rank = |reading: Reading| {
         let hot = reading.rif > rif_threshold;
         (hot, if hot { u64::from(reading.rif) } else { reading.latency.0 })
@@ -148,7 +157,7 @@ pub fn worst(pool: impl Iterator<Item = Reading>, rif_threshold: u32) -> Option<
     worst.map(|(at, _)| at)
 }
 
-/// How often a probe may be used on average: `None` if the pool cannot be kept full whatever is done.
+/// How often a probe may be used on average: `None` if new endpoints do not come in faster than probes are removed.
 pub fn reuse_budget(
     delta: f64,
     pool_size: f64,
@@ -195,6 +204,8 @@ struct State {
     probed: Vec<Slot>,
     /// Moving share of errors, by slot.
     errors: Vec<f64>,
+    /// Whether an endpoint may be picked, by slot: a probe may be answered by one that is gone.
+    listed: Vec<bool>,
 }
 
 impl Algorithm for Prequal {
@@ -211,6 +222,7 @@ impl Algorithm for Prequal {
             worst_next: true,
             probed: Vec::with_capacity(65),
             errors: Vec::new(),
+            listed: Vec::new(),
         }))
     }
 }
@@ -261,10 +273,9 @@ impl State {
                 removals_per_query,
             );
             // Rounded up or down at random, so that the mean is right.
-            probe.allowed = budget.map_or(u32::MAX, |budget| {
-                let whole = budget.floor();
-                whole.min(1e9) as u32 + u32::from(rng.unit() < budget - whole)
-            });
+            let budget = budget.unwrap_or(1.0);
+            let whole = budget.floor();
+            probe.allowed = whole.min(1e9) as u32 + u32::from(rng.unit() < budget - whole);
         }
         let slot = probe.slot;
         if probe.uses >= probe.allowed {
@@ -278,11 +289,8 @@ impl State {
         self.removals_due += self.settings.removals_per_query;
         while self.removals_due >= 1.0 {
             self.removals_due -= 1.0;
-            if self.pool.is_empty() {
-                continue;
-            }
-            let at = if self.worst_next { worst(self.readings(), self.threshold()).unwrap_or(0) } else { 0 };
-            self.pool.remove(at);
+            let Some(worst) = worst(self.readings(), self.threshold()) else { continue };
+            self.pool.remove(if self.worst_next { worst } else { 0 });
             self.worst_next = !self.worst_next;
         }
     }
@@ -294,9 +302,13 @@ impl Balancer for Prequal {
     }
 
     fn on_update(&mut self, _now: Time, endpoints: &Endpoints) {
-        let slots = self.0.errors.len().max(endpoints.weight.len());
-        self.0.errors.resize(slots, 0.0);
-        self.0.pool.retain(|probe| endpoints.eligible.binary_search(&probe.slot).is_ok());
+        let State { pool, errors, listed, .. } = &mut *self.0;
+        let slots = errors.len().max(endpoints.weight.len());
+        errors.resize(slots, 0.0);
+        listed.clear();
+        listed.resize(slots, false);
+        endpoints.eligible.iter().for_each(|slot| listed[slot.0 as usize] = true);
+        pool.retain(|probe| listed[probe.slot.0 as usize]);
     }
 
     fn pick(
@@ -347,7 +359,13 @@ impl Balancer for Prequal {
         let state = &mut *self.0;
         state.rifs[state.seen % RIFS] = reading.rif;
         state.seen += 1;
-        if state.pool.len() >= state.settings.pool_size as usize {
+        if !state.listed[slot.0 as usize] {
+            return;
+        }
+        // A newer answer of the same endpoint replaces the older one; else the oldest makes room.
+        if let Some(at) = state.pool.iter().position(|probe| probe.slot == slot) {
+            state.pool.remove(at);
+        } else if state.pool.len() >= state.settings.pool_size as usize {
             state.pool.remove(0);
         }
         state.pool.push(Probe { slot, received: now, reading, uses: 0, allowed: 0 });
@@ -423,9 +441,9 @@ mod tests {
         Reading { rif, latency: Duration::from_millis(ms) }
     }
 
-    /// Answers to probes of all endpoints: (RIF, latency in ms).
+    /// Answers to probes of all endpoints but the last: (RIF, latency in ms).
     fn primed(readings: &[(u32, u64)], settings: PrequalSettings) -> (Prequal, Endpoints) {
-        let endpoints = Endpoints::uniform(readings.len() as u32);
+        let endpoints = Endpoints::uniform(readings.len() as u32 + 1);
         let mut policy = Prequal::new(&settings, Time::ZERO);
         policy.on_update(Time::ZERO, &endpoints);
         for (slot, &(rif, ms)) in (0..).zip(readings) {
@@ -440,9 +458,15 @@ mod tests {
 
     #[test]
     fn the_quickest_of_the_cold_and_a_used_probe_counts_itself() {
-        let settings = PrequalSettings { removals_per_query: 0.0, ..PrequalSettings::default() };
-        // The 84.09 % quantile of five RIFs is the fifth: nobody is hot.
-        let (mut policy, endpoints) = primed(&[(2, 30), (9, 10), (3, 20), (4, 40), (5, 50)], settings);
+        // Reuse: (1 + 1) / ((1 - 4/5) x 2.5 - 0) = 4 times.
+        let settings = PrequalSettings {
+            pool_size: 4,
+            probes_per_query: 2.5,
+            removals_per_query: 0.0,
+            ..PrequalSettings::default()
+        };
+        // The 84.09 % quantile of four RIFs is the fourth: nobody is hot.
+        let (mut policy, endpoints) = primed(&[(2, 30), (9, 10), (3, 20), (4, 40)], settings);
         assert_eq!(pick(&mut policy, &endpoints, Time::ZERO), Slot(1));
         // Its RIF is 10 now, above the largest seen.
         assert_eq!(pick(&mut policy, &endpoints, Time::ZERO), Slot(2));

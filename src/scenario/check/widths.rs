@@ -7,7 +7,7 @@ use crate::scenario::error::Diagnostic;
 use crate::scenario::model::{Arrivals, Call, Scenario, Step};
 use crate::time::Duration;
 
-/// Steps of all programs together, with what `cache` and `pool` add.
+/// Steps of all programs together, with what `cache`, `pool` and handshakes add.
 const MOST_STEPS: usize = 65_000;
 /// Calls in the `parallel` steps of one program.
 const MOST_CALLS: usize = 60_000;
@@ -37,7 +37,12 @@ impl Check<'_> {
             programs.iter().map(|steps| steps.len() + steps.iter().filter(wraps).count() + 1).sum();
         let sidecars =
             scenario.services.iter().map(|service| service.endpoints.len() * service.sidecars.len() * 2);
-        self.no_more(steps + sidecars.sum::<usize>(), MOST_STEPS, "steps");
+        let edges = scenario.services.iter().flat_map(|service| &service.edges);
+        let edges = edges.chain(scenario.sources.iter().flat_map(|source| &source.edges));
+        // Two handshakes of two steps each.
+        let handshakes =
+            4 * edges.filter_map(|edge| edge.connections.as_ref()).filter(|kept| kept.tls.is_some()).count();
+        self.no_more(steps + sidecars.sum::<usize>() + handshakes, MOST_STEPS, "steps");
         let sidecars = scenario.services.iter().map(|service| service.sidecars.len()).max();
         self.no_more(sidecars.unwrap_or(0), MOST_SIDECARS, "side-cars of one service");
         let widest = programs.iter().map(|steps| steps.iter().map(width).sum()).max();
