@@ -812,25 +812,26 @@ impl World<'_> {
             Under::Call(inner) => {
                 self.calls[inner].job.over = Over::Nobody;
                 let CallState { job, started, .. } = self.calls[inner];
-                self.set_adrift(queue, &job, Expiry { of: under, started });
+                self.set_adrift(now, queue, &job, Expiry { of: under, started });
                 Ok(())
             }
             Under::Hedge(inner) => {
                 self.hedges[inner].job.over = Over::Nobody;
                 let (job, started) = (self.hedges[inner].job, self.hedges[inner].started);
-                self.set_adrift(queue, &job, Expiry { of: under, started });
+                self.set_adrift(now, queue, &job, Expiry { of: under, started });
                 Ok(())
             }
         }
     }
 
     /// A call that nobody waits for still names the frame it came from, and knows its deadline.
-    fn set_adrift(&mut self, queue: &mut Queue, job: &Job, expiry: Expiry) {
+    fn set_adrift(&mut self, now: Time, queue: &mut Queue, job: &Job, expiry: Expiry) {
         self.hold_parent(job.parent);
         if job.parent != NIL {
             let deadline = self.sides[job.parent as usize].deadline;
             if deadline < Time::MAX && self.outbounds[job.outbound as usize].deadline != Deadline::Stop {
-                self.schedule(queue, deadline, Control::Expire(expiry));
+                // It may have passed while a level above waited for its limiter.
+                self.schedule(queue, deadline.max(now), Control::Expire(expiry));
             }
         }
     }

@@ -810,11 +810,14 @@ fn shedding() {
         let mut policy = settings.build(Time::ZERO);
         let mut rng = Key::new(16).rng();
         let (mut now, mut digest) = (Time::ZERO, 0);
-        let mut lost = 0;
+        let (mut lost, mut bad_until) = (0, Time::ZERO);
         for step in 0..STEPS {
             now += Duration(pause(&mut rng).0 / 16);
             // In good times nobody waits and everybody has time, in bad times few do.
             let good_times = step % 2000 < 1000;
+            if !good_times {
+                bad_until = now;
+            }
             let most = if good_times { 1_000_000 } else { 100_000_000 };
             let waiting = if good_times { 0 } else { rng.index(15) };
             let priority = rng.index(4) as u8;
@@ -824,7 +827,8 @@ fn shedding() {
             let turned_away = hot(|| policy.turns_away(now, &newcomer, &mut rng));
             let turn = Turn { priority, waiting, waited, left: Some(left) };
             let drops = !turned_away && hot(|| policy.drops(now, &turn, &mut rng));
-            let calm = step % 2000 > 50 && good_times;
+            // Nobody looks further back than this, or at longer intervals.
+            let calm = step % 2000 > 50 && now - bad_until > Duration::from_secs(2);
             assert!(!(drops || turned_away) || !calm, "{text}: sheds what hardly waits");
             lost += u32::from(drops || turned_away);
             fold(&mut digest, u64::from(drops) + 2 * u64::from(turned_away));
