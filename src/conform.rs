@@ -14,10 +14,14 @@ pub mod aws;
 pub mod balancer;
 pub mod breaker;
 mod cards;
+pub mod detector;
+pub mod discovery;
 pub mod hedge;
+pub mod host_selection;
 pub mod keda;
 pub mod knative;
 pub mod limiter;
+pub mod outlier;
 pub mod queueing;
 pub mod recommender;
 pub mod retry;
@@ -68,10 +72,14 @@ pub const ADAPTERS: &[&[Adapter]] = &[
     aws::ADAPTERS,
     balancer::ADAPTERS,
     breaker::ADAPTERS,
+    detector::ADAPTERS,
+    discovery::ADAPTERS,
+    host_selection::ADAPTERS,
     hedge::ADAPTERS,
     keda::ADAPTERS,
     knative::ADAPTERS,
     limiter::ADAPTERS,
+    outlier::ADAPTERS,
     recommender::ADAPTERS,
     retry::ADAPTERS,
     rollout::ADAPTERS,

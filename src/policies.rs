@@ -15,9 +15,13 @@ pub mod alert;
 pub mod autoscaler;
 pub mod balancer;
 pub mod breaker;
+pub mod detector;
+pub mod discovery;
 pub mod disruption;
 pub mod hedge;
+pub mod host_selection;
 pub mod limiter;
+pub mod outlier;
 pub mod provisioner;
 pub mod recommender;
 pub mod retry;
@@ -33,8 +37,12 @@ pub const FAMILIES: &[&[Kind]] = &[
     autoscaler::AutoscalerSettings::KINDS,
     balancer::BalancerSettings::KINDS,
     breaker::BreakerSettings::KINDS,
+    detector::DetectorSettings::KINDS,
+    discovery::DiscoverySettings::KINDS,
     hedge::HedgeSettings::KINDS,
+    host_selection::HostSelectionSettings::KINDS,
     limiter::LimiterSettings::KINDS,
+    outlier::OutlierSettings::KINDS,
     provisioner::ProvisionerSettings::KINDS,
     recommender::RecommenderSettings::KINDS,
     retry::RetrySettings::KINDS,

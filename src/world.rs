@@ -21,6 +21,7 @@ mod activator;
 mod alert;
 mod attribute;
 mod backlog;
+mod backoff;
 mod books;
 mod burst;
 mod cache;
@@ -30,6 +31,7 @@ mod connection;
 mod control;
 mod cpu;
 mod degrade;
+mod discovery;
 mod disk;
 mod dns;
 mod fault;
@@ -38,8 +40,10 @@ mod frame;
 mod governor;
 mod hang;
 mod hedge;
+mod hosts;
 mod image;
 mod instance;
+mod kubelet;
 mod lru;
 mod memory;
 mod metrics;
@@ -47,7 +51,9 @@ mod neighbours;
 mod network;
 mod outbound;
 mod pool;
+mod predict;
 mod probe;
+mod prober;
 mod program;
 mod provisioning;
 mod recommend;
@@ -130,6 +136,8 @@ pub struct World<'a> {
     rollouts: Vec<rollout::Progress>,
     faults: Vec<fault::Progress>,
     alerts: Vec<alert::Watch>,
+    probers: Vec<prober::Prober>,
+    predictors: Vec<predict::Predictor>,
     /// Probes under way.
     probes: Arena<Probe>,
     probe_counts: ProbeCounts,
@@ -323,6 +331,8 @@ impl<'a> World<'a> {
             rollouts: spec.rollouts.iter().map(|plan| rollout::Progress::new(plan.service)).collect(),
             faults: Vec::new(),
             alerts: Vec::new(),
+            probers: Vec::new(),
+            predictors: Vec::new(),
             probes: Arena::new(spec.limits.in_flight),
             probe_counts: ProbeCounts::default(),
             degraded: Vec::new(),
@@ -424,12 +434,10 @@ impl<'a> World<'a> {
                     return frame::NIL;
                 }
                 self.services[edge.to as usize].callers.push(self.outbounds.len() as u32);
-                self.outbounds.push(Outbound::new(
-                    edge,
-                    u32::from(outbound::ANYWHERE),
-                    frame::NIL,
-                    Time::ZERO,
-                ));
+                let anywhere = u32::from(outbound::ANYWHERE);
+                let mut outbound = Outbound::new(edge, anywhere, frame::NIL, Time::ZERO);
+                outbound.owner = Some(index as u32);
+                self.outbounds.push(outbound);
                 self.outbounds.len() as u32 - 1
             });
             let shared: Vec<u32> = shared.collect();
@@ -446,6 +454,7 @@ impl<'a> World<'a> {
         self.begin_controls(queue);
         self.begin_recommenders(queue);
         self.begin_provisioning(queue);
+        self.begin_predictions(queue);
         self.begin_faults(queue);
         self.begin_alerts(queue);
         for (index, action) in self.spec.actions.iter().enumerate() {
@@ -483,6 +492,19 @@ fn op_salts(spec: &Spec) -> Vec<u64> {
     for service in &spec.services {
         for (name, entry) in &service.endpoints {
             mark(*entry, root.named(&service.name).named(name));
+        }
+    }
+    let edges = spec.services.iter().flat_map(|service| &service.edges);
+    let edges = edges.chain(spec.sources.iter().flat_map(|source| &source.edges));
+    let checks = edges.filter_map(|edge| Some((edge.to, edge.check.as_ref()?.ask.entry?)));
+    let probes = spec.services.iter().zip(0..).flat_map(|(service, at)| {
+        service.probes.iter().filter_map(move |probe| Some((at, probe.ask.entry?)))
+    });
+    for (service, entry) in checks.chain(probes) {
+        let service = &spec.services[service as usize];
+        // Those that ask an endpoint have its draws.
+        if service.endpoints.iter().all(|(_, first)| *first != entry) {
+            mark(entry, root.named("probe").named(&service.name));
         }
     }
     for source in &spec.sources {

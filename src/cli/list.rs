@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::console::Console;
 use super::{Exit, Failure};
-use crate::{policies, scenario};
+use crate::policies;
+use crate::scenario;
 
 /// Flags of `list`.
 #[derive(Args)]

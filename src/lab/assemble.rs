@@ -2,6 +2,7 @@
 //!
 //! Nothing is refused here; the scenario's checks have said no to whatever cannot be built.
 
+use crate::policies::detector::Detector as _;
 use crate::policies::recommender::Recommender as _;
 use crate::policies::recommender::updater::UpdateMode;
 use crate::random::Key;
@@ -10,12 +11,12 @@ use crate::random::variate::Zipf;
 use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
-    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, AttributeSpec, BackoffSpec, BurstSpec,
-    CacheSpec, CallSpec, Carried, ConnectionPoolSpec, ConnectionsSpec, CpuMode, Deadline, DiskSpec, DnsSpec,
-    EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, ListenerSpec, MemorySpec, NO_RING, ObjectiveSpec, Op,
-    Operation, Order, PoolSpec, ProvisioningSpec, Rate, RegistrySpec, Resize, Resumption, RolloutSpec,
-    ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, StackSpec, Standing, Target, Thing, TlsSpec, Trouble,
-    VersionSpec, When,
+    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, AskSpec, AttributeSpec, BackoffSpec,
+    BurstSpec, CacheSpec, CallSpec, Carried, CheckSpec, ConnectionPoolSpec, ConnectionsSpec, CpuMode,
+    Deadline, DiskSpec, DnsSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, ListenerSpec, MemorySpec,
+    NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec, PredictionSpec, ProbeSpec, ProvisioningSpec,
+    Rate, RegistrySpec, Resize, Resumption, RolloutSpec, ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec,
+    StackSpec, Standing, Target, Thing, TlsSpec, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -74,12 +75,15 @@ impl<'a> Assembly<'a> {
         priorities.dedup();
         let mut sources: Vec<SourceSpec> =
             (0..scenario.sources.len()).map(|index| self.source(index, &priorities)).collect();
-        // Handshakes come after all programs, whose places in `ops` are known beforehand.
-        for (spec, service) in services.iter_mut().zip(&scenario.services) {
+        // Handshakes, and what probes do, come after all programs, whose places in `ops` are known beforehand.
+        for (at, (spec, service)) in services.iter_mut().zip(&scenario.services).enumerate() {
             self.connect(&mut spec.edges, &service.edges);
+            spec.probes = service.probes.iter().map(|probe| self.probe(probe, at)).collect();
+            self.checks(&mut spec.edges, &service.edges);
         }
         for (spec, source) in sources.iter_mut().zip(&scenario.sources) {
             self.connect(&mut spec.edges, &source.edges);
+            self.checks(&mut spec.edges, &source.edges);
         }
         let limits = study.limits;
         Spec {
@@ -115,6 +119,7 @@ impl<'a> Assembly<'a> {
             level_rings: self.level_rings,
             faults: scenario.faults.iter().map(fault).collect(),
             alerts: scenario.alerts.iter().map(alert).collect(),
+            predictions: scenario.predictions.iter().map(prediction).collect(),
             actions: scenario
                 .actions
                 .iter()
@@ -291,6 +296,8 @@ impl<'a> Assembly<'a> {
             metrics: (service.metrics.period, service.metrics.window, service.metrics.delay),
             scrape_loss: service.metrics.loss,
             discovery: service.discovery.clone(),
+            directory: service.directory.clone(),
+            probes: Vec::new(),
             caches: service.caches.iter().map(cache).collect(),
             pools: service.pools.iter().map(connections).collect(),
             versions: service.versions.iter().map(version).collect(),
@@ -330,6 +337,36 @@ impl<'a> Assembly<'a> {
             carries: carried(&source.carries, self.scenario.attributes.len()),
             priority: priorities.iter().position(|&priority| priority == source.priority).unwrap_or(0) as u8,
         }
+    }
+
+    fn probe(&mut self, probe: &written::Probe, service: usize) -> ProbeSpec {
+        let ask = self.ask(&probe.work, probe.settings.timeout(), service);
+        ProbeSpec { kind: probe.kind, settings: probe.settings, ask }
+    }
+
+    fn checks(&mut self, specs: &mut [EdgeSpec], edges: &[written::Edge]) {
+        for (spec, edge) in specs.iter_mut().zip(edges) {
+            spec.check = edge.health_check.as_ref().map(|check| {
+                let timeout = check.detector.build(Time::ZERO).timeout();
+                CheckSpec { detector: check.detector.clone(), ask: self.ask(&check.work, timeout, edge.to) }
+            });
+        }
+    }
+
+    fn ask(&mut self, work: &written::ProbeWork, timeout: Duration, service: usize) -> AskSpec {
+        let entry = match work {
+            written::ProbeWork::OwnPort => None,
+            written::ProbeWork::Endpoint(at) => Some(self.entries[service][*at]),
+            written::ProbeWork::Cost(cost) => {
+                let entry = self.ops.len() as u16;
+                if !cost.is_zero() {
+                    self.ops.push(Op::Cpu(cost.clone(), None));
+                }
+                self.ops.push(Op::End);
+                Some(entry)
+            }
+        };
+        AskSpec { entry, ring: self.ring(Some(timeout)) }
     }
 
     /// Compiles the steps of one program.
@@ -437,6 +474,9 @@ impl<'a> Assembly<'a> {
             },
             balancer: edge.balancer.clone(),
             affinity: edge.affinity.map(|at| at as u16),
+            outlier: edge.outlier.clone(),
+            check: None,
+            host_selection: edge.host_selection.clone(),
             callee: (callee.name.as_str().into(), callee.weights.clone().into()),
             shared: edge.sharing == written::Sharing::Service,
             connections: None,
@@ -782,6 +822,7 @@ fn fault(fault: &written::Fault) -> FaultSpec {
             }
             written::Trouble::RegistryOutage => Trouble::RegistryOutage,
             written::Trouble::DnsOutage => Trouble::DnsOutage,
+            written::Trouble::DiscoveryOutage { service } => Trouble::DiscoveryOutage(*service as u32),
             written::Trouble::ZoneLoss { zone } => Trouble::ZoneLoss(*zone as u32),
             written::Trouble::Partition { between } => {
                 let (a, b) = pair(between);
@@ -811,6 +852,7 @@ fn operation(action: &written::Action, entries: &[Vec<u16>]) -> Operation {
             let written::Resize { cpu_request, cpu_limit, memory, memory_limit } = *to;
             Operation::Resize(*service as u32, Resize { cpu_request, cpu_limit, memory, memory_limit })
         }
+        written::Operation::Drain { lasts } => Operation::Drain { lasts: *lasts },
         written::Operation::ThrottleCalls { caller, edge, share } => {
             Operation::ThrottleCalls(thing(*caller), *edge as u32, *share)
         }
@@ -873,10 +915,23 @@ fn alert(alert: &written::Alert) -> AlertSpec {
     }
 }
 
+fn prediction(prediction: &written::Prediction) -> PredictionSpec {
+    PredictionSpec {
+        name: prediction.name.clone(),
+        fault: prediction.fault as u32,
+        lead: prediction.lead.clone(),
+        hit_rate: prediction.hit_rate,
+        false_alarms: prediction.false_alarms,
+    }
+}
+
 fn action_time(when: written::ActionTime) -> ActionTime {
     match when {
         written::ActionTime::At(at) => ActionTime::At(at),
         written::ActionTime::OnAlert { alert, after } => ActionTime::OnAlert { alert: alert as u32, after },
+        written::ActionTime::OnPrediction { prediction, after } => {
+            ActionTime::OnPrediction { prediction: prediction as u32, after }
+        }
         written::ActionTime::OnResolved { alert, after } => {
             ActionTime::OnResolved { alert: alert as u32, after }
         }

@@ -8,6 +8,7 @@ mod attributes;
 mod calls;
 mod connections;
 mod events;
+mod health;
 mod machines;
 mod measures;
 mod queues;
@@ -64,6 +65,7 @@ struct Names {
     /// What is simulated of each service, for those who watch it.
     measured: Vec<Measured>,
     alerts: Vec<String>,
+    predictions: Vec<String>,
     attributes: Vec<Attribute>,
     /// `callers` of each service, for the edges into it.
     callers: Vec<EdgeTable>,
@@ -84,7 +86,18 @@ impl<'a> Check<'a> {
 
     /// The scenario of one strategy.
     pub(super) fn scenario(&mut self, file: ScenarioFile) -> Scenario {
-        let ScenarioFile { network, node_pool, service, source, fault, alert, action, rollout, .. } = file;
+        let ScenarioFile {
+            network,
+            node_pool,
+            service,
+            source,
+            fault,
+            alert,
+            prediction,
+            action,
+            rollout,
+            ..
+        } = file;
         let (scheduler, provisioner) = (calls::set(&file.scheduler), calls::set(&file.provisioner));
         let registry = registry(&file.registry);
         self.names.zones = zones(&node_pool, &source);
@@ -92,6 +105,8 @@ impl<'a> Check<'a> {
         self.names.services = self.unique_names("service", service.iter().map(|service| &service.name));
         self.names.sources = self.unique_names("source", source.iter().map(|source| &source.name));
         self.names.alerts = self.unique_names("alert", alert.iter().map(|alert| &alert.name));
+        self.names.predictions =
+            self.unique_names("prediction", prediction.iter().map(|prediction| &prediction.name));
         self.names.endpoints = service
             .iter()
             .map(|service| service.endpoint.iter().map(|endpoint| endpoint.name.clone()).collect())
@@ -121,11 +136,14 @@ impl<'a> Check<'a> {
             sources,
             faults: Vec::new(),
             alerts: Vec::new(),
+            predictions: Vec::new(),
             actions: Vec::new(),
             rollouts: Vec::new(),
         };
         scenario.faults = fault.iter().filter_map(|fault| self.fault(fault, &scenario)).collect();
         scenario.alerts = alert.iter().filter_map(|alert| self.alert(alert)).collect();
+        scenario.predictions =
+            prediction.iter().filter_map(|prediction| self.prediction(prediction, &scenario)).collect();
         scenario.actions = action.iter().filter_map(|action| self.action(action, &scenario)).collect();
         scenario.rollouts =
             rollout.into_iter().filter_map(|rollout| self.rollout(rollout, &scenario)).collect();
@@ -440,6 +458,8 @@ impl<'a> Check<'a> {
             })
             .collect();
         self.unused_edges("service", &table.name.value, &table.call, &edges);
+        let (discovery, directory) = self.discovery(table.discovery.as_ref());
+        let probes = self.probes(table);
         let service = Service {
             name: table.name.value.clone(),
             replicas: table.replicas.map_or(1, |replicas| replicas.value),
@@ -456,7 +476,9 @@ impl<'a> Check<'a> {
             autoscaler: calls::set(&table.autoscaler),
             recommender: calls::set(&table.recommender),
             metrics: self.metrics(&table.metrics),
-            discovery: self.law_or_zero(table.discovery.as_ref()),
+            discovery,
+            directory,
+            probes,
             caches,
             pools,
             versions: self.versions(table),

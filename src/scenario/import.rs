@@ -173,7 +173,8 @@ fn service(
         _ => None,
     };
     let probes = template.containers.iter().flat_map(|container| [&container.startup, &container.readiness]);
-    let is_delayed = probes.flatten().any(|probe| probe.initial_delay > 0);
+    let is_delayed = matches!(document.object, Object::Knative(_))
+        && probes.flatten().any(|probe| probe.initial_delay > 0);
     let containers = Containers::of(template, name);
     let mut guesses = Vec::new();
     if containers.own("cpu", true).is_none() {

@@ -29,6 +29,10 @@ const POLICIES: &[&str] = &[
     "slow-down",
     "scheduler",
     "provisioner",
+    "discovery",
+    "outlier",
+    "host-selection",
+    "detector",
 ];
 
 /// Lists of tables with a `name`.
@@ -38,6 +42,7 @@ const NAMED_LISTS: &[&str] = &[
     "node-pool",
     "fault",
     "alert",
+    "prediction",
     "action",
     "rollout",
     "strategy",
@@ -51,7 +56,7 @@ const NAMED_LISTS: &[&str] = &[
 /// Lists whose elements say what they do by one key among these neighbours (`node-loss = { .. }` beside `at = ".."`).
 const EVENTS: &[(&str, &[&str])] = &[
     ("fault", &["name", "at", "mtbf", "mttr", "crew"]),
-    ("action", &["name", "at", "on-alert", "after"]),
+    ("action", &["name", "at", "on-alert", "on-prediction", "after"]),
     ("rollout", &["name", "at", "service", "to"]),
 ];
 

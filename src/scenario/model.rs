@@ -7,9 +7,14 @@ use crate::policies::alert::Rule;
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
+use crate::policies::detector::DetectorSettings;
+use crate::policies::detector::kubelet::{KubeletSettings, ProbeKind};
+use crate::policies::discovery::DiscoverySettings;
 use crate::policies::disruption::DisruptionBudget;
 use crate::policies::hedge::HedgeSettings;
+use crate::policies::host_selection::HostSelectionSettings;
 use crate::policies::limiter::LimiterSettings;
+use crate::policies::outlier::OutlierSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
@@ -176,6 +181,8 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     /// What monitoring watches.
     pub alerts: Vec<Alert>,
+    /// Who foresees failures.
+    pub predictions: Vec<Prediction>,
     /// What operators do at given times, or when an alert fires.
     pub actions: Vec<Action>,
     /// Version changes.
@@ -294,6 +301,10 @@ pub struct Service {
     pub metrics: MetricsPipeline,
     /// Time until a client learns that an instance came or went, drawn per client and change.
     pub discovery: Law,
+    /// The registry that clients ask instead.
+    pub directory: Option<DiscoverySettings>,
+    /// Probes of the kubelet, at most one of each kind.
+    pub probes: Vec<Probe>,
     /// `[[service.cache]]`.
     pub caches: Vec<Cache>,
     /// `[[service.pool]]`: connections each instance holds to something slow.
@@ -308,6 +319,37 @@ pub struct Service {
     pub price: Option<f64>,
     /// Weights of its instances, over and over again in the order of their creation; empty: all 1.
     pub weights: Vec<u32>,
+}
+
+/// `probe.readiness = { .. }`
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// What it is for.
+    pub kind: ProbeKind,
+    /// When, how often, and what counts.
+    pub settings: KubeletSettings,
+    /// What it asks for.
+    pub work: ProbeWork,
+}
+
+/// What a probe or a health check has the instance do.
+#[derive(Clone, Debug)]
+pub enum ProbeWork {
+    /// Serve this endpoint, by position.
+    Endpoint(usize),
+    /// So much core time, on a worker like any other attempt.
+    Cost(Law),
+    /// Nothing: it has a port of its own.
+    OwnPort,
+}
+
+/// `health-check = { .. }` of an edge.
+#[derive(Clone, Debug)]
+pub struct HealthCheck {
+    /// How often, and what the answers mean.
+    pub detector: DetectorSettings,
+    /// What it asks for.
+    pub work: ProbeWork,
 }
 
 /// `activator = { capacity = 10_000, timeout = "5min" }`.
@@ -682,6 +724,12 @@ pub struct Edge {
     /// Attribute whose values are kept together (by a balancer that hashes), and whose breaks are counted; position in
     /// `Scenario::attributes`.
     pub affinity: Option<usize>,
+    /// Leaves endpoints out that answer badly.
+    pub outlier: Option<OutlierSettings>,
+    /// Leaves endpoints out that fail checks.
+    pub health_check: Option<HealthCheck>,
+    /// From which set of endpoints the balancer picks.
+    pub host_selection: Option<HostSelectionSettings>,
     /// Who owns the policies' state.
     pub sharing: Sharing,
     /// How connections are kept; `None`: an attempt needs none.
@@ -1075,6 +1123,11 @@ pub enum Trouble {
     RegistryOutage,
     /// `dns-outage = { for = "5min" }`: no name is resolved; clients go on with what they know while it is good.
     DnsOutage,
+    /// Nobody reaches the registry of a service's endpoints.
+    DiscoveryOutage {
+        /// Service.
+        service: usize,
+    },
     /// Every node of the zone dies.
     ZoneLoss {
         /// Zone.
@@ -1160,6 +1213,28 @@ pub enum ActionTime {
         /// How long people take to act.
         after: Duration,
     },
+    /// Each time a prediction is raised.
+    OnPrediction {
+        /// Position in `Scenario::predictions`.
+        prediction: usize,
+        /// How long people take to act.
+        after: Duration,
+    },
+}
+
+/// `[[prediction]]`: somebody foresees the strokes of a fault.
+#[derive(Clone, Debug)]
+pub struct Prediction {
+    /// Unique name.
+    pub name: String,
+    /// Position in `Scenario::faults`.
+    pub fault: usize,
+    /// How long before.
+    pub lead: Law,
+    /// Share of the strokes that are foreseen, 0..1.
+    pub hit_rate: f64,
+    /// False alarms per second.
+    pub false_alarms: f64,
 }
 
 /// `[[alert]]`
@@ -1200,6 +1275,11 @@ pub enum Operation {
         service: usize,
         /// Which.
         to: Resize,
+    },
+    /// Move everything away from what is predicted to fail.
+    Drain {
+        /// How long nodes take nothing new.
+        lasts: Duration,
     },
     /// Make only this share of the calls that one caller makes to one service (0 none, 1 all); the others fail at once.
     ThrottleCalls {

@@ -12,9 +12,13 @@ use super::de::{Named, Policy, Spanned};
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
+use crate::policies::detector::DetectorSettings;
+use crate::policies::discovery::DiscoverySettings;
 use crate::policies::disruption::DisruptionBudget;
 use crate::policies::hedge::HedgeSettings;
+use crate::policies::host_selection::HostSelectionSettings;
 use crate::policies::limiter::LimiterSettings;
+use crate::policies::outlier::OutlierSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
@@ -72,6 +76,9 @@ pub(super) struct ScenarioFile {
     /// What monitoring watches.
     #[serde(default)]
     pub(super) alert: Vec<AlertTable>,
+    /// Who foresees failures.
+    #[serde(default)]
+    pub(super) prediction: Vec<PredictionTable>,
     /// What operators do.
     #[serde(default)]
     pub(super) action: Vec<ActionTable>,
@@ -259,10 +266,14 @@ pub(super) struct ServiceTable {
     pub(super) zone_max_skew: Option<Spanned<u32>>,
     /// Price of one instance.
     pub(super) price: Option<Price>,
+    /// Time until a client learns from the control plane that an instance came or went (default 0s), or the registry that
+    /// clients ask instead.
+    pub(super) discovery: Option<DiscoveryChoice>,
+    /// Probes of the kubelet.
+    #[serde(default)]
+    pub(super) probe: ProbesTable,
     /// Weights of its instances for balancers, over and over again in the order of their creation (default all 1).
     pub(super) weights: Option<Spanned<Vec<Spanned<u32>>>>,
-    /// Time until a client learns that an instance came or went (default 0s).
-    pub(super) discovery: Option<Spanned<LawText>>,
     /// How the autoscaler's metrics reach it.
     #[serde(default)]
     pub(super) metrics: MetricsTable,
@@ -303,6 +314,54 @@ pub(super) struct ServiceTable {
     /// Edges from this service to others, by name.
     #[serde(default)]
     pub(super) call: Named<EdgeTable>,
+}
+
+/// `probe.readiness = { .. }`
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ProbesTable {
+    /// Must pass once before the other two begin; if it fails, the container is killed and started anew.
+    pub(super) startup: Option<ProbeTable>,
+    /// If it fails, the container is killed and started anew.
+    pub(super) liveness: Option<ProbeTable>,
+    /// While it fails, clients are told to send nothing.
+    pub(super) readiness: Option<ProbeTable>,
+}
+
+/// `{ period = "10s", timeout = "1s", cost = "1ms" }`
+#[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ProbeTable {
+    /// From the start of the container to the first probe (default 0s).
+    pub(super) initial_delay: Option<Spanned<Duration>>,
+    /// Time between probes (default 10s).
+    pub(super) period: Option<Spanned<Duration>>,
+    /// How long an answer is waited for (default 1s).
+    pub(super) timeout: Option<Spanned<Duration>>,
+    /// Good answers in a row that make it pass (default 1).
+    pub(super) success_threshold: Option<Spanned<u32>>,
+    /// Bad ones in a row that make it fail (default 3).
+    pub(super) failure_threshold: Option<Spanned<u32>>,
+    /// The endpoint that it asks (default: none, only `cost`).
+    pub(super) endpoint: Option<Spanned<String>>,
+    /// Core time of an answer, on a worker like any other attempt (default 0ms).
+    pub(super) cost: Option<Spanned<LawText>>,
+    /// Whether it has a port of its own, where neither worker nor queue nor core is needed (default false).
+    pub(super) own_port: Option<Spanned<bool>>,
+}
+
+/// `health-check = { detector.envoy = { .. }, cost = "1ms" }`: what each client asks each endpoint that it knows.
+#[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct HealthCheckTable {
+    /// How often, and what the answers mean.
+    pub(super) detector: DetectorSettings,
+    /// The endpoint that it asks (default: none, only `cost`).
+    pub(super) endpoint: Option<Spanned<String>>,
+    /// Core time of an answer, on a worker like any other attempt (default 0ms).
+    pub(super) cost: Option<Spanned<LawText>>,
+    /// Whether it has a port of its own, where neither worker nor queue nor core is needed (default false).
+    pub(super) own_port: Option<Spanned<bool>>,
 }
 
 /// `activator = { .. }`
@@ -686,6 +745,14 @@ pub(super) struct EdgeTable {
     /// Balancer (default round-robin).
     #[serde(default)]
     pub(super) balancer: Policy<BalancerSettings>,
+    /// Leaves endpoints out that answer this client badly.
+    #[serde(default)]
+    pub(super) outlier: Policy<OutlierSettings>,
+    /// Leaves endpoints out that fail this client's checks.
+    pub(super) health_check: Option<HealthCheckTable>,
+    /// From which set of endpoints the balancer picks (default envoy, where there is an outlier detection or a health check).
+    #[serde(default)]
+    pub(super) host_selection: Policy<HostSelectionSettings>,
     /// Attribute of requests that a hashing balancer keeps together, and whose breaks are counted (default none).
     pub(super) affinity: Option<Spanned<String>>,
     /// Who owns the policies' state (default instance).
@@ -1044,6 +1111,8 @@ pub(super) enum FaultChoice {
     RegistryOutage(RegistryOutageTable),
     /// No name is resolved.
     DnsOutage(DnsOutageTable),
+    /// Nobody reaches the registry of a service's endpoints; clients keep the list that they have.
+    DiscoveryOutage(DiscoveryOutageTable),
     /// Every node of a zone dies.
     ZoneLoss(ZoneLossTable),
     /// No message passes between two zones.
@@ -1173,6 +1242,17 @@ pub(super) struct DnsOutageTable {
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct RegistryOutageTable {
+    /// How long (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `discovery-outage = { service = "x", for = "20min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct DiscoveryOutageTable {
+    /// Whose registry.
+    pub(super) service: Spanned<String>,
     /// How long (default for ever).
     #[serde(rename = "for")]
     pub(super) lasts: Option<Spanned<Duration>>,
@@ -1312,6 +1392,22 @@ pub(super) enum Level {
     Number(f64),
 }
 
+/// `[[prediction]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct PredictionTable {
+    /// Unique name.
+    pub(super) name: Spanned<String>,
+    /// Name of the fault whose strokes it foresees.
+    pub(super) fault: Spanned<String>,
+    /// How long before (default 5min).
+    pub(super) lead: Option<Spanned<LawText>>,
+    /// Share of the strokes that it foresees (default 100%).
+    pub(super) hit_rate: Option<Share>,
+    /// How often it is wrong (default never).
+    pub(super) false_alarms: Option<Rate>,
+}
+
 /// `[[action]]`
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -1323,9 +1419,11 @@ pub(super) struct ActionTable {
     pub(super) at: Option<Spanned<Duration>>,
     /// Each time this alert begins to fire, instead.
     pub(super) on_alert: Option<Spanned<String>>,
+    /// Each time this prediction is raised, instead.
+    pub(super) on_prediction: Option<Spanned<String>>,
     /// Each time this alert no longer fires, instead.
     pub(super) on_resolved: Option<Spanned<String>>,
-    /// How long people take after the alert (default 0s).
+    /// How long people take after the alert or the prediction (default 0s).
     pub(super) after: Option<Spanned<Duration>>,
     #[serde(rename = "$action")]
     #[schemars(flatten)]
@@ -1342,6 +1440,8 @@ pub(super) enum ActionChoice {
     Resize(ResizeTable),
     /// Lets only a share of a source's requests in, or of a caller's calls out.
     Throttle(ThrottleTable),
+    /// Moves everything away from what is predicted to fail; only with `on-prediction`.
+    Drain(DrainTable),
     /// Has an endpoint answer cheaper and worse, or in full again.
     Degrade(DegradeTable),
     /// Refuses every attempt at an endpoint, or allows it again.
@@ -1372,6 +1472,15 @@ pub(super) struct ResizeTable {
     pub(super) memory: Option<Spanned<Bytes>>,
     /// Memory limit (default: as it is).
     pub(super) memory_limit: Option<Spanned<Bytes>>,
+}
+
+/// `drain = { for = "30min" }`
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct DrainTable {
+    /// How long a node takes nothing new (default 30min).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
 }
 
 /// `throttle = { source = "public", share = "50%" }`
@@ -1466,6 +1575,9 @@ pub(super) struct StrategyTable {
     /// Overrides by alert name, or alerts of its own.
     #[serde(rename = "alert")]
     pub(super) _alert: Option<Anything>,
+    /// Overrides by prediction name, or predictions of its own.
+    #[serde(rename = "prediction")]
+    pub(super) _prediction: Option<Anything>,
     /// Overrides by action name, or actions of its own.
     #[serde(rename = "action")]
     pub(super) _action: Option<Anything>,
@@ -1503,6 +1615,15 @@ pub(super) enum PoolOrPools {
     NodePool(String, super::error::Place),
     /// `[[service.pool]]`
     Connections(Vec<PoolTable>),
+}
+
+/// The two meanings of `discovery`: a delay of the control plane, or a registry.
+#[derive(Debug)]
+pub(super) enum DiscoveryChoice {
+    /// `discovery = "uniform(1s, 5s)"`
+    Delay(Spanned<LawText>),
+    /// `discovery.eureka = {}`
+    Registry(DiscoverySettings),
 }
 
 /// One node pool, or several: `node-pool = "general"`, `node-pool = ["on-demand", "spot"]`.
@@ -1761,6 +1882,51 @@ impl<'de> Deserialize<'de> for PoolOrPools {
     }
 }
 
+impl<'de> Deserialize<'de> for DiscoveryChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        enum Either {
+            Text(String),
+            Registry(DiscoverySettings),
+        }
+
+        struct ChoiceVisitor;
+
+        impl<'de> Visitor<'de> for ChoiceVisitor {
+            type Value = Either;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a delay like \"uniform(1s, 5s)\", or a registry like discovery.eureka = {}")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Either, E> {
+                // `discovery = "eureka"` is short for `discovery.eureka = {}`, as for other policies.
+                if DiscoverySettings::KINDS.iter().any(|kind| kind.name == text) {
+                    let settings = serde_json::json!({ text: {} });
+                    return DiscoverySettings::deserialize(settings).map(Either::Registry).map_err(E::custom);
+                }
+                Ok(Either::Text(text.to_owned()))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, entries: A) -> Result<Either, A::Error> {
+                let settings = de::value::MapAccessDeserializer::new(entries);
+                DiscoverySettings::deserialize(settings).map(Either::Registry)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for Either {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(ChoiceVisitor)
+            }
+        }
+
+        let either: Spanned<Either> = Spanned::deserialize(deserializer)?;
+        Ok(match either.value {
+            Either::Text(text) => Self::Delay(Spanned { value: LawText(text), place: either.place }),
+            Either::Registry(settings) => Self::Registry(settings),
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for NamedPools {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         enum Either {
@@ -1868,6 +2034,18 @@ impl JsonSchema for Level {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "anyOf": [{ "type": "string" }, { "type": "number", "minimum": 0 }] })
+    }
+}
+
+impl JsonSchema for DiscoveryChoice {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Discovery".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let (law, registry) =
+            (generator.subschema_for::<LawText>(), generator.subschema_for::<DiscoverySettings>());
+        json_schema!({ "anyOf": [law, registry] })
     }
 }
 

@@ -83,6 +83,12 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
     ("network_bytes_per_second", Unit::Number),
     ("gc_pause_ratio", Unit::Share),
     ("gc_pause_mean_ms", Unit::Milliseconds),
+    ("readiness_lost", Unit::Number),
+    ("probe_restarts", Unit::Number),
+    ("probes_failed_ratio", Unit::Share),
+    ("ejections", Unit::Number),
+    ("checked_out", Unit::Number),
+    ("panic_ratio", Unit::Share),
 ];
 
 /// Metrics of one node pool, written `node-pool.NAME.METRIC`.
@@ -91,6 +97,10 @@ pub const NODE_POOL_METRICS: &[(&str, Unit)] = &[("nodes_up_mean", Unit::Number)
 /// Metrics of one alert, written `alert.NAME.METRIC`.
 pub const ALERT_METRICS: &[(&str, Unit)] = &[("fired", Unit::Number), ("firing_s", Unit::Seconds)];
 
+/// Metrics of one prediction, written `prediction.NAME.METRIC`.
+pub const PREDICTION_METRICS: &[(&str, Unit)] =
+    &[("raised", Unit::Number), ("false_alarms", Unit::Number), ("missed", Unit::Number)];
+
 /// The parts of a scenario that have metrics of their own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parts {
@@ -98,6 +108,7 @@ pub(super) struct Parts {
     pub(super) sources: Vec<String>,
     pub(super) node_pools: Vec<String>,
     pub(super) alerts: Vec<String>,
+    pub(super) predictions: Vec<String>,
 }
 
 impl Parts {
@@ -107,6 +118,7 @@ impl Parts {
             sources: scenario.sources.iter().map(|source| source.name.clone()).collect(),
             node_pools: scenario.node_pools.iter().map(|pool| pool.name.clone()).collect(),
             alerts: scenario.alerts.iter().map(|alert| alert.name.clone()).collect(),
+            predictions: scenario.predictions.iter().map(|prediction| prediction.name.clone()).collect(),
         }
     }
 
@@ -133,6 +145,10 @@ impl Parts {
         if let Some((name, metric)) = inside("alert.") {
             let owner = Some(("alert", name, self.alerts.as_slice()));
             return Scope { owner, metric, lists: [ALERT_METRICS, &[]], short: &[] };
+        }
+        if let Some((name, metric)) = inside("prediction.") {
+            let owner = Some(("prediction", name, self.predictions.as_slice()));
+            return Scope { owner, metric, lists: [PREDICTION_METRICS, &[]], short: &[] };
         }
         Scope {
             owner: None,
@@ -299,6 +315,7 @@ mod tests {
             sources: names("public"),
             node_pools: names("general"),
             alerts: names("busy"),
+            predictions: names("wear"),
         };
         let (metric, _) = selector(key).map_err(|error| error.message)?;
         let read = condition(metric, text, &parts).map_err(|wrong| match wrong {

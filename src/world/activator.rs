@@ -10,7 +10,6 @@ use std::mem::ManuallyDrop;
 
 use crate::kernel::queue::Queue;
 use crate::policies::autoscaler::{Autoscaler, Load};
-use crate::policies::balancer::Balancer as _;
 use crate::policies::view::{Class, Outcome, RequestHead};
 use crate::random::Key;
 use crate::time::{Duration, Time};
@@ -18,7 +17,7 @@ use crate::time::{Duration, Time};
 use super::call::{Origin, PICK_SALT};
 use super::control::Control;
 use super::frame::{AWAITED, ENDED, Frame, HELD, NIL, Side};
-use super::outbound::{AFFINITY, Outbound, PROBES};
+use super::outbound::{AFFINITY, PROBES};
 use super::spec::ActivatorSpec;
 use super::telemetry::{Integral, Moments};
 use super::{Flow, Full, World};
@@ -114,7 +113,15 @@ impl World<'_> {
         if self.services[service as usize].activator.is_none() {
             return Ok(Some(Class::Failure));
         }
+        let named = |world: &Self| {
+            (state != NIL).then(|| world.calls[state]).map(|call| (call.open, call.job.key, call.job.tag))
+        };
+        let before = named(self);
         self.forget_unwanted(now, queue, service)?;
+        if named(self) != before {
+            // What that led to has ended this very call.
+            return Ok(None);
+        }
         let Some(activator) = &mut self.services[service as usize].activator else { return Ok(None) };
         if activator.held.len() as u64 >= u64::from(activator.spec.capacity) {
             activator.refused += 1;
@@ -194,12 +201,12 @@ impl World<'_> {
             let mut head = RequestHead { affinity: None, attempt };
             let asks = self.outbounds[outbound as usize].asks;
             let value = if asks != 0 { self.brief(now, outbound, request, &mut head) } else { None };
-            let Outbound { balancer, view, attempts, .. } = &mut self.outbounds[outbound as usize];
             let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(tag)).rng());
-            let picked = balancer.pick(now, &head, view, &mut rng);
+            let client = &mut self.outbounds[outbound as usize];
+            let picked = client.pick(now, &head, &mut rng);
             if let Some(slot) = picked {
-                view.active[slot.0 as usize] += 1;
-                *attempts += 1;
+                client.view.active[slot.0 as usize] += 1;
+                client.attempts += 1;
                 if asks & (PROBES | AFFINITY) != 0 {
                     self.picked(now, queue, &origin, value, slot, &mut rng)?;
                 }
@@ -235,6 +242,11 @@ impl World<'_> {
         let Some(activator) = &self.services[service as usize].activator else { return Ok(()) };
         let unwanted = |&&slot: &&u32| {
             let frame = &self.frames[slot];
+            let call = if self.has_sides { self.sides[slot as usize].call } else { NIL };
+            if call != NIL {
+                // A call may go on although its caller has gone.
+                return !self.is_wanted(&self.calls[call].job);
+            }
             !self.outbounds[frame.outbound as usize].alive
                 || !self.caller_waits(frame.parent, frame.parent_pc)
         };

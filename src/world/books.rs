@@ -62,7 +62,8 @@ impl World<'_> {
             if is_root || is_direct {
                 let source =
                     if is_root { frame.next } else { self.outbounds[frame.outbound as usize].source };
-                let source = &mut open[source as usize];
+                // Nobody waits for probes.
+                let Some(source) = open.get_mut(source as usize) else { continue };
                 source.0 += 1;
                 source.1 += u128::from((now - frame.started).0);
             }
@@ -237,6 +238,9 @@ impl World<'_> {
         let waiting: Vec<u32> = (0..self.calls.slots()).filter(waits).collect();
         assert_eq!(listed, waiting, "INV-10: whoever waits for a limiter is listed, once");
         for (index, outbound) in self.outbounds.iter().enumerate() {
+            if let Some(hosts) = &outbound.hosts {
+                assert!(hosts.agrees_with(&outbound.view), "INV-30: health of those who are known");
+            }
             if outbound.alive {
                 assert_eq!(outbound.view.active, active[index], "INV-10: attempts of a client");
                 for (level, stack) in outbound.stacks().enumerate() {
@@ -447,15 +451,14 @@ impl World<'_> {
             }
         }
         for (index, service) in self.services.iter().enumerate() {
-            let alive = |state: fn(State) -> bool| {
-                let of = self.instances.iter().filter(|instance| instance.service as usize == index);
-                of.filter(|instance| state(instance.state)).count()
+            let of = || self.instances.iter().filter(|instance| instance.service as usize == index);
+            let alive = |state: fn(State) -> bool| of().filter(|instance| state(instance.state)).count();
+            let available = of().filter(|instance| instance.more.available).count();
+            assert_eq!(service.ready.level() as usize, available, "INV-6: ready instances");
+            let idle = |instance: &&super::instance::Instance| {
+                instance.more.available && !matches!(instance.state, State::Ready | State::Draining)
             };
-            assert_eq!(
-                service.ready.level() as usize,
-                alive(|state| state == State::Ready),
-                "INV-6: ready instances"
-            );
+            assert_eq!(of().filter(idle).count(), 0, "INV-30: who is ready runs");
             let living = service.living.iter();
             let living = living.filter(|&&at| self.instances[at as usize].state != State::Dead).count();
             assert_eq!(living, alive(|state| state != State::Dead), "INV-6: living instances");

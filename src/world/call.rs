@@ -365,7 +365,7 @@ impl World<'_> {
         let outbound = &mut self.outbounds[origin.outbound as usize];
         // Without recorded draws there is nothing to drop.
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(origin.tag)).rng());
-        let Some(slot) = outbound.balancer.pick(now, &head, &outbound.view, &mut rng) else {
+        let Some(slot) = outbound.pick(now, &head, &mut rng) else {
             return self.hold(now, queue, call, key, origin, state);
         };
         let slot = if outbound.hedges {
@@ -515,7 +515,7 @@ impl World<'_> {
     pub(super) fn hear(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
         let frame = &mut self.frames[slot];
         frame.flags &= !AWAITED;
-        let Frame { parent, parent_pc, outbound: from, started, instance, .. } = *frame;
+        let Frame { parent, parent_pc, outbound: from, started, instance, key, .. } = *frame;
         let alone = !self.has_sides;
         if alone && frame.is_loose() {
             frame.flags = 0;
@@ -526,7 +526,12 @@ impl World<'_> {
         if outbound.alive {
             let ordinal = self.instances[instance as usize].ordinal;
             outbound.view.active[ordinal as usize] -= 1;
-            outbound.balancer.on_outcome(now, Slot(ordinal), &outcome);
+            if outbound.hosts.is_some() {
+                let tag = if alone { 0 } else { self.sides[slot as usize].tag };
+                self.tell_hosts(now, queue, from, Slot(ordinal), &outcome, Key(key ^ u64::from(tag)));
+            } else {
+                outbound.balancer.on_outcome(now, Slot(ordinal), &outcome);
+            }
         }
         if !alone {
             return self.hear_beside(now, queue, slot, outcome);
@@ -821,12 +826,19 @@ impl World<'_> {
 
     /// A call that nobody waits for still names the frame it came from, and knows its deadline.
     fn set_adrift(&mut self, queue: &mut Queue, job: &Job, expiry: Expiry) {
+        self.hold_parent(job.parent);
         if job.parent != NIL {
-            self.frames[job.parent].pending += 1;
             let deadline = self.sides[job.parent as usize].deadline;
             if deadline < Time::MAX && self.outbounds[job.outbound as usize].deadline != Deadline::Stop {
                 self.schedule(queue, deadline, Control::Expire(expiry));
             }
+        }
+    }
+
+    /// One more names the frame `parent`.
+    pub(super) fn hold_parent(&mut self, parent: u32) {
+        if parent != NIL {
+            self.frames[parent].pending += 1;
         }
     }
 
@@ -896,7 +908,11 @@ impl World<'_> {
             let cancel = self.outbounds[job.outbound as usize].stack(job.level).cancel;
             self.calls[slot].under = Under::Nothing;
             self.let_go_of(now, queue, under, cancel)?;
-            self.attempt_over(now, queue, slot, Outcome::new(Class::Timeout, delay))?;
+            // Letting go may have ended its caller, and the slot may be another call's by now, which has sent nothing so early.
+            let state = &self.calls[slot];
+            if state.open && state.sent + delay == now && state.under == Under::Nothing {
+                self.attempt_over(now, queue, slot, Outcome::new(Class::Timeout, delay))?;
+            }
         }
     }
 

@@ -54,6 +54,8 @@ pub(super) struct Node {
     faults: u32,
     /// Notices that its owner wants it back.
     pub(super) reclaimed: u32,
+    /// Operators who want nothing new on it.
+    pub(super) cordons: u32,
     /// The owner has it back.
     pub(super) taken: bool,
     /// When an instance last came or went.
@@ -80,7 +82,7 @@ impl Node {
 
     /// Whether new instances may go there.
     const fn is_open(&self) -> bool {
-        self.alive && matches!(self.phase, Phase::Ready) && self.reclaimed == 0
+        self.alive && matches!(self.phase, Phase::Ready) && self.reclaimed == 0 && self.cordons == 0
     }
 
     /// Requests of the instances there.
@@ -146,6 +148,7 @@ impl Cluster {
             turned: now,
             faults: 0,
             reclaimed: 0,
+            cordons: 0,
             taken: false,
             changed: now,
             launched: Time::MAX,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::kernel::queue::{Payload, Queue};
 use crate::policies::autoscaler::{Autoscaler, Explain, Fleet, Pod};
+use crate::policies::detector::Probe;
 use crate::policies::view::Slot;
 use crate::random::Key;
 use crate::time::{Duration, Time};
@@ -12,6 +13,7 @@ use super::backlog::BacklogTicket;
 use super::call::Expiry;
 use super::connection::{Tie, Word};
 use super::hedge::TieTicket;
+use super::predict::Forecast;
 use super::program::PoolTicket;
 use super::provisioning::Drain;
 use super::report::{Decision, Step};
@@ -23,8 +25,8 @@ use super::{CONTROL, Flow, World};
 pub(super) enum Control {
     /// An instance's process runs and answers its readiness probe.
     Ready(u32),
-    /// The grace period of a draining instance is over.
-    Kill(u32),
+    /// The grace period of an instance that was told then to stop is over.
+    Kill(u32, Time),
     /// The memory of an instance may be too much.
     OutOfMemory(u32),
     /// The disk of an instance may be (nearly) full.
@@ -33,6 +35,20 @@ pub(super) enum Control {
     Learn(u32, Slot),
     /// ... or that it is gone.
     Forget(u32, Slot),
+    /// A client sweeps its endpoints for outliers.
+    Sweep(u32),
+    /// A probe is due ...
+    Probe(u32),
+    /// ... and its answer has come, or none in time.
+    Probed(u32, Probe),
+    /// An instance sends a heartbeat to the registry.
+    Beat(u32),
+    /// The registry of a service does its own work.
+    Census(u32),
+    /// A client fetches the list of a registry.
+    Fetch(u32),
+    /// The control plane tells the registry of a service that an endpoint is gone.
+    Report(u32, Slot),
     /// Instances of a lost node are given up.
     Evict(u32),
     /// What a disruption budget refused is tried again.
@@ -89,6 +105,19 @@ pub(super) enum Control {
     Look(u32),
     /// An operator acts.
     Act(u32),
+    /// A failure is predicted ...
+    Foresee(Forecast),
+    /// ... and an operator moves everything away from the nodes or instances, ...
+    Evacuate {
+        /// Nodes, or instances.
+        nodes: bool,
+        /// Which.
+        targets: Vec<u32>,
+        /// How long nodes take nothing new.
+        until: Time,
+    },
+    /// ... until the node may take something again.
+    Uncordon(u32),
     /// A rollout starts.
     Rollout(u32),
     /// A rollout wants to be asked again.
@@ -137,7 +166,7 @@ impl World<'_> {
         self.controls.remove(slot);
         match control {
             Control::Ready(instance) => self.on_ready(now, queue, instance),
-            Control::Kill(instance) => self.kill(now, queue, instance, false),
+            Control::Kill(instance, since) => self.grace_over(now, queue, instance, since),
             Control::OutOfMemory(instance) => self.on_out_of_memory(now, queue, instance),
             Control::DiskPressure(instance) => self.on_disk_pressure(now, queue, instance),
             Control::Learn(outbound, slot) => {
@@ -145,7 +174,29 @@ impl World<'_> {
                 Ok(())
             }
             Control::Forget(outbound, slot) => {
-                self.outbounds[outbound as usize].forget(slot);
+                self.forget(now, queue, outbound, slot);
+                Ok(())
+            }
+            Control::Sweep(outbound) => {
+                self.on_sweep(now, queue, outbound);
+                Ok(())
+            }
+            Control::Probe(prober) => self.on_probe_due(now, queue, prober),
+            Control::Probed(prober, result) => self.on_probed(now, queue, prober, result),
+            Control::Beat(instance) => {
+                self.on_beat(now, queue, instance);
+                Ok(())
+            }
+            Control::Census(service) => {
+                self.on_census(now, queue, service);
+                Ok(())
+            }
+            Control::Fetch(outbound) => {
+                self.on_fetch(now, queue, outbound);
+                Ok(())
+            }
+            Control::Report(service, slot) => {
+                self.on_report(now, queue, service, slot);
                 Ok(())
             }
             Control::Evict(instance) => self.evict(now, queue, instance),
@@ -225,6 +276,15 @@ impl World<'_> {
                 Ok(())
             }
             Control::Act(action) => self.act(now, queue, action),
+            Control::Foresee(forecast) => {
+                self.on_foresee(now, queue, &forecast);
+                Ok(())
+            }
+            Control::Evacuate { nodes, targets, until } => self.evacuate(now, queue, nodes, &targets, until),
+            Control::Uncordon(node) => {
+                self.uncordon(now, queue, node);
+                Ok(())
+            }
             Control::Rollout(rollout) => self.begin_rollout(now, queue, rollout),
             Control::Sync(rollout) => self.sync_rollout(now, queue, rollout),
             Control::PoolWait(ticket) => self.on_pool_wait(now, queue, ticket),
@@ -361,6 +421,8 @@ impl World<'_> {
                 self.resize_service(now, queue, service, to);
                 Ok(())
             }
+            // What to drain is said by whoever predicts.
+            Operation::Drain { .. } => Ok(()),
             Operation::KillSwitch(entry, on) => {
                 self.killed.retain(|killed| *killed != entry);
                 if on {

@@ -22,9 +22,25 @@ pub(super) struct Progress {
     victims: Vec<Vec<u32>>,
     /// Strokes so far.
     strokes: u64,
+    /// Who was foretold to be struck, by target.
+    foretold: Vec<(u32, Vec<u32>)>,
     /// Targets that wait for the repair crew, and those under repair.
     waiting: VecDeque<u32>,
     repairing: u32,
+}
+
+impl Progress {
+    /// `target` will be these.
+    pub(super) fn foretell(&mut self, target: u32, struck: Vec<u32>) {
+        self.foretold.retain(|(known, _)| *known != target);
+        self.foretold.push((target, struck));
+    }
+
+    /// Whom somebody has foretold for `target`.
+    fn fulfil(&mut self, target: u32) -> Option<Vec<u32>> {
+        let at = self.foretold.iter().position(|(known, _)| *known == target)?;
+        Some(self.foretold.swap_remove(at).1)
+    }
 }
 
 impl World<'_> {
@@ -46,21 +62,27 @@ impl World<'_> {
                 },
                 victims: vec![Vec::new(); targets as usize],
                 strokes: 0,
+                foretold: Vec::new(),
                 waiting: VecDeque::new(),
                 repairing: 0,
             };
             self.faults.push(progress);
             match &fault.when {
-                When::At(at, _) => self.schedule(queue, *at, Control::Strike(index as u32)),
+                When::At(at, _) => {
+                    self.schedule(queue, *at, Control::Strike(index as u32));
+                    self.foresee(Time::ZERO, queue, index as u32, 0, *at);
+                }
                 When::Trace(entries) => {
                     for (entry, (at, ..)) in entries.iter().enumerate() {
                         self.schedule(queue, *at, Control::Fail(index as u32, entry as u32));
+                        self.foresee(Time::ZERO, queue, index as u32, entry as u32, *at);
                     }
                 }
                 When::Drawn { mtbf, .. } => {
                     for target in 0..targets {
                         let up = mtbf.sample_duration(&mut self.faults[index].streams[target as usize]);
                         self.schedule(queue, Time::ZERO + up, Control::Fail(index as u32, target));
+                        self.foresee(Time::ZERO, queue, index as u32, target, Time::ZERO + up);
                     }
                 }
             }
@@ -68,7 +90,7 @@ impl World<'_> {
     }
 
     /// How many things a drawn fault can strike on their own.
-    fn target_count(&self, what: &Trouble) -> u32 {
+    pub(super) fn target_count(&self, what: &Trouble) -> u32 {
         match what {
             Trouble::Crash(target)
             | Trouble::Slow(target, _)
@@ -90,7 +112,7 @@ impl World<'_> {
         let fault = &self.spec.faults[index as usize];
         let When::At(_, lasts) = fault.when else { return Ok(()) };
         self.telemetry.log(now, "fault", fault.name.clone(), describe(&fault.what).to_owned());
-        let targets = self.targets(&fault.what);
+        let targets = self.faults[index as usize].fulfil(0).unwrap_or_else(|| self.targets(&fault.what));
         let targets = self.spread(index, targets);
         self.faults[index as usize].struck.clone_from(&targets);
         self.apply(now, queue, &fault.what, &targets, true)?;
@@ -121,7 +143,8 @@ impl World<'_> {
             When::Trace(entries) => entries[target as usize].1,
             _ => target,
         };
-        let struck = self.spread(index, self.victims(&fault.what, nth));
+        let foretold = self.faults[index as usize].fulfil(target);
+        let struck = self.spread(index, foretold.unwrap_or_else(|| self.victims(&fault.what, nth)));
         self.faults[index as usize].victims[target as usize].clone_from(&struck);
         self.apply(now, queue, &fault.what, &struck, true)?;
         let crew = match &fault.when {
@@ -157,6 +180,7 @@ impl World<'_> {
         let up = mtbf.sample_duration(&mut self.faults[index as usize].streams[target as usize]);
         if now < self.spec.end {
             self.schedule(queue, now + up, Control::Fail(index, target));
+            self.foresee(now, queue, index, target, now + up);
         }
         let progress = &mut self.faults[index as usize];
         if let Some(next) = progress.waiting.pop_front() {
@@ -165,6 +189,16 @@ impl World<'_> {
             progress.repairing -= 1;
         }
         Ok(())
+    }
+
+    /// What a stroke at `target` would strike at present.
+    pub(super) fn foreseen(&self, index: u32, target: u32) -> Vec<u32> {
+        let fault = &self.spec.faults[index as usize];
+        match &fault.when {
+            When::At(..) => self.targets(&fault.what),
+            When::Trace(entries) => self.victims(&fault.what, entries[target as usize].1),
+            When::Drawn { .. } => self.victims(&fault.what, target),
+        }
     }
 
     /// What a scheduled fault strikes: the oldest ready instances, the first nodes.
@@ -229,7 +263,7 @@ impl World<'_> {
     }
 
     /// What target number `target` of a drawn fault is at present.
-    fn victims(&self, what: &Trouble, target: u32) -> Vec<u32> {
+    pub(super) fn victims(&self, what: &Trouble, target: u32) -> Vec<u32> {
         let one = match what {
             Trouble::Crash(of)
             | Trouble::Slow(of, _)
@@ -294,6 +328,7 @@ impl World<'_> {
             Trouble::ProvisioningOutage(of) => self.set_provisioning_outage(*of, on),
             Trouble::RegistryOutage => self.set_registry_outage(now, queue, on),
             Trouble::DnsOutage => self.set_dns_outage(on),
+            Trouble::DiscoveryOutage(service) => self.set_discovery_outage(now, queue, *service, on),
             Trouble::NoisyNeighbour { cores, .. } => {
                 for &node in targets {
                     self.steal_cores(now, queue, node, *cores, on);
@@ -341,6 +376,7 @@ const fn describe(what: &Trouble) -> &'static str {
         Trouble::ProvisioningOutage(_) => "provisioning outage",
         Trouble::RegistryOutage => "registry outage",
         Trouble::DnsOutage => "DNS outage",
+        Trouble::DiscoveryOutage(_) => "discovery outage",
         Trouble::ZoneLoss(_) => "zone loss",
         Trouble::Partition(..) => "partition",
         Trouble::PacketLoss(..) => "packet loss",

@@ -10,6 +10,7 @@ use super::burst::Burst;
 use super::cluster::{EVICTION, NODE_GRACE};
 use super::control::Control;
 use super::cpu::Shared;
+use super::discovery::News;
 use super::frame::{
     AWAITED, CLASS_SHIFT, ENDED, EVENT, INSIDE, LEFTOVER, LINKED, NIL, ON_CPU, OWED, QUEUED, STARTED,
 };
@@ -52,10 +53,7 @@ impl World<'_> {
             // Not ready ones first, then the youngest.
             members.sort_by_key(|&index| {
                 let instance = &self.instances[index as usize];
-                (
-                    instance.state == State::Ready,
-                    std::cmp::Reverse((instance.more.launched, instance.ordinal)),
-                )
+                (instance.more.available, std::cmp::Reverse((instance.more.launched, instance.ordinal)))
             });
             for &index in &members[..surplus] {
                 self.shut_down(now, queue, index)?;
@@ -68,9 +66,8 @@ impl World<'_> {
     pub(super) fn ready_since(&self, now: Time, index: u32) -> Option<Time> {
         let instance = &self.instances[index as usize];
         let seen = match instance.state {
-            State::Ready => true,
             State::Dead => !instance.more.leaving && now < instance.more.dead_at + NODE_GRACE,
-            State::Pending | State::Starting | State::Draining => false,
+            _ => instance.more.available,
         };
         (seen && instance.more.ready_at < Time::MAX).then_some(instance.more.ready_at)
     }
@@ -88,6 +85,7 @@ impl World<'_> {
     /// Creates an instance; it starts as soon as a node has room.
     fn launch(&mut self, now: Time, queue: &mut Queue, service: u32, version: u8) -> Flow {
         let index = self.create(now, service, version)?;
+        self.open_eyes(now, queue, index);
         self.place_instance(now, queue, index);
         Ok(())
     }
@@ -115,7 +113,8 @@ impl World<'_> {
     /// Gives an instance everything that lives and dies with its process.
     fn furnish(&mut self, now: Time, index: u32) {
         let instance = &mut self.instances[index as usize];
-        let spec = &self.spec.services[instance.service as usize];
+        let owner = instance.service;
+        let spec = &self.spec.services[owner as usize];
         instance.more.limiter = spec.limiter.as_ref().map(|settings| settings.build(now));
         let mut phase = quota_phases(self.seed, &spec.name, instance.ordinal).draws();
         let mut govern = |limit| Some(Box::new(Governor::new(limit, phase.unit(), now)));
@@ -140,13 +139,9 @@ impl World<'_> {
         for edge in &spec.edges {
             let mut outbound = Outbound::new(edge, 0, NIL, now).numbered(client, clients);
             outbound.pool = self.new_pool(edge, now, key, index);
+            outbound.owner = Some(owner);
             if !edge.shared {
-                for &callee in &self.services[edge.to as usize].living {
-                    let callee = &self.instances[callee as usize];
-                    if callee.state == State::Ready {
-                        outbound.learn(now, Slot(callee.ordinal));
-                    }
-                }
+                self.introduce(now, &mut outbound);
             }
             self.services[edge.to as usize].callers.push(self.outbounds.len() as u32);
             self.outbounds.push(outbound);
@@ -157,6 +152,7 @@ impl World<'_> {
     /// Finds a node and starts the process there; without a node it stays pending.
     pub(super) fn place_instance(&mut self, now: Time, queue: &mut Queue, index: u32) {
         let Some(pulled) = self.bind(now, index) else { return };
+        self.begin_probes(now, queue, index);
         let instance = &mut self.instances[index as usize];
         instance.state = State::Starting;
         let sized =
@@ -213,20 +209,26 @@ impl World<'_> {
                     // They have been running for long and do not warm up.
                     instance.more.ready_at = Time::ZERO;
                     instance.more.booted = true;
+                    instance.more.available = true;
                     let state = &mut self.services[service as usize];
                     state.ready.up(Time::ZERO);
+                    self.begin_probes(Time::ZERO, queue, index);
                     self.watch_memory(Time::ZERO, queue, index);
                     self.begin_disk(Time::ZERO, queue, index);
                 }
             }
         }
-        for outbound in &mut self.outbounds {
-            for &callee in &self.services[outbound.service as usize].living {
-                let callee = &self.instances[callee as usize];
-                if callee.state == State::Ready {
-                    outbound.learn(Time::ZERO, Slot(callee.ordinal));
+        self.begin_discovery(queue);
+        for outbound in 0..self.outbounds.len() {
+            // Clients of a prober know whom they probe.
+            if self.outbounds[outbound].alive {
+                let service = self.outbounds[outbound].service;
+                let known = self.known(Time::ZERO, service);
+                for slot in known {
+                    self.outbounds[outbound].learn(Time::ZERO, slot);
                 }
             }
+            self.open_eye(Time::ZERO, queue, outbound as u32);
         }
         if self.wire != NIL {
             for from in 0..self.outbounds.len() as u32 {
@@ -234,6 +236,13 @@ impl World<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A new client gets its first list.
+    fn introduce(&self, now: Time, outbound: &mut Outbound) {
+        for slot in self.known(now, outbound.service) {
+            outbound.learn(now, slot);
+        }
     }
 
     /// An instance becomes ready.
@@ -253,24 +262,79 @@ impl World<'_> {
             return Ok(());
         }
         instance.state = State::Ready;
-        instance.more.ready_at = now;
         if let Some((lasts, _)) = self.spec.services[instance.service as usize].warm_up {
             instance.more.warm_at = now + lasts;
         }
-        instance.more.ready_changed = Some(now);
-        let (service, ordinal) = (instance.service, instance.ordinal);
-        self.services[service as usize].ready.up(now);
-        self.log_instance(now, index, "ready");
+        let is_probed = self.container_started(now, queue, index);
+        if is_probed {
+            self.log_instance(now, index, "started");
+        } else {
+            self.note_available(now, index);
+        }
         self.watch_memory(now, queue, index);
         self.begin_disk(now, queue, index);
         if self.wire != NIL {
-            let first = self.instances[index as usize].outbounds;
+            let instance = &self.instances[index as usize];
+            let (first, service) = (instance.outbounds, instance.service);
             for from in first..first + self.spec.services[service as usize].edges.len() as u32 {
                 self.open_minimum(now, queue, from, false)?;
             }
         }
-        self.tell_clients(now, queue, service, Slot(ordinal), true, Duration::ZERO);
+        if is_probed { Ok(()) } else { self.announce_available(now, queue, index) }
+    }
+
+    fn note_available(&mut self, now: Time, index: u32) {
+        let instance = &mut self.instances[index as usize];
+        instance.more.available = true;
+        instance.more.ready_at = now;
+        instance.more.ready_changed = Some(now);
+        self.services[instance.service as usize].ready.up(now);
+        self.log_instance(now, index, "ready");
+    }
+
+    fn announce_available(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        let instance = &self.instances[index as usize];
+        let (service, ordinal) = (instance.service, instance.ordinal);
+        self.tell_clients(now, queue, service, Slot(ordinal), News::Came);
+        self.local_changed(now, queue, service);
         self.membership_changed(now, queue, service)
+    }
+
+    /// The readiness probe of a running instance has passed, or failed.
+    pub(super) fn set_available(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        index: u32,
+        available: bool,
+    ) -> Flow {
+        if self.instances[index as usize].more.available == available {
+            return Ok(());
+        }
+        if available {
+            self.note_available(now, index);
+            return self.announce_available(now, queue, index);
+        }
+        self.log_instance(now, index, "not ready");
+        let service = self.instances[index as usize].service;
+        self.withdraw(now, queue, index, News::Unready);
+        self.membership_changed(now, queue, service)
+    }
+
+    /// Traffic may no longer come to an instance to which it could.
+    fn withdraw(&mut self, now: Time, queue: &mut Queue, index: u32, news: News) {
+        let instance = &mut self.instances[index as usize];
+        if !std::mem::replace(&mut instance.more.available, false) {
+            return;
+        }
+        instance.more.ready_changed = Some(now);
+        if news == News::Unready {
+            instance.more.ready_at = Time::MAX;
+        }
+        let (service, ordinal) = (instance.service, instance.ordinal);
+        self.services[service as usize].ready.down(now);
+        self.tell_clients(now, queue, service, Slot(ordinal), news);
+        self.local_changed(now, queue, service);
     }
 
     /// The start-up work of an instance is done.
@@ -278,17 +342,17 @@ impl World<'_> {
         self.on_ready(now, queue, index)
     }
 
-    /// The process of a ready instance has died; after `wait` it starts again on the spot.
-    pub(super) fn restart(&mut self, now: Time, queue: &mut Queue, index: u32, wait: Duration) -> Flow {
+    /// The process of an instance has died; after the kubelet's back-off it starts again on the spot.
+    pub(super) fn restart(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
         let instance = &mut self.instances[index as usize];
+        let wait = instance.more.backoff.wait(now);
         instance.state = State::Starting;
         instance.more.ready_at = Time::MAX;
         instance.more.ready_changed = Some(now);
         instance.more.booted = false;
         instance.more.restarts += 1;
         let (service, ordinal, restarts) = (instance.service, instance.ordinal, instance.more.restarts);
-        self.services[service as usize].ready.down(now);
-        self.tell_clients(now, queue, service, Slot(ordinal), false, Duration::ZERO);
+        self.withdraw(now, queue, index, News::Died(Duration::ZERO));
         self.lose_connections(now, queue, index, false);
         self.lose_work(now, queue, index, false)?;
         let spec = &self.spec.services[service as usize];
@@ -307,36 +371,52 @@ impl World<'_> {
         for outbound in &mut self.outbounds[first..first + spec.edges.len()] {
             outbound.zone = zone;
         }
+        self.open_eyes(now, queue, index);
         // What a fault does to the machine goes on.
         self.set_speed(now, queue, index);
         let key = Key::new(self.seed).named("restart").named(&spec.name).with(u64::from(ordinal));
         let start = spec.start.sample_duration(&mut key.with(u64::from(restarts)).draws());
         self.schedule(queue, now + wait + start, Control::Ready(index));
-        self.membership_changed(now, queue, service)
+        self.membership_changed(now, queue, service)?;
+        if let Some(memory) = &mut self.instances[index as usize].more.memory {
+            memory.restart(now + wait);
+            self.watch_memory(now, queue, index);
+        }
+        Ok(())
     }
 
     /// A client learns of an endpoint, if both are still there.
-    pub(super) fn learn(&mut self, now: Time, queue: &mut Queue, index: u32, slot: Slot) {
-        let outbound = &mut self.outbounds[index as usize];
-        let instance = self.services[outbound.service as usize].slots[slot.0 as usize];
-        if outbound.alive && self.instances[instance as usize].state == State::Ready {
-            outbound.learn(now, slot);
-            let service = outbound.service;
-            self.look_at_pool(now, queue, index);
+    pub(super) fn learn(&mut self, now: Time, queue: &mut Queue, outbound: u32, slot: Slot) {
+        let service = self.outbounds[outbound as usize].service;
+        let instance = self.services[service as usize].slots[slot.0 as usize];
+        // A registry may say so of one that is gone.
+        let there = self.instances[instance as usize].more.available || self.has_directory(service);
+        let client = &mut self.outbounds[outbound as usize];
+        if client.alive && there {
+            client.learn(now, slot);
+            self.refresh_hosts(now, queue, outbound);
+            self.look_at_pool(now, queue, outbound);
             self.look_at_held(now, queue, service);
         }
     }
 
-    /// Tells every client of `service` that an endpoint came or went, each after its own propagation delay.
-    fn tell_clients(
-        &mut self,
-        now: Time,
-        queue: &mut Queue,
-        service: u32,
-        slot: Slot,
-        came: bool,
-        after: Duration,
-    ) {
+    /// A client learns that an endpoint is gone.
+    pub(super) fn forget(&mut self, now: Time, queue: &mut Queue, outbound: u32, slot: Slot) {
+        self.outbounds[outbound as usize].forget(slot);
+        self.refresh_hosts(now, queue, outbound);
+    }
+
+    /// Tells every client of `service` that an endpoint came or went, each after its own propagation delay; or whoever knows
+    /// its endpoints instead.
+    fn tell_clients(&mut self, now: Time, queue: &mut Queue, service: u32, slot: Slot, news: News) {
+        if self.has_directory(service) {
+            return self.tell_directory(now, queue, service, slot, news);
+        }
+        let (came, after) = match news {
+            News::Came => (true, Duration::ZERO),
+            News::Unready | News::Goodbye => (false, Duration::ZERO),
+            News::Died(after) => (false, after),
+        };
         let law = &self.spec.services[service as usize].discovery;
         let instant = law.constant() == Some(0.0) && after == Duration::ZERO;
         let key = Key::new(self.seed)
@@ -348,7 +428,12 @@ impl World<'_> {
         for &index in &callers {
             let outbound = &mut self.outbounds[index as usize];
             if instant {
-                if came { outbound.learn(now, slot) } else { outbound.forget(slot) }
+                if came {
+                    outbound.learn(now, slot)
+                } else {
+                    outbound.forget(slot)
+                }
+                self.refresh_hosts(now, queue, index);
             } else {
                 let delay = law.sample_duration(&mut key.with(u64::from(index)).draws()) + after;
                 let control = if came { Control::Learn(index, slot) } else { Control::Forget(index, slot) };
@@ -380,29 +465,44 @@ impl World<'_> {
         let instance = &mut self.instances[index as usize];
         match instance.state {
             State::Pending | State::Starting => return self.kill(now, queue, index, false),
-            State::Draining | State::Dead => return Ok(()),
-            State::Ready => {}
+            State::Draining if instance.more.leaving => return Ok(()),
+            State::Dead => return Ok(()),
+            // Draining, too, if a probe has failed and its process was to be started anew.
+            State::Ready | State::Draining => {}
         }
         instance.state = State::Draining;
         instance.more.leaving = true;
         instance.more.ready_changed = Some(now);
-        let (service, ordinal) = (instance.service, instance.ordinal);
+        let service = instance.service;
         let idle = instance.inside == 0 && instance.queued == 0;
-        self.services[service as usize].ready.down(now);
         self.log_instance(now, index, "draining");
-        self.tell_clients(now, queue, service, Slot(ordinal), false, Duration::ZERO);
+        self.withdraw(now, queue, index, News::Goodbye);
         self.drain_connections(now, queue, index);
         if idle {
             return self.drained(now, queue, index);
         }
         let grace = self.spec.services[service as usize].grace;
-        self.schedule(queue, now + grace.min(most), Control::Kill(index));
+        self.schedule(queue, now + grace.min(most), Control::Kill(index, now));
+        self.instances[index as usize].more.told_at = now;
         Ok(())
+    }
+
+    /// An instance has not done with its work in time.
+    pub(super) fn grace_over(&mut self, now: Time, queue: &mut Queue, index: u32, since: Time) -> Flow {
+        let instance = &self.instances[index as usize];
+        if instance.state != State::Draining || instance.more.told_at != since {
+            return Ok(());
+        }
+        self.drained(now, queue, index)
     }
 
     /// A draining instance has nothing left to do.
     pub(super) fn drained(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
-        self.kill(now, queue, index, false)
+        if self.instances[index as usize].more.leaving {
+            self.kill(now, queue, index, false)
+        } else {
+            self.restart(now, queue, index)
+        }
     }
 
     /// An instance dies with everything inside. With `silent` its machine went with it: nobody is told anything.
@@ -414,7 +514,7 @@ impl World<'_> {
         let was = std::mem::replace(&mut instance.state, State::Dead);
         instance.silent = silent;
         instance.more.dead_at = now;
-        let (service, ordinal) = (instance.service, instance.ordinal);
+        let service = instance.service;
         if was == State::Pending {
             self.cluster.pending.remove(&(service, index));
         }
@@ -423,11 +523,8 @@ impl World<'_> {
             let request = spec.request(&self.instances[index as usize].more.ask);
             self.services[service as usize].asked.less(now, request);
         }
-        if was == State::Ready {
-            self.services[service as usize].ready.down(now);
-            let late = if silent { NODE_GRACE } else { Duration::ZERO };
-            self.tell_clients(now, queue, service, Slot(ordinal), false, late);
-        }
+        let late = if silent { NODE_GRACE } else { Duration::ZERO };
+        self.withdraw(now, queue, index, News::Died(late));
         self.log_instance(now, index, if was == State::Draining { "stopped" } else { "died" });
         self.lose_connections(now, queue, index, silent);
         self.lose_work(now, queue, index, silent)?;

@@ -5,7 +5,6 @@
 //! they stop at once if the edge cancels, and else their work is done for nobody.
 
 use crate::kernel::queue::{Payload, Queue};
-use crate::policies::balancer::Balancer as _;
 use crate::policies::hedge::{Act, Copies, HedgePolicy as _};
 use crate::policies::retry::Budget as _;
 use crate::policies::view::{Class, Outcome, RequestHead, Slot};
@@ -137,9 +136,9 @@ impl World<'_> {
     }
 
     fn close_hedge(&mut self, now: Time, queue: &mut Queue, hedge: u32, class: Class) -> Flow {
-        let HedgeState { job, started, .. } = self.hedges[hedge];
-        let cancel = self.outbounds[job.outbound as usize].stack(job.level).cancel;
-        self.end_copies(now, queue, hedge, cancel)?;
+        let Job { outbound, level, .. } = self.hedges[hedge].job;
+        let cancel = self.outbounds[outbound as usize].stack(level).cancel;
+        let HedgeState { job, started, .. } = self.end_copies(now, queue, hedge, cancel)?;
         self.report_up(now, queue, &job, started, class)?;
         self.let_go(job.request);
         Ok(())
@@ -147,15 +146,28 @@ impl World<'_> {
 
     /// Whoever made a hedged call wants its answer no more.
     pub(super) fn abandon_hedge(&mut self, now: Time, queue: &mut Queue, hedge: u32, cancel: bool) -> Flow {
-        let job = self.hedges[hedge].job;
-        self.end_copies(now, queue, hedge, cancel)?;
+        let state = &mut self.hedges[hedge];
+        if !state.open {
+            // Letting go of a copy has ended the caller: whoever lets go will find nobody to report to.
+            state.job.over = Over::Nobody;
+            let parent = state.job.parent;
+            self.hold_parent(parent);
+            return Ok(());
+        }
+        let HedgeState { job, .. } = self.end_copies(now, queue, hedge, cancel)?;
         self.leave_adrift(&job);
         self.let_go(job.request);
         Ok(())
     }
 
-    /// The record goes, and with it the copies that are left.
-    fn end_copies(&mut self, now: Time, queue: &mut Queue, hedge: u32, cancel: bool) -> Flow {
+    /// The copies that are left go, and the record with them; as it was in the end.
+    fn end_copies(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        hedge: u32,
+        cancel: bool,
+    ) -> Result<HedgeState, Full> {
         self.hedges[hedge].open = false;
         self.hedges[hedge].copies.due = None;
         while self.hedges[hedge].first != NIL {
@@ -163,7 +175,7 @@ impl World<'_> {
             self.abandon(now, queue, self.hedges[hedge].first, cancel)?;
         }
         self.hedges.remove(hedge);
-        Ok(())
+        Ok(self.hedges[hedge])
     }
 
     /// Takes a copy off the list of its call.
@@ -201,7 +213,7 @@ impl World<'_> {
 
     /// Where a copy goes whose client has `picked` an endpoint: not to where another copy went, if there is a choice. Asks
     /// the balancer again a few times, then takes the next endpoint in order.
-    #[cold]
+    #[inline(never)]
     pub(super) fn elsewhere(
         &mut self,
         now: Time,
@@ -223,7 +235,7 @@ impl World<'_> {
             if !went(slot) {
                 break;
             }
-            slot = outbound.balancer.pick(now, head, &outbound.view, rng).unwrap_or(slot);
+            slot = outbound.pick(now, head, rng).unwrap_or(slot);
         }
         if went(slot) {
             let eligible = &outbound.view.eligible;
@@ -278,20 +290,16 @@ impl World<'_> {
             return Ok(());
         }
         state.copies.due = None;
+        // Two copies at most are tied, so there is one other.
         let mut other = state.first;
-        while other != NIL {
-            let next = self.calls[other].sibling;
-            if other != copy
-                && let Under::Frame(frame) = self.calls[other].under
-                && self.frames[frame].flags & (STARTED | ENDED) == 0
-            {
-                self.end_attempt(now, queue, frame, Class::Abandoned, true)?;
-                // The call may be over now, if its caller is.
-                if !self.hedges[hedge].open || self.hedges[hedge].started != started {
-                    return Ok(());
-                }
-            }
-            other = next;
+        while other == copy {
+            other = self.calls[other].sibling;
+        }
+        if other != NIL
+            && let Under::Frame(frame) = self.calls[other].under
+            && self.frames[frame].flags & (STARTED | ENDED) == 0
+        {
+            return self.end_attempt(now, queue, frame, Class::Abandoned, true);
         }
         Ok(())
     }

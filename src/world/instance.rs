@@ -9,6 +9,7 @@ use crate::policies::view::{Admit, Class, Outcome, Resources};
 use crate::random::Key;
 use crate::time::{Duration, Time};
 
+use super::backoff::Backoff;
 use super::call::{LIMITER_SALT, SAMPLE_SALT};
 use super::cpu::Shared;
 use super::disk::Disk;
@@ -17,6 +18,7 @@ use super::frame::{
     WIRE,
 };
 use super::hang::{Hang, Late};
+use super::kubelet::Probes;
 use super::memory::Memory;
 use super::network::MAX_TRIES;
 use super::program::PoolState;
@@ -90,8 +92,18 @@ pub(super) struct More {
     pub(super) ready_at: Time,
     /// When it has warmed up.
     pub(super) warm_at: Time,
+    /// Traffic may come: its process runs, and its readiness probe, if it has one, has passed.
+    pub(super) available: bool,
     /// It was asked to stop.
     pub(super) leaving: bool,
+    /// When it was told to stop last, for good or to be started anew.
+    pub(super) told_at: Time,
+    /// Probes of the kubelet, if it has any.
+    pub(super) probes: Option<Box<Probes>>,
+    /// How long the kubelet waits before it starts the process again.
+    pub(super) backoff: Backoff,
+    /// It sends heartbeats to a registry.
+    pub(super) beats: bool,
     pub(super) dead_at: Time,
     /// Whether the Ready condition was ever true, and when it last changed.
     pub(super) ready_changed: Option<Time>,
@@ -174,7 +186,12 @@ impl Instance {
                 launched: now,
                 ready_at: Time::MAX,
                 warm_at: Time::ZERO,
+                available: false,
                 leaving: false,
+                told_at: Time::MAX,
+                probes: None,
+                backoff: Backoff::default(),
+                beats: false,
                 dead_at: Time::MAX,
                 ready_changed: None,
                 hang: Hang::default(),
@@ -361,8 +378,12 @@ impl World<'_> {
         if self.is_wire(slot) {
             return Refusal::None;
         }
+        // Probes have a way around the limiter, as health endpoints should.
+        let frame = &self.frames[slot];
+        let asks = frame.parent != NIL
+            || (self.outbounds[frame.outbound as usize].source as usize) < self.sources.len();
         let instance = &mut self.instances[index];
-        if let Some(limiter) = &mut instance.more.limiter {
+        if let Some(limiter) = instance.more.limiter.as_mut().filter(|_| asks) {
             // A callee answers at once: it keeps nobody waiting outside its queue.
             let mut rng = ManuallyDrop::new(
                 Key(self.frames[slot].key ^ LIMITER_SALT ^ u64::from(self.sides[slot as usize].tag)).rng(),

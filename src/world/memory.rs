@@ -18,13 +18,7 @@ use super::instance::State;
 use super::spec::MemorySpec;
 use super::{Flow, World};
 
-/// The first restart after a kill is at once; then the kubelet waits so long, twice as long each time ...
-const FIRST_BACKOFF: Duration = Duration::from_secs(10);
-
-/// ... up to this (`MaxContainerBackOff`). A process that ran for twice that long starts afresh.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
-
-/// Memory of one process, and what the kubelet remembers of those before it.
+/// Memory of one process.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// Attempts taken in since the process started.
@@ -39,9 +33,6 @@ pub(super) struct Memory {
     collections: u64,
     /// When base and leaks alone are too much.
     timer: Option<Time>,
-    /// What the kubelet waits before the next restart, and since when it has known that.
-    backoff: Duration,
-    noted: Option<Time>,
     /// The last process was killed soon after its start.
     pub(super) quick_oom: bool,
 }
@@ -52,7 +43,7 @@ impl Memory {
     }
 
     /// The process is started again at `at`, which may be later; until then it leaks nothing.
-    fn restart(&mut self, at: Time) {
+    pub(super) fn restart(&mut self, at: Time) {
         (self.taken_in, self.leaked, self.since, self.allocated) = (0, 0, at, 0);
     }
 
@@ -82,15 +73,6 @@ impl Memory {
         let room = limit.saturating_sub(self.resident(spec, now));
         let ns = (u128::from(room) + 1) * HOUR / u128::from(self.per_hour) + 1;
         u64::try_from(ns).ok().map(|ns| now.max(self.since) + Duration(ns))
-    }
-
-    /// How long the kubelet waits before it starts the process again (`flowcontrol.Backoff`).
-    fn wait(&mut self, now: Time) -> Duration {
-        let fresh = self.noted.is_none_or(|noted| now - noted > LONGEST_BACKOFF * 2);
-        let wait = if fresh { Duration::ZERO } else { self.backoff };
-        self.backoff = if fresh { FIRST_BACKOFF } else { (self.backoff * 2).min(LONGEST_BACKOFF) };
-        self.noted = Some(now + wait);
-        wait
     }
 }
 
@@ -158,17 +140,10 @@ impl World<'_> {
         self.note_oom(now, index);
         self.log_instance(now, index, "out of memory");
         let instance = &mut self.instances[index as usize];
-        if instance.state == State::Draining {
+        if instance.state == State::Draining && instance.more.leaving {
             return self.kill(now, queue, index, false);
         }
-        let memory = instance.more.memory.as_mut().expect("it has been looked at");
-        let wait = memory.wait(now);
-        self.restart(now, queue, index, wait)?;
-        if let Some(memory) = &mut self.instances[index as usize].more.memory {
-            memory.restart(now + wait);
-        }
-        self.watch_memory(now, queue, index);
-        Ok(())
+        self.restart(now, queue, index)
     }
 
     /// Sets the alarm for the moment at which base and leaks alone are too much.
@@ -205,21 +180,6 @@ impl World<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_kubelet_waits_longer_each_time_and_forgets_after_ten_minutes() {
-        let mut memory = Memory::default();
-        let mut now = Time::from_secs(100);
-        let mut waits = Vec::new();
-        for _ in 0..8 {
-            let wait = memory.wait(now);
-            waits.push(wait.as_secs_f64());
-            // It runs for a minute and is killed again.
-            now = now + wait + Duration::from_secs(60);
-        }
-        assert_eq!(waits, [0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0]);
-        assert_eq!(memory.wait(now + Duration::from_secs(700)), Duration::ZERO);
-    }
 
     #[test]
     fn a_leak_meets_the_limit_when_it_should() {

@@ -208,7 +208,7 @@ impl World<'_> {
         most: impl Fn(&Instance) -> u64,
         used: impl Fn(u32) -> Option<u64>,
     ) -> (u128, u128) {
-        let ready = service.living.iter().filter(|&&at| self.instances[at as usize].state == State::Ready);
+        let ready = service.living.iter().filter(|&&at| self.instances[at as usize].more.available);
         ready.fold((0, 0), |(sum, of), &at| {
             let most = most(&self.instances[at as usize]);
             (sum + u128::from(used(at).unwrap_or(0)), of + u128::from(most))

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use crate::policies::balancer::{AnyBalancer, Balancer as _, Needs};
+use crate::policies::balancer::{AnyBalancer, Balancer as _, BalancerSettings, Needs};
 use crate::policies::breaker::{AnyBreaker, BreakerState};
 use crate::policies::hedge::{AnyHedge, HedgePolicy as _};
 use crate::policies::limiter::{AnyLimiter, Limiter};
 use crate::policies::retry::{AnyBudget, AnyRetry, RetryPolicy as _};
-use crate::policies::view::{Class, Endpoints, Slot};
+use crate::policies::view::{Class, Endpoints, RequestHead, Slot};
+use crate::random::Rng;
 use crate::time::Time;
 
 use super::backlog::Backlog;
 use super::frame::NIL;
+use super::hosts::Hosts;
 use super::pool::Pool;
-use super::spec::{Deadline, EdgeSpec, StackSpec};
+use super::spec::{Deadline, EdgeSpec, NO_RING, StackSpec};
 
 /// Zone of a calling side that the instances of a service share: that of whoever calls.
 pub(super) const ANYWHERE: u16 = u16::MAX;
@@ -36,6 +38,8 @@ pub(super) struct Outbound {
     /// Endpoints as this client knows them.
     pub(super) view: Endpoints,
     pub(super) balancer: AnyBalancer,
+    /// What it knows about their health, if it cares.
+    pub(super) hosts: Option<Box<Hosts>>,
     /// What it asks for.
     pub(super) asks: u8,
     /// Attribute that it keeps together, or [`NO_ATTRIBUTE`].
@@ -48,6 +52,8 @@ pub(super) struct Outbound {
     pub(super) zone: u32,
     /// Source it belongs to, or `NIL` for an instance's.
     pub(super) source: u32,
+    /// Calling service, if it is not a source.
+    pub(super) owner: Option<u32>,
     /// False once its owner is dead; late answers then change nothing.
     pub(super) alive: bool,
     /// Attempts go through a call record.
@@ -68,6 +74,8 @@ pub(super) struct Outbound {
     pub(super) pool: Option<Box<Pool>>,
     /// Attempts sent.
     pub(super) attempts: u64,
+    /// Attempts that were picked in panic.
+    pub(super) panic_picks: u64,
     /// Calls made, where a call can take more than one attempt; elsewhere `attempts` says it.
     pub(super) firsts: u64,
 }
@@ -123,6 +131,7 @@ impl Outbound {
             | if probes { PROBES } else { 0 }
             | if edge.affinity.is_some() { AFFINITY } else { 0 };
         Self {
+            hosts: edge.knows_health().then(|| Box::new(Hosts::new(edge, now))),
             view: Endpoints { service: edge.callee.0.clone(), clients: 1, ..Endpoints::default() },
             balancer,
             asks,
@@ -131,6 +140,7 @@ impl Outbound {
             service: edge.to,
             zone,
             source,
+            owner: None,
             alive: true,
             stateful: edge.is_stateful(),
             share: 1.0,
@@ -141,7 +151,49 @@ impl Outbound {
             connections: edge.connections.unwrap_or(NIL),
             pool: None,
             attempts: 0,
+            panic_picks: 0,
             firsts: 0,
+        }
+    }
+
+    /// The calling side of somebody who sends probes and nothing else.
+    pub(super) fn of_prober(service: u32, source: u32, now: Time) -> Self {
+        let edge = EdgeSpec {
+            to: service,
+            stack: StackSpec {
+                cancel: false,
+                ring: NO_RING,
+                retry: None,
+                hedge: None,
+                budget: None,
+                breaker: None,
+                limiter: None,
+            },
+            above: Vec::new(),
+            deadline: Deadline::Stop,
+            balancer: BalancerSettings::default(),
+            affinity: None,
+            callee: ("".into(), [].into()),
+            outlier: None,
+            check: None,
+            host_selection: None,
+            shared: false,
+            connections: None,
+            throttled: false,
+        };
+        // Nobody counts what it has outstanding.
+        Self { alive: false, ..Self::new(&edge, 0, source, now) }
+    }
+
+    /// An endpoint for an attempt.
+    #[inline(always)]
+    pub(super) fn pick(&mut self, now: Time, head: &RequestHead, rng: &mut Rng) -> Option<Slot> {
+        match &mut self.hosts {
+            None => self.balancer.pick(now, head, &self.view, rng),
+            Some(hosts) => {
+                self.panic_picks += u64::from(hosts.is_panicking());
+                hosts.pick(now, head, &mut self.view, rng)
+            }
         }
     }
 
@@ -209,6 +261,7 @@ impl Outbound {
     /// The owner died; gives the memory back.
     pub(super) fn bury(&mut self) {
         self.alive = false;
+        self.hosts = None;
         self.asks |= STALE;
         self.view = Endpoints::default();
         self.pool = None;

@@ -24,7 +24,7 @@ use super::control::Control;
 use super::dns::Name;
 use super::frame::{HELD, NIL, WAITING};
 use super::instance::State;
-use super::outbound::{AFFINITY, Outbound, PROBES, add, remove};
+use super::outbound::{AFFINITY, PROBES, add, remove};
 use super::spec::{BackoffSpec, EdgeSpec};
 use super::telemetry::{Integral, Moments};
 use super::{Flow, Full, World};
@@ -300,9 +300,8 @@ impl World<'_> {
         let (asks, hedges) = (outbound.asks, outbound.hedges);
         let mut head = RequestHead { affinity: None, attempt };
         let value = if asks != 0 { self.brief(now, from, origin.request, &mut head) } else { None };
-        let Outbound { balancer, view, .. } = &mut self.outbounds[from as usize];
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(origin.tag)).rng());
-        let Some(slot) = balancer.pick(now, &head, view, &mut rng) else { return Ok(None) };
+        let Some(slot) = self.outbounds[from as usize].pick(now, &head, &mut rng) else { return Ok(None) };
         let slot = if hedges { self.elsewhere(now, from, state, &head, slot, &mut rng) } else { slot };
         if asks & (PROBES | AFFINITY) != 0 {
             self.picked(now, queue, origin, value, slot, &mut rng)?;

@@ -24,11 +24,11 @@ use super::{Flow, World};
 /// Orders to empty a node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Drain {
-    node: u32,
+    pub(super) node: u32,
     /// The longest that an instance may take to end.
-    grace: Duration,
+    pub(super) grace: Duration,
     /// Until when evictions are tried again.
-    until: Time,
+    pub(super) until: Time,
 }
 
 /// Pause after an eviction that was refused (cluster autoscaler, `core/scaledown/actuation/drain.go`, `EvictionRetryTime`).
@@ -393,9 +393,9 @@ impl World<'_> {
             match instance.state {
                 // Lost with its node, which nobody waits for any longer.
                 State::Dead => self.evict(now, queue, index)?,
-                State::Draining => {}
-                State::Ready if self.disruptions_allowed(now, service) == 0 => refused = true,
-                State::Pending | State::Starting | State::Ready => {
+                State::Draining if instance.more.leaving => {}
+                _ if instance.more.available && self.disruptions_allowed(now, service) == 0 => refused = true,
+                _ => {
                     self.shut_down_within(now, queue, index, grace)?;
                     self.reconcile(now, queue, service)?;
                     self.membership_changed(now, queue, service)?;
@@ -414,7 +414,8 @@ impl World<'_> {
     /// Another try at what a budget refused, if the node still is to go.
     pub(super) fn drain_again(&mut self, now: Time, queue: &mut Queue, drain: Drain) -> Flow {
         let node = &self.cluster.nodes[drain.node as usize];
-        let goes = matches!(node.phase, Phase::Deleting(_)) || node.reclaimed > 0 && !node.taken;
+        let goes =
+            matches!(node.phase, Phase::Deleting(_)) || node.reclaimed > 0 && !node.taken || node.cordons > 0;
         if goes && node.alive { self.drain(now, queue, drain) } else { Ok(()) }
     }
 

@@ -211,7 +211,7 @@ impl World<'_> {
                     continue;
                 }
             }
-            let ready = self.instances[index as usize].state == State::Ready;
+            let ready = self.instances[index as usize].more.available;
             if !group.may_disturb() || ready && self.disruptions_allowed(now, service) == 0 {
                 continue;
             }

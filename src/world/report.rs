@@ -132,6 +132,14 @@ impl World<'_> {
             let firing = watch.firing_until(ended.at).as_secs_f64();
             metrics.insert(format!("alert.{}.firing_s", alert.name), firing);
         }
+        for (prediction, predictor) in self.spec.predictions.iter().zip(&self.predictors) {
+            let mut put = |name: &str, value: u64| {
+                metrics.insert(format!("prediction.{}.{name}", prediction.name), value as f64);
+            };
+            put("raised", predictor.raised);
+            put("false_alarms", predictor.false_alarms);
+            put("missed", predictor.missed);
+        }
         let mut journal = journal.clone();
         for source in &self.sources {
             for word in [source.arrivals, source.outcomes.good, source.time_sum as u64] {
@@ -262,6 +270,32 @@ impl World<'_> {
                     if count > 0 {
                         put("gc_pause_mean_ms", paused as f64 / 1e6 / count as f64);
                     }
+                }
+            }
+            let health = service.health;
+            if !spec.probes.is_empty() {
+                put("readiness_lost", health.readiness_lost as f64);
+                put("probe_restarts", health.probe_restarts as f64);
+            }
+            if health.probes > 0 {
+                put("probes_failed_ratio", health.probes_failed as f64 / health.probes as f64);
+            }
+            let caring = self.outbounds.iter().filter(|outbound| outbound.service as usize == index);
+            let edges = self.spec.sources.iter().flat_map(|source| &source.edges);
+            let edges = edges.chain(self.spec.services.iter().flat_map(|service| &service.edges));
+            let edges: Vec<_> = edges.filter(|edge| edge.to as usize == index).collect();
+            if edges.iter().any(|edge| edge.outlier.is_some()) {
+                put("ejections", health.ejections as f64);
+            }
+            if edges.iter().any(|edge| edge.check.is_some()) {
+                put("checked_out", health.checked_out as f64);
+            }
+            if edges.iter().any(|edge| edge.knows_health()) {
+                let (picks, panic) = caring.fold((0, 0), |(picks, panic), outbound| {
+                    (picks + outbound.attempts, panic + outbound.panic_picks)
+                });
+                if picks > 0 {
+                    put("panic_ratio", panic as f64 / picks as f64);
                 }
             }
             if spec.disk_use.as_ref().is_some_and(|disk| disk.evict_at.is_some()) {

@@ -8,7 +8,9 @@ use crate::time::Time;
 use super::activator::{Activator, Sampled};
 use super::attribute::Stickiness;
 use super::cache::CacheState;
+use super::discovery::Directory;
 use super::governor::CpuCounts;
+use super::hosts::HealthCounts;
 use super::metrics::History;
 use super::pool::ConnectionCounts;
 use super::recommend::{Advice, Asked};
@@ -80,6 +82,10 @@ pub(super) struct Service {
     pub(super) cache_misses: u64,
     /// Dependency outages in force.
     pub(super) outages: u32,
+    /// Who knows its endpoints, if clients are not told by the control plane.
+    pub(super) directory: Option<Box<Directory>>,
+    /// What is counted about the health of its endpoints.
+    pub(super) health: HealthCounts,
 
     pub(super) counted_from: Time,
     /// Attempts inside (waiting or started).
@@ -157,6 +163,8 @@ impl Service {
             cache_hits: 0,
             cache_misses: 0,
             outages: 0,
+            directory: spec.directory.as_ref().map(|settings| Box::new(Directory::new(settings))),
+            health: HealthCounts::default(),
             counted_from: warm_up,
             load: Integral::default(),
             arrivals: 0,

@@ -312,7 +312,10 @@ impl World<'_> {
         request: u32,
         class: Class,
     ) {
-        let source = &mut self.sources[index as usize];
+        // Behind the sources come those who send probes.
+        let Some(source) = self.sources.get_mut(index as usize) else {
+            return self.probe_answered(now, queue, index, class);
+        };
         source.in_system.down(now);
         let latency = (now - started).0;
         source.time_sum += u128::from(latency);

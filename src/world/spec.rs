@@ -8,9 +8,14 @@ use crate::policies::alert::Rule;
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::{Balancer as _, BalancerSettings};
 use crate::policies::breaker::BreakerSettings;
+use crate::policies::detector::DetectorSettings;
+use crate::policies::detector::kubelet::{KubeletSettings, ProbeKind};
+use crate::policies::discovery::DiscoverySettings;
 use crate::policies::disruption::DisruptionBudget;
 use crate::policies::hedge::{HedgePolicy as _, HedgeSettings};
+use crate::policies::host_selection::HostSelectionSettings;
 use crate::policies::limiter::LimiterSettings;
+use crate::policies::outlier::OutlierSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
@@ -63,6 +68,8 @@ pub struct Spec {
     pub faults: Vec<FaultSpec>,
     /// What monitoring watches.
     pub alerts: Vec<AlertSpec>,
+    /// Who foresees failures.
+    pub predictions: Vec<PredictionSpec>,
     /// Operator actions.
     pub actions: Vec<ActionSpec>,
     /// Version changes.
@@ -312,8 +319,12 @@ pub struct ServiceSpec {
     pub metrics: (Duration, Duration, Duration),
     /// Share of scrapes that get lost.
     pub scrape_loss: f64,
-    /// Propagation delay of membership changes, per client.
+    /// Propagation delay of membership changes, per client, where the control plane tells clients.
     pub discovery: Law,
+    /// Who tells them instead.
+    pub directory: Option<DiscoverySettings>,
+    /// Probes of the kubelet.
+    pub probes: Vec<ProbeSpec>,
     /// Caches.
     pub caches: Vec<CacheSpec>,
     /// Connection pools of each instance.
@@ -564,6 +575,12 @@ pub struct EdgeSpec {
     pub affinity: Option<u16>,
     /// Name of the called service, and the weights of its instances by ordinal, over and over again (empty: all 1).
     pub callee: (Arc<str>, Arc<[u32]>),
+    /// Leaves endpoints out that answer badly.
+    pub outlier: Option<OutlierSettings>,
+    /// Leaves endpoints out that fail checks.
+    pub check: Option<CheckSpec>,
+    /// Which set of endpoints the balancer picks from.
+    pub host_selection: Option<HostSelectionSettings>,
     /// One state for all callers of the calling service.
     pub shared: bool,
     /// Operators may have calls left out.
@@ -633,6 +650,40 @@ impl EdgeSpec {
         let hedges = self.stacks().filter_map(|stack| stack.hedge.as_ref());
         hedges.into_iter().any(|hedge| hedge.build(Time::ZERO).is_tied())
     }
+
+    /// Whether the client knows more about endpoints than that they are there.
+    pub const fn knows_health(&self) -> bool {
+        self.outlier.is_some() || self.check.is_some() || self.host_selection.is_some()
+    }
+}
+
+/// What a probe asks for.
+#[derive(Clone, Debug)]
+pub struct AskSpec {
+    /// First op of what it has the instance do; `None` if it has a port of its own, where no worker is needed.
+    pub entry: Option<u16>,
+    /// Ring of its timeout.
+    pub ring: u8,
+}
+
+/// A probe of the kubelet.
+#[derive(Clone, Debug)]
+pub struct ProbeSpec {
+    /// What it is for.
+    pub kind: ProbeKind,
+    /// When, and how often.
+    pub settings: KubeletSettings,
+    /// What it asks for.
+    pub ask: AskSpec,
+}
+
+/// Active checks by clients.
+#[derive(Clone, Debug)]
+pub struct CheckSpec {
+    /// Judges the answers.
+    pub detector: DetectorSettings,
+    /// What it asks for.
+    pub ask: AskSpec,
 }
 
 /// How one client keeps its connections to one service.
@@ -945,6 +996,8 @@ pub enum Trouble {
     RegistryOutage,
     /// No name is resolved.
     DnsOutage,
+    /// Nobody reaches the registry of a service's endpoints.
+    DiscoveryOutage(u32),
     /// All nodes of a zone die.
     ZoneLoss(u32),
     /// No message passes between two zones.
@@ -994,6 +1047,21 @@ pub struct AlertSpec {
     pub every: Duration,
 }
 
+/// Somebody who foresees the strokes of one fault.
+#[derive(Clone, Debug)]
+pub struct PredictionSpec {
+    /// Name.
+    pub name: String,
+    /// Position in `Spec::faults`.
+    pub fault: u32,
+    /// How long before.
+    pub lead: Law,
+    /// Share of the strokes that are foreseen.
+    pub hit_rate: f64,
+    /// Per second.
+    pub false_alarms: f64,
+}
+
 /// Something that an operator does.
 #[derive(Clone, Debug)]
 pub struct ActionSpec {
@@ -1012,6 +1080,13 @@ pub enum ActionTime {
     OnAlert {
         /// Position in `Spec::alerts`.
         alert: u32,
+        /// How long people take.
+        after: Duration,
+    },
+    /// Each time a prediction is raised.
+    OnPrediction {
+        /// Position in `Spec::predictions`.
+        prediction: u32,
         /// How long people take.
         after: Duration,
     },
@@ -1039,6 +1114,11 @@ pub enum Operation {
     KillSwitch(u16, bool),
     /// Other requests and limits for the instances of a service.
     Resize(u32, Resize),
+    /// Move everything away from what is predicted to fail; nodes take nothing new for so long.
+    Drain {
+        /// How long.
+        lasts: Duration,
+    },
 }
 
 /// New requests and limits of the own container; what is not given stays.

@@ -123,7 +123,7 @@ const FEATURES: [&str; 105] = [
 ];
 
 /// And some more that need the others: rollouts, a second helping of faults, and what bounds an instance from outside.
-const EXTRAS: [&str; 57] = [
+const EXTRAS: [&str; 69] = [
     "stop-the-world",
     "container-swap",
     "rolling",
@@ -154,6 +154,18 @@ const EXTRAS: [&str; 57] = [
     "names",
     "listeners",
     "dns-outage",
+    "web outlier",
+    "front outlier",
+    "mid outlier",
+    "web checks",
+    "front checks",
+    "front zones",
+    "mid zones",
+    "mid probes",
+    "leaf probes",
+    "mid registry",
+    "leaf registry",
+    "predictions",
     "mid adaptive",
     "leaf adaptive",
     "mid codel",
@@ -181,6 +193,26 @@ const EXTRAS: [&str; 57] = [
     "web deadline",
     "front deadline",
     "mid deadline",
+];
+
+const BALANCERS: [&str; 17] = [
+    "random",
+    "weighted-random",
+    "round-robin",
+    "smooth-weighted-round-robin",
+    "least-request",
+    "p2c",
+    "weighted-round-robin",
+    "least-conn",
+    "peak-ewma",
+    "finagle-peak-ewma",
+    "ring-hash",
+    "maglev",
+    "join-shortest-queue",
+    "prequal",
+    "least-rate",
+    "least-response-time",
+    "aperture",
 ];
 
 /// Writes one scenario. Each parameter depends on the seed and its own name, so leaving a feature out changes nothing else.
@@ -340,32 +372,48 @@ impl Writer<'_> {
             text += "limiter.seed-token-bucket = { capacity = 20, fill-rate = \"30/s\" }\n";
         }
         let connected = format!("{name} connections");
+        // Who balances connections, or goes by name, knows no health.
+        let mut finds_alone = false;
         if self.has(&connected) {
-            text += &self.connections(&connected);
+            let connections = self.connections(&connected);
+            finds_alone = connections.contains("per-connection") || connections.contains("dns");
+            text += &connections;
         } else if has("shared") {
             text += "sharing = \"service\"\n";
         }
+        let some = |what: &str| {
+            let feature = format!("{name} {what}");
+            let asks =
+                self.has("balancer") && self.one_of(&format!("{name} balancer"), &BALANCERS) == "prequal";
+            !(asks || finds_alone) && EXTRAS.contains(&feature.as_str()) && self.has(&feature)
+        };
+        if some("outlier") {
+            text += "outlier.envoy = { consecutive-5xx = 2, consecutive-gateway-failure = 2, interval = \"2s\", base-ejection-time = \"1s\", \
+                     max-ejection-percent = \"60%\", enforcing-consecutive-gateway-failure = \"50%\", max-ejection-time-jitter = \"1s\", \
+                     success-rate-minimum-hosts = 2, success-rate-request-volume = 3, failure-percentage-minimum-hosts = 2, \
+                     failure-percentage-request-volume = 3, enforcing-failure-percentage = \"100%\", always-eject-one-host = true }\n";
+        }
+        if some("checks") {
+            let port = self.one_of(
+                &format!("{name} check"),
+                &["own-port = true", "cost = \"exp(1ms)\"", "cost = \"0ms\""],
+            );
+            writeln!(
+                text,
+                "health-check = {{ detector.envoy = {{ timeout = \"90ms\", interval = \"700ms\", unhealthy-threshold = 2, healthy-threshold = 1, interval-jitter = \"100ms\" }}, {port} }}"
+            )
+            .unwrap();
+        }
+        if some("zones") && self.has("nodes") {
+            let panic = self.one_of(&format!("{name} panic"), &["0%", "50%", "100%"]);
+            writeln!(
+                text,
+                "host-selection.envoy = {{ healthy-panic-threshold = \"{panic}\", priorities = [[\"a\"], [\"b\"]], zone-aware = {{ min-cluster-size = 1 }} }}"
+            )
+            .unwrap();
+        }
         if self.has("balancer") {
-            let kinds = [
-                "random",
-                "weighted-random",
-                "round-robin",
-                "smooth-weighted-round-robin",
-                "least-request",
-                "p2c",
-                "weighted-round-robin",
-                "least-conn",
-                "peak-ewma",
-                "finagle-peak-ewma",
-                "ring-hash",
-                "maglev",
-                "join-shortest-queue",
-                "prequal",
-                "least-rate",
-                "least-response-time",
-                "aperture",
-            ];
-            let settings = match self.one_of(&format!("{name} balancer"), &kinds) {
+            let settings = match self.one_of(&format!("{name} balancer"), &BALANCERS) {
                 "least-conn" => "least-conn = { max-fails = 2, fail-timeout = \"1s\" }".to_owned(),
                 "maglev" => "maglev = { table-size = 127, retry-other-host = true }".to_owned(),
                 "weighted-round-robin" => "weighted-round-robin = { slow-start.window = \"5s\" }".to_owned(),
@@ -719,6 +767,34 @@ impl Writer<'_> {
                          node-loss = { pool = \"general\", count = 2 }\n";
             }
         }
+        for (owner, feature) in [("mid", "mid registry"), ("leaf", "leaf registry")] {
+            let swims = self.one_of(feature, &["", "", "", "", "", "swim"]) == "swim";
+            if self.has(feature) && self.has("no registry") && !swims {
+                let what = format!(
+                    "discovery-outage = {{ service = \"{owner}\", for = \"{}\" }}",
+                    self.lasting(&format!("{owner} lost"))
+                );
+                self.fault(&mut text, &format!("{owner} lost"), &what);
+            }
+        }
+        if self.has("predictions") {
+            let foreseen: Vec<(&str, &str)> = [
+                ("seer", "crash"),
+                ("prophet", if self.has("nodes") { "node-loss" } else { "" }),
+                ("oracle", if self.has("nodes") && self.has("drawn") { "machines" } else { "" }),
+            ]
+            .into_iter()
+            .filter(|(_, fault)| *fault == "machines" || FEATURES.contains(fault) && self.has(fault))
+            .collect();
+            for (name, fault) in foreseen {
+                writeln!(
+                    text,
+                    "[[prediction]]\nname = \"{name}\"\nfault = \"{fault}\"\nlead = \"exp(3s)\"\nhit-rate = \"70%\"\n\
+                     false-alarms = \"0.1/s\"\n[[action]]\non-prediction = \"{name}\"\nafter = \"100ms\"\ndrain = {{ for = \"4s\" }}"
+                )
+                .unwrap();
+            }
+        }
         if self.has("operators") {
             let replicas = self.number("scale to", 0, 6);
             writeln!(
@@ -862,7 +938,23 @@ impl Writer<'_> {
                 let pool = self.one_of(&format!("{name} pool"), &["general", "other"]);
                 writeln!(text, "node-pool = \"{pool}\"").unwrap();
             }
-            if self.has("discovery") {
+            let some = |what: &str| {
+                let feature = format!("{name} {what}");
+                EXTRAS.contains(&feature.as_str()) && self.has(&feature)
+            };
+            if some("registry") {
+                let registries = [
+                    ".poll = { period = \"3s\" }",
+                    ".heartbeats = { detector.heartbeat = { period = \"1s\", misses = 2 }, push-delay-max = \"1s\" }",
+                    ".heartbeats = { detector.phi-accrual = { acceptable-heartbeat-pause = \"1s\" }, fetch = \"2s\" }",
+                    ".eureka = { lease-renewal-interval = \"1s\", lease-expiration-duration = \"2s\", eviction-interval = \"2s\", \
+                     response-cache-update-interval = \"1s\", registry-fetch-interval = \"1s\" }",
+                    ".consul = { ttl = \"3s\" }",
+                    ".swim = { probe-interval = \"500ms\" }",
+                ];
+                let which = self.one_of(&format!("{name} registry"), &registries);
+                writeln!(text, "discovery{which}").unwrap();
+            } else if self.has("discovery") {
                 text.push_str("discovery = \"uniform(0s, 3s)\"\n");
             }
             if self.has("listeners") {
@@ -874,6 +966,25 @@ impl Writer<'_> {
                 ];
                 let kind = self.one_of(&format!("{name} listener"), &kinds);
                 writeln!(text, "listener = {{ {kind} }}").unwrap();
+            }
+            if some("probes") {
+                let port = self.one_of(
+                    &format!("{name} probe"),
+                    &["own-port = true", "cost = \"exp(1ms)\"", "endpoint = \"get\""],
+                );
+                for (kind, more) in
+                    [("startup", ""), ("liveness", ""), ("readiness", ", success-threshold = 2")]
+                {
+                    if number(kind, 0, 2) > 0 {
+                        writeln!(
+                            text,
+                            "probe.{kind} = {{ period = \"800ms\", timeout = \"{}ms\", initial-delay = \"{}ms\", failure-threshold = 2, {port}{more} }}",
+                            number("probe timeout", 10, 300),
+                            number("probe delay", 0, 1000),
+                        )
+                        .unwrap();
+                    }
+                }
             }
             if has("activator") || has("metered") {
                 let metered = if has("metered") { ", per-instance = 2" } else { "" };

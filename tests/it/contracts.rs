@@ -5,6 +5,7 @@
 //! [`hot`], which counts what they allocate.
 
 mod control;
+mod health;
 mod worst;
 
 use std::cell::Cell;
@@ -66,6 +67,42 @@ const VARIANTS: &[(&str, &str, &str)] = &[
         "autoscaler",
         "scheduled",
         r#"{"schedule": [{"at": "0s", "replicas": 3}, {"at": "5h", "replicas": 9}], "every": "24h"}"#,
+    ),
+    (
+        "detector",
+        "envoy",
+        r#"{"timeout": "1s", "interval": "5s", "unhealthy-threshold": 3, "healthy-threshold": 2}"#,
+    ),
+    (
+        "detector",
+        "envoy",
+        r#"{"timeout": "1s", "interval": "5s", "unhealthy-threshold": 1, "healthy-threshold": 1, "interval-jitter": "2s", "unhealthy-interval": "1s"}"#,
+    ),
+    ("detector", "kubelet", r#"{"success-threshold": 3, "failure-threshold": 1, "period": "300ms"}"#),
+    (
+        "detector",
+        "phi-accrual",
+        r#"{"threshold": 1, "max-sample-size": 3, "acceptable-heartbeat-pause": "0s"}"#,
+    ),
+    ("discovery", "heartbeats", r#"{"detector": {"phi-accrual": {}}, "fetch": "7s"}"#),
+    ("discovery", "eureka", r#"{"enable-self-preservation": false, "lease-expiration-duration": "40s"}"#),
+    ("discovery", "consul", r#"{"ttl": "4s", "deregister-critical-service-after": "1min"}"#),
+    ("host-selection", "envoy", r#"{"healthy-panic-threshold": "0%", "priorities": [["b"], ["a"]]}"#),
+    ("host-selection", "envoy", r#"{"zone-aware": {"min-cluster-size": 1}}"#),
+    (
+        "host-selection",
+        "envoy",
+        r#"{"priorities": [["c", "a"], ["b"]], "zone-aware": {"routing-enabled": "60%", "fail-traffic-on-panic": true}}"#,
+    ),
+    (
+        "outlier",
+        "envoy",
+        r#"{"max-ejection-percent": "100%", "enforcing-consecutive-gateway-failure": "40%", "consecutive-gateway-failure": 2, "max-ejection-time-jitter": "7s"}"#,
+    ),
+    (
+        "outlier",
+        "envoy",
+        r#"{"success-rate-minimum-hosts": 2, "success-rate-request-volume": 2, "success-rate-stdev-factor": 300, "failure-percentage-minimum-hosts": 1, "failure-percentage-request-volume": 3, "enforcing-failure-percentage": "100%", "always-eject-one-host": true, "consecutive-5xx": 100}"#,
     ),
     ("balancer", "smooth-weighted-round-robin", r#"{"max-fails": 0}"#),
     ("balancer", "smooth-weighted-round-robin", r#"{"max-fails": 3, "fail-timeout": "2s", "max-conns": 4}"#),
@@ -305,13 +342,17 @@ fn declares(kind: &Kind, exception: &str) -> bool {
     doc.contains(&format!("exception to the contract of {exception}"))
 }
 
-/// Families whose drivers stand here and in [`control`]. A family that is new needs one.
+/// Families whose drivers stand here, in [`control`] and in [`health`]. A family that is new needs one.
 const DRIVEN: &[&str] = &[
     "autoscaler",
     "balancer",
     "breaker",
+    "detector",
+    "discovery",
     "hedge",
+    "host-selection",
     "limiter",
+    "outlier",
     "provisioner",
     "recommender",
     "retry",
@@ -778,7 +819,7 @@ fn shedding() {
             let waiting = if good_times { 0 } else { rng.index(15) };
             let priority = rng.index(4) as u8;
             let waited = Duration(most / 4 + u64::from(rng.index(most as u32)));
-            let left = Duration(130_000_000).0.checked_sub(waited.0).map_or(Duration::ZERO, Duration);
+            let left = Duration(120_000_000).0.checked_sub(waited.0).map_or(Duration::ZERO, Duration);
             let newcomer = Newcomer { priority, waiting, workers: 4 };
             let turned_away = hot(|| policy.turns_away(now, &newcomer, &mut rng));
             let turn = Turn { priority, waiting, waited, left: Some(left) };

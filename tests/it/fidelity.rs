@@ -136,6 +136,17 @@ fn nothing_fails_anywhere() {
 }
 
 #[test]
+fn detection_and_discovery() {
+    all_pass("breaker/envoy_outlier.json", 0);
+    all_pass("balancer/envoy_priority_panic.json", 0);
+    all_pass("balancer/envoy_zone_aware.json", 0);
+    all_pass("balancer/eureka_lease.json", 0);
+    all_pass("balancer/k8s_probe.json", 0);
+    all_pass("balancer/phi_accrual.json", 0);
+    all_pass("balancer/swim_memberlist.json", 0);
+}
+
+#[test]
 fn the_cards_are_fresh_and_fit_a_terminal() {
     let cards = replay("").cards();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/FIDELITY.md");

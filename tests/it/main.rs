@@ -11,6 +11,7 @@ mod contracts;
 mod determinism;
 mod errors;
 mod fidelity;
+mod health;
 mod hedging;
 mod inside;
 mod layers;

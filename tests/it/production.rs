@@ -38,7 +38,7 @@ fn shown(study: &Study) -> String {
         panic!("it calls")
     };
     format!(
-        "timeout {:?}, cancel {}\nretry {:#?}\nbudget {:#?}\nbreaker {:#?}\nlimiter {:#?}\nbalancer {:#?}\n{}\n",
+        "timeout {:?}, cancel {}\nretry {:#?}\nbudget {:#?}\nbreaker {:#?}\nlimiter {:#?}\nbalancer {:#?}\noutlier {:#?}\nhost selection {:#?}\n{}\n",
         call.timeout,
         edge.policies.cancel,
         edge.policies.retry,
@@ -46,6 +46,8 @@ fn shown(study: &Study) -> String {
         edge.policies.breaker,
         edge.policies.limiter,
         edge.balancer,
+        edge.outlier,
+        edge.host_selection,
         study.warnings.join("\n"),
     )
 }

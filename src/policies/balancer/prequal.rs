@@ -343,6 +343,8 @@ impl Balancer for Prequal {
         state.probes_due -= 1.0;
         let n = endpoints.eligible.len();
         if state.probed.len() >= n {
+            // Everybody has been asked; what is still due lapses, or a fleet that grows would be asked for all of it at once.
+            state.probes_due = state.probes_due.fract();
             return None;
         }
         // Without replacement within one query.

@@ -240,6 +240,7 @@ impl Check<'_> {
     ) -> (usize, Option<Duration>) {
         let callers = self.names.callers[to].clone();
         let own = own.0.iter().find(|(name, _)| name.value == self.names.services[to]);
+        let place = own.map(|(name, _)| name.place);
         let own = own.map_or_else(EdgeTable::default, |(_, table)| table.clone());
         let timeout = own.timeout.or(callers.timeout);
         if let Some(timeout) = &timeout
@@ -263,6 +264,26 @@ impl Check<'_> {
         };
         let balancer =
             set(&over(own.balancer, callers.balancer)).unwrap_or_else(|| balancer(default_balancer));
+        let health_check = own.health_check.or(callers.health_check);
+        let health_check = health_check.as_ref().and_then(|table| self.health_check(table, to));
+        let host_selection = set(&over(own.host_selection, callers.host_selection));
+        self.zones_of_priorities(host_selection.as_ref(), to);
+        let outlier = set(&over(own.outlier, callers.outlier));
+        let cares = outlier.is_some() || health_check.is_some() || host_selection.is_some();
+        let finds_alone = connections.as_ref().is_some_and(|kept| kept.per_connection || kept.dns.is_some());
+        if cares && finds_alone {
+            let callee = self.names.services[to].clone();
+            let message =
+                format!("the edge to `{callee}`: who balances connections, or goes by name, knows no health");
+            let hint = "leave out `outlier`, `health-check` and `host-selection`, or balance per request without `dns`";
+            self.errors.push(Diagnostic::new(message).hint(hint));
+        }
+        if cares && balancer.build(Time::ZERO).needs().probes {
+            let (callee, name) = (self.names.services[to].clone(), balancer.name());
+            let message = format!("the edge to `{callee}`: `{name}` judges endpoints by probes of its own");
+            let hint = "leave out `outlier`, `health-check` and `host-selection`, or use another balancer";
+            self.errors.push(Diagnostic::new(message).hint(hint));
+        }
         let affinity = own.affinity.or(callers.affinity).and_then(|name| self.affinity(&name));
         let Needs { load, probes } = balancer.build(Time::ZERO).needs();
         if let (Some(table), Some(Connections { per_connection: true, .. })) = (&written, &connections)
@@ -284,7 +305,7 @@ impl Check<'_> {
             limiter: set(&over(own.limiter, callers.limiter)),
         };
         let callee = self.names.services[to].clone();
-        self.one_way_to_go_on(&format!("the edge to `{callee}`"), &policies, None);
+        self.one_way_to_go_on(&format!("the edge to `{callee}`"), &policies, place);
         let propagate_deadline = own.propagate_deadline.or(callers.propagate_deadline);
         let levels = self.levels(&callee, own.level.or(callers.level).unwrap_or_default());
         edges.push(Edge {
@@ -293,6 +314,9 @@ impl Check<'_> {
             levels,
             propagate_deadline,
             balancer,
+            outlier,
+            health_check,
+            host_selection,
             affinity,
             sharing,
             connections,

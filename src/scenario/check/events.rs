@@ -2,14 +2,16 @@
 
 use super::Check;
 use super::measures::{Part, not_simulated};
+use crate::random::law::Law;
 use crate::scenario::de::Spanned;
 use crate::scenario::error::{Diagnostic, Place};
 use crate::scenario::model::{
-    Action, ActionTime, Fault, Operation, RolloutPlan, Scenario, Target, Thing, Trouble, When,
+    Action, ActionTime, Fault, Operation, Prediction, RolloutPlan, Scenario, Target, Thing, Trouble, When,
 };
 use crate::scenario::profile::{Csv, number};
 use crate::scenario::schema::{
-    ActionChoice, ActionTable, FaultChoice, FaultTable, NodeLossTable, RolloutTable, ThrottleTable,
+    ActionChoice, ActionTable, FaultChoice, FaultTable, NodeLossTable, PredictionTable, RolloutTable,
+    ThrottleTable,
 };
 use crate::time::{Duration, Time};
 use crate::units::UnitError;
@@ -193,6 +195,11 @@ impl Check<'_> {
             FaultChoice::RegistryOutage(table) => {
                 (Some(Trouble::RegistryOutage), table.lasts, "registry outage".to_owned())
             }
+            FaultChoice::DiscoveryOutage(table) => {
+                let service = self.service_with_registry(&table.service, scenario);
+                let trouble = service.map(|service| Trouble::DiscoveryOutage { service });
+                (trouble, table.lasts, format!("no registry for {}", table.service.value))
+            }
             FaultChoice::ZoneLoss(table) => {
                 let zone = self.zone_named(&table.zone);
                 let trouble = zone.map(|zone| Trouble::ZoneLoss { zone });
@@ -307,12 +314,40 @@ impl Check<'_> {
                 let endpoint = self.endpoint(&degrade.endpoint.value, degrade.endpoint.place)?;
                 Operation::Degrade { endpoint, cost: degrade.cost.0 }
             }
+            ActionChoice::Drain(drain) => {
+                const LASTS: Duration = Duration::from_secs(1800);
+                let lasts = drain.lasts.as_ref().map_or(LASTS, |lasts| self.some_time(lasts, "for"));
+                Operation::Drain { lasts }
+            }
             ActionChoice::KillSwitch(switch) => {
                 let endpoint = self.endpoint(&switch.endpoint.value, switch.endpoint.place)?;
                 Operation::KillSwitch { endpoint, on: switch.on.unwrap_or(true) }
             }
         };
         Some(Action { when: when?, what })
+    }
+
+    /// Somebody who foresees a fault.
+    pub(super) fn prediction(&mut self, table: &PredictionTable, scenario: &Scenario) -> Option<Prediction> {
+        let known: Vec<&str> = scenario.faults.iter().map(|fault| fault.name.as_str()).collect();
+        let fault = self.lookup("fault", &table.fault.value, table.fault.place, &known)?;
+        let can = matches!(
+            scenario.faults[fault].what,
+            Trouble::Crash(_) | Trouble::Hang(_) | Trouble::NodeLoss { .. }
+        );
+        if !can {
+            let error = Diagnostic::new("nobody can predict this fault").at(table.fault.place);
+            self.errors.push(error.hint("predictable are `crash`, `hang` and `node-loss`"));
+        }
+        const LEAD: Duration = Duration::from_secs(300);
+        let lead = table.lead.as_ref().map_or_else(|| Law::fixed(LEAD), |lead| self.law(lead));
+        Some(Prediction {
+            name: table.name.value.clone(),
+            fault,
+            lead,
+            hit_rate: table.hit_rate.map_or(1.0, |share| share.0),
+            false_alarms: table.false_alarms.map_or(0.0, |rate| rate.0),
+        })
     }
 
     /// A share of a source's requests, or of somebody's calls to a service.
@@ -357,6 +392,21 @@ impl Check<'_> {
     }
 
     fn action_time(&mut self, table: &ActionTable) -> Option<ActionTime> {
+        if let Some(prediction) = &table.on_prediction {
+            let known = self.names.predictions.clone();
+            let other = table.at.as_ref().map(|at| at.place);
+            if let Some(place) = other.or_else(|| table.on_alert.as_ref().map(|alert| alert.place)) {
+                self.wrong("an action follows the clock, an alert or a prediction, only one of them", place);
+            }
+            let after = table.after.as_ref().map_or(Duration::ZERO, |after| after.value);
+            let prediction = self.lookup("prediction", &prediction.value, prediction.place, &known)?;
+            return Some(ActionTime::OnPrediction { prediction, after });
+        }
+        if let ActionChoice::Drain(_) = &table.what.value {
+            let error = Diagnostic::new("what is to be drained is said by a prediction").at(table.what.place);
+            self.errors.push(error.hint("write on-prediction = \"..\""));
+            return None;
+        }
         let named = [&table.on_alert, &table.on_resolved].into_iter().flatten().count();
         match (&table.at, table.on_alert.as_ref().or(table.on_resolved.as_ref())) {
             (Some(at), None) => {

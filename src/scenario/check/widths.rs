@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::Check;
+use crate::policies::detector::Detector as _;
 use crate::scenario::error::Diagnostic;
-use crate::scenario::model::{Arrivals, Call, Scenario, Step};
-use crate::time::Duration;
+use crate::scenario::model::{Arrivals, Call, Edge, Scenario, Step};
+use crate::time::{Duration, Time};
 
 /// Steps of all programs together, with what `cache`, `pool` and handshakes add.
 const MOST_STEPS: usize = 65_000;
@@ -37,12 +38,17 @@ impl Check<'_> {
             programs.iter().map(|steps| steps.len() + steps.iter().filter(wraps).count() + 1).sum();
         let sidecars =
             scenario.services.iter().map(|service| service.endpoints.len() * service.sidecars.len() * 2);
-        let edges = scenario.services.iter().flat_map(|service| &service.edges);
-        let edges = edges.chain(scenario.sources.iter().flat_map(|source| &source.edges));
+        let edges = || {
+            let of_services = scenario.services.iter().flat_map(|service| &service.edges);
+            of_services.chain(scenario.sources.iter().flat_map(|source| &source.edges))
+        };
         // Two handshakes of two steps each.
-        let handshakes =
-            4 * edges.filter_map(|edge| edge.connections.as_ref()).filter(|kept| kept.tls.is_some()).count();
-        self.no_more(steps + sidecars.sum::<usize>() + handshakes, MOST_STEPS, "steps");
+        let encrypted = |edge: &&Edge| edge.connections.as_ref().is_some_and(|kept| kept.tls.is_some());
+        let handshakes = 4 * edges().filter(encrypted).count();
+        // A probe or a check has at most a step and an end of its own.
+        let probes: usize = scenario.services.iter().map(|service| service.probes.len()).sum();
+        let probes = 2 * (probes + edges().count());
+        self.no_more(steps + sidecars.sum::<usize>() + handshakes + probes, MOST_STEPS, "steps");
         let sidecars = scenario.services.iter().map(|service| service.sidecars.len()).max();
         self.no_more(sidecars.unwrap_or(0), MOST_SIDECARS, "side-cars of one service");
         let widest = programs.iter().map(|steps| steps.iter().map(width).sum()).max();
@@ -54,6 +60,12 @@ impl Check<'_> {
             .filter_map(|call| call.timeout)
             .collect();
         timeouts.extend(scenario.sources.iter().filter_map(|source| source.deadline));
+        let probes = scenario.services.iter().flat_map(|service| &service.probes);
+        timeouts.extend(probes.map(|probe| probe.settings.timeout()));
+        let edges = scenario.services.iter().flat_map(|service| &service.edges);
+        let edges = edges.chain(scenario.sources.iter().flat_map(|source| &source.edges));
+        let checks = edges.filter_map(|edge| edge.health_check.as_ref());
+        timeouts.extend(checks.map(|check| check.detector.build(Time::ZERO).timeout()));
         self.no_more(timeouts.len(), MOST_TIMEOUTS, "different timeouts and deadlines");
         let of_services = scenario.services.iter().flat_map(|service| &service.edges);
         let edges = of_services.chain(scenario.sources.iter().flat_map(|source| &source.edges));

@@ -11,7 +11,7 @@ use super::{Notes, lay_under, table, text, text_of};
 use crate::scenario::error::{Diagnostic, Place, shortened};
 use crate::scenario::files::Files;
 use crate::scenario::manifest::envoy::{
-    self, At, Cluster, Envoy, LbPolicy, Retry, RingHash, Route, Thresholds,
+    self, At, Cluster, Envoy, LbPolicy, OutlierDetection, Retry, RingHash, Route, Thresholds,
 };
 use crate::scenario::manifest::resilience4j::{self, Module, Properties};
 use crate::scenario::tree::{Entry, Key, Node, Table, Value};
@@ -280,6 +280,29 @@ fn route_to<'a>(
     Ok(Some(first))
 }
 
+/// Fields of `outlier_detection`, and what they are called here.
+const OUTLIER: &[(&str, &str)] = &[
+    ("consecutive_5xx", "consecutive-5xx"),
+    ("consecutive_gateway_failure", "consecutive-gateway-failure"),
+    ("enforcing_consecutive_5xx", "enforcing-consecutive-5xx"),
+    ("enforcing_consecutive_gateway_failure", "enforcing-consecutive-gateway-failure"),
+    ("enforcing_failure_percentage", "enforcing-failure-percentage"),
+    ("enforcing_success_rate", "enforcing-success-rate"),
+    ("failure_percentage_minimum_hosts", "failure-percentage-minimum-hosts"),
+    ("failure_percentage_request_volume", "failure-percentage-request-volume"),
+    ("failure_percentage_threshold", "failure-percentage-threshold"),
+    ("max_ejection_percent", "max-ejection-percent"),
+    ("success_rate_minimum_hosts", "success-rate-minimum-hosts"),
+    ("success_rate_request_volume", "success-rate-request-volume"),
+    ("success_rate_stdev_factor", "success-rate-stdev-factor"),
+    ("interval", "interval"),
+    ("base_ejection_time", "base-ejection-time"),
+    ("max_ejection_time", "max-ejection-time"),
+    ("max_ejection_time_jitter", "max-ejection-time-jitter"),
+    ("successful_active_health_check_uneject_host", "successful-active-health-check-uneject-host"),
+    ("always_eject_one_host", "always-eject-one-host"),
+];
+
 /// An edge being filled from Envoy's file.
 struct Side<'a> {
     edge: &'a mut Table,
@@ -346,11 +369,18 @@ impl Side<'_> {
         if let Some(timeout) = cluster.connect_timeout {
             self.without_effect(timeout.place, "connect_timeout");
         }
-        if let Some(threshold) = cluster.healthy_panic_threshold {
-            self.without_effect(threshold.place, "common_lb_config.healthy_panic_threshold");
-        }
         if let Some(detection) = &cluster.outlier_detection {
-            self.without_effect(detection.place, "outlier_detection");
+            self.outlier(detection);
+        }
+        if let Some(threshold) = cluster.healthy_panic_threshold {
+            if self.edge.get("outlier").is_some() {
+                // Envoy rounds it.
+                let percent = text(format!("{}%", threshold.value.round()), threshold.place);
+                let settings = [("healthy-panic-threshold", percent)];
+                self.policy("host-selection", "envoy", settings, threshold.place);
+            } else {
+                self.without_effect(threshold.place, "common_lb_config.healthy_panic_threshold");
+            }
         }
         if let Some(thresholds) = &cluster.thresholds {
             for (threshold, name) in [
@@ -363,6 +393,37 @@ impl Side<'_> {
                 }
             }
         }
+    }
+
+    fn outlier(&mut self, detection: &OutlierDetection) {
+        let known =
+            |name: &str| OUTLIER.iter().find(|(upstream, _)| *upstream == name).map(|(_, here)| *here);
+        let mut settings = Vec::new();
+        for (name, count) in &detection.counts {
+            let Some(here) = known(name) else {
+                self.without_effect(count.place, format!("outlier_detection.{name}"));
+                continue;
+            };
+            let is_percent = name.starts_with("enforcing")
+                || matches!(*name, "max_ejection_percent" | "failure_percentage_threshold");
+            let percent = || text(format!("{}%", count.value), count.place);
+            settings.push((here, if is_percent { percent() } else { whole(*count) }));
+        }
+        for (name, length) in &detection.durations {
+            if let Some(here) = known(name) {
+                settings.push((here, nanos(*length)));
+            }
+        }
+        for (name, flag) in &detection.flags {
+            match known(name) {
+                Some(here) => {
+                    settings.push((here, Node { value: Value::Boolean(flag.value), place: flag.place }))
+                }
+                None if flag.value => self.without_effect(flag.place, format!("outlier_detection.{name}")),
+                None => {}
+            }
+        }
+        self.policy("outlier", "envoy", settings, detection.place);
     }
 
     fn route(&mut self, route: &Route, cluster: &Cluster) {

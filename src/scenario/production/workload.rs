@@ -7,7 +7,8 @@ use super::{Found, Notes, documents, lay_under, metric_names, number, table, tex
 use crate::scenario::error::{Diagnostic, Place, enumerated, shortened};
 use crate::scenario::files::Files;
 use crate::scenario::manifest::{
-    Budget, Container, CountOrPercent, Deployment, Document, Knative, Object, PodTemplate, Resources,
+    Action, Budget, Container, CountOrPercent, Deployment, Document, Knative, Object, PodTemplate, Probe,
+    Resources,
 };
 use crate::scenario::tree::{Key, Node, Table, Value};
 use crate::units::quantity::Quantity;
@@ -66,7 +67,22 @@ pub(super) fn fill(
     let containers = Containers::of(workload.template(), &document.metadata.name);
     let own = service.get("instance").and_then(Node::table).cloned().unwrap_or_default();
     lay_under_table(service, "instance", instance(workload, &containers, &own, at), at);
+    if let Workload::Deployment(_) = workload {
+        for (kind, probe) in probes(containers.main, at) {
+            lay_under_probe(service, kind, probe, at);
+        }
+    }
     for &sidecar in &containers.others {
+        for (kind, probe) in [
+            ("startupProbe", &sidecar.startup),
+            ("livenessProbe", &sidecar.liveness),
+            ("readinessProbe", &sidecar.readiness),
+        ] {
+            if probe.is_some() {
+                let what = format!("the {kind} of container {}", shortened(called(sidecar)));
+                notes.say(document, files.line(sidecar.place), what);
+            }
+        }
         lay_under_sidecar(service, sidecar, at);
     }
     let is_idle = |container: &&Container| {
@@ -112,6 +128,37 @@ fn lay_under_table(service: &mut Table, key: &str, settings: Settings, place: Pl
     }
     if let Some(Value::Table(inner)) = service.get_mut(key).map(|node| &mut node.value) {
         lay_under(inner, settings, place);
+    }
+}
+
+/// Adds a probe, or what the scenario does not say of it.
+fn lay_under_probe(service: &mut Table, kind: &'static str, probe: Node, place: Place) {
+    let own = service.get("probe").and_then(Node::table).and_then(|probes| probes.get(kind));
+    let says = |key: &str| own.and_then(Node::table).is_some_and(|own| own.get(key).is_some());
+    let asks = says("endpoint") || says("cost") || says("own-port");
+    let Value::Table(found) = &probe.value else { return };
+    // Whoever says what it asks for knows better than the kind of probe.
+    let settings: Vec<(String, Node)> = found
+        .entries
+        .iter()
+        .filter(|entry| !(asks && entry.key.name == "own-port"))
+        .map(|entry| (entry.key.name.clone(), entry.node.clone()))
+        .collect();
+    if service.get("probe").is_none() {
+        let empty = Node { value: Value::Table(Table::default()), place };
+        service.put(Key { name: "probe".to_owned(), place }, empty);
+    }
+    let Some(Value::Table(probes)) = service.get_mut("probe").map(|node| &mut node.value) else { return };
+    if probes.get(kind).is_none() {
+        let empty = Node { value: Value::Table(Table::default()), place };
+        probes.put(Key { name: kind.to_owned(), place }, empty);
+    }
+    if let Some(Value::Table(inner)) = probes.get_mut(kind).map(|node| &mut node.value) {
+        for (name, node) in settings {
+            if inner.get(&name).is_none() {
+                inner.put(Key { name, place }, node);
+            }
+        }
     }
 }
 
@@ -272,12 +319,41 @@ fn instance(workload: Workload<'_>, containers: &Containers<'_>, own: &Table, pl
     {
         list.push(("workers", number(most, place)));
     }
-    let delays = template.containers.iter().flat_map(|container| [&container.startup, &container.readiness]);
-    let delay = delays.flatten().map(|probe| probe.initial_delay).max().unwrap_or(0);
-    if delay > 0 {
-        list.push(("start", text(format!("{delay}s"), place)));
+    if let Workload::Knative(_) = workload {
+        // Its queue-proxy probes in its own way; only the delay is taken over.
+        let delays =
+            template.containers.iter().flat_map(|container| [&container.startup, &container.readiness]);
+        let delay = delays.flatten().map(|probe| probe.initial_delay).max().unwrap_or(0);
+        if delay > 0 {
+            list.push(("start", text(format!("{delay}s"), place)));
+        }
     }
     list
+}
+
+/// What the kubelet asks the container that does the work, and how often. A command and a connection that only has to be
+/// accepted need no worker.
+fn probes(container: &Container, place: Place) -> Settings {
+    let written = [
+        ("startup", &container.startup),
+        ("liveness", &container.liveness),
+        ("readiness", &container.readiness),
+    ];
+    let one = |probe: &Probe| {
+        let seconds = |seconds: u32| text(format!("{seconds}s"), place);
+        let mut list = vec![
+            ("initial-delay", seconds(probe.initial_delay)),
+            ("period", seconds(probe.period)),
+            ("timeout", seconds(probe.timeout)),
+            ("success-threshold", number(probe.success_threshold, place)),
+            ("failure-threshold", number(probe.failure_threshold, place)),
+        ];
+        if matches!(probe.action, Action::Exec(_) | Action::Tcp) {
+            list.push(("own-port", Node { value: Value::Boolean(true), place }));
+        }
+        table(place, list)
+    };
+    written.into_iter().filter_map(|(kind, probe)| Some((kind, one(probe.as_ref()?)))).collect()
 }
 
 /// Another container, under what the scenario says of the one with its name.
