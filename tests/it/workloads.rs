@@ -122,7 +122,10 @@ fn a_service_is_its_deployment_with_all_that_is_about_it() {
     assert_eq!((instance.memory, instance.grace.as_secs_f64()), (1024 << 20, 45.0));
     let [proxy] = &found.sidecars[..] else { panic!("{:?}", found.sidecars) };
     assert_eq!((proxy.name.as_str(), proxy.cpu_request, proxy.memory), ("proxy", 0.25, 128 << 20));
-    assert_eq!(instance.start.constant(), Some(7e9));
+    // Its first look is seven seconds after the start, which itself takes no time that the manifest would know of.
+    let [readiness] = &found.probes[..] else { panic!("{:?}", found.probes) };
+    assert_eq!(instance.start.constant(), Some(0.0));
+    assert_eq!(readiness.settings.initial_delay().as_secs_f64(), 7.0);
     let Some(AutoscalerSettings::Hpa(hpa)) = &found.autoscaler else { panic!("{:?}", found.autoscaler) };
     assert_eq!((hpa.min_replicas, hpa.max_replicas.get()), (2, 9));
     assert_eq!(found.disruption_budget, Some(DisruptionBudget::MinAvailable(IntOrPercent::Percent(60))));
