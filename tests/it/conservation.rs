@@ -531,7 +531,9 @@ impl Writer<'_> {
             parts.push("cpu = \"shared\"".to_owned());
         }
         if has("bounded") || has("drop") {
-            parts.push(format!("queue = {}", number("queue", 0, 8)));
+            // Nothing can be shed where nobody waits.
+            let sheds = ["codel", "punctual", "by rank"].iter().any(|what| some(what));
+            parts.push(format!("queue = {}", number("queue", 0, 8).max(u64::from(sheds))));
         }
         if has("drop") {
             parts.push("full = \"drop\"".to_owned());
