@@ -27,11 +27,13 @@ mod burst;
 mod cache;
 mod call;
 mod cluster;
+mod connection;
 mod control;
 mod cpu;
 mod degrade;
 mod discovery;
 mod disk;
+mod dns;
 mod fault;
 mod fleet;
 mod frame;
@@ -48,6 +50,7 @@ mod metrics;
 mod neighbours;
 mod network;
 mod outbound;
+mod pool;
 mod predict;
 mod probe;
 mod prober;
@@ -80,6 +83,7 @@ use crate::time::Time;
 use attribute::Stickiness;
 use call::{CallState, RequestRecord};
 use cluster::Cluster;
+use connection::Connection;
 use control::Control;
 use frame::{Frame, Side};
 use hedge::HedgeState;
@@ -111,6 +115,14 @@ pub struct World<'a> {
     /// Timeouts that outer levels of edges set on their attempts; owned by calls, as `rings` are by frames.
     level_rings: Vec<Ring>,
     outbounds: Vec<Outbound>,
+    /// Connections between clients and instances, where they are simulated.
+    connections: Arena<Connection>,
+    /// Connections so far.
+    serial: u64,
+    /// DNS outages in force.
+    dns_outages: u32,
+    /// Calling side of the messages that set connections up; it belongs to nobody.
+    wire: u32,
     instances: Vec<Instance>,
     services: Vec<Service>,
     sources: Vec<Source>,
@@ -303,6 +315,10 @@ impl<'a> World<'a> {
             rings: spec.rings.iter().enumerate().map(ring(RING)).collect(),
             level_rings: spec.level_rings.iter().enumerate().map(ring(LEVEL_RING)).collect(),
             outbounds: Vec::new(),
+            connections: Arena::new(spec.limits.in_flight),
+            serial: 0,
+            dns_outages: 0,
+            wire: frame::NIL,
             instances: Vec::new(),
             services: Vec::new(),
             sources: Vec::new(),
@@ -383,15 +399,29 @@ impl<'a> World<'a> {
             if edge.affinity.is_some() && service.stickiness.is_none() {
                 service.stickiness = Some(Box::new(Stickiness::new(&spec.attributes, &spec.sources)));
             }
+            if edge.connections.is_some() {
+                service.guarded = true;
+                service.connections.get_or_insert_default();
+                if self.wire == frame::NIL {
+                    let mut nobody = Outbound::new(edge, 0, frame::NIL, Time::ZERO);
+                    nobody.bury();
+                    self.wire = self.outbounds.len() as u32;
+                    self.outbounds.push(nobody);
+                }
+            }
         }
         let mut users = 0;
         for (index, source) in spec.sources.iter().enumerate() {
             let first = self.outbounds.len() as u32;
+            let root = Key::new(self.seed).named("connections").named(&source.name);
             for client in 0..source.clients {
                 for edge in &source.edges {
                     self.services[edge.to as usize].callers.push(self.outbounds.len() as u32);
                     let outbound = Outbound::new(edge, source.zone, index as u32, Time::ZERO);
-                    self.outbounds.push(outbound.numbered(client, source.clients));
+                    let mut outbound = outbound.numbered(client, source.clients);
+                    let key = root.with(u64::from(client));
+                    outbound.pool = self.new_pool(edge, Time::ZERO, key, frame::NIL);
+                    self.outbounds.push(outbound);
                 }
             }
             let state = Source::new(source, self.seed, spec.warm_up, first, users);

@@ -6,15 +6,17 @@ use crate::policies::detector::Detector as _;
 use crate::policies::recommender::Recommender as _;
 use crate::policies::recommender::updater::UpdateMode;
 use crate::random::Key;
+use crate::random::law::Law;
 use crate::random::variate::Zipf;
 use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
-    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, AskSpec, AttributeSpec, BurstSpec,
-    CacheSpec, CallSpec, Carried, CheckSpec, ConnectionPoolSpec, CpuMode, Deadline, DiskSpec, EdgeSpec,
-    FaultSpec, Gauge, GcSpec, Limits, MemorySpec, NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec,
-    PredictionSpec, ProbeSpec, ProvisioningSpec, Rate, RegistrySpec, Resize, RolloutSpec, ServiceSpec,
-    SidecarSpec, Signal, SourceSpec, Spec, StackSpec, Standing, Target, Thing, Trouble, VersionSpec, When,
+    ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, AskSpec, AttributeSpec, BackoffSpec,
+    BurstSpec, CacheSpec, CallSpec, Carried, CheckSpec, ConnectionPoolSpec, ConnectionsSpec, CpuMode,
+    Deadline, DiskSpec, DnsSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, ListenerSpec, MemorySpec,
+    NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec, PredictionSpec, ProbeSpec, ProvisioningSpec,
+    Rate, RegistrySpec, Resize, Resumption, RolloutSpec, ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec,
+    StackSpec, Standing, Target, Thing, TlsSpec, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -32,6 +34,8 @@ struct Assembly<'a> {
     level_rings: Vec<Duration>,
     /// First op of each endpoint by (service, endpoint); known before any step is compiled.
     entries: Vec<Vec<u16>>,
+    /// How clients keep connections: what was written, and where the handshakes lie that belong to it.
+    connections: Vec<(written::Connections, ConnectionsSpec)>,
 }
 
 impl<'a> Assembly<'a> {
@@ -56,6 +60,7 @@ impl<'a> Assembly<'a> {
             rings: Vec::new(),
             level_rings: Vec::new(),
             entries,
+            connections: Vec::new(),
         }
     }
 
@@ -70,13 +75,15 @@ impl<'a> Assembly<'a> {
         priorities.dedup();
         let mut sources: Vec<SourceSpec> =
             (0..scenario.sources.len()).map(|index| self.source(index, &priorities)).collect();
-        // What probes do stands behind all other programs.
+        // What probes do and handshakes come after all programs, whose places in `ops` are known beforehand.
         for (at, (spec, service)) in services.iter_mut().zip(&scenario.services).enumerate() {
             spec.probes = service.probes.iter().map(|probe| self.probe(probe, at)).collect();
             self.checks(&mut spec.edges, &service.edges);
+            self.connect(&mut spec.edges, &service.edges);
         }
         for (spec, source) in sources.iter_mut().zip(&scenario.sources) {
             self.checks(&mut spec.edges, &source.edges);
+            self.connect(&mut spec.edges, &source.edges);
         }
         let limits = study.limits;
         Spec {
@@ -135,6 +142,69 @@ impl<'a> Assembly<'a> {
             },
             priorities,
             attributes: scenario.attributes.iter().map(attribute).collect(),
+            connections: self.connections.into_iter().map(|(_, spec)| spec).collect(),
+        }
+    }
+
+    /// Gives edges the connections that were written for them; equal ones are kept once.
+    fn connect(&mut self, edges: &mut [EdgeSpec], written: &[written::Edge]) {
+        for (spec, edge) in edges.iter_mut().zip(written) {
+            let Some(wanted) = &edge.connections else { continue };
+            let known = self.connections.iter().position(|(known, _)| known == wanted);
+            let at = known.unwrap_or_else(|| {
+                let compiled = self.connections_spec(wanted);
+                self.connections.push((wanted.clone(), compiled));
+                self.connections.len() - 1
+            });
+            spec.connections = Some(at as u32);
+        }
+    }
+
+    fn connections_spec(&mut self, written: &written::Connections) -> ConnectionsSpec {
+        let mut work = |law: &Law| {
+            (!law.is_zero()).then(|| {
+                self.ops.extend([Op::Cpu(law.clone(), None), Op::End]);
+                self.ops.len() as u16 - 2
+            })
+        };
+        let tls = written.tls.as_ref().map(|tls| TlsSpec {
+            round_trips: tls.round_trips,
+            work: work(&tls.cpu),
+            resumption: match tls.resumption {
+                written::Resumption::None => Resumption::None,
+                written::Resumption::Instance => Resumption::Instance,
+                written::Resumption::Service => Resumption::Service,
+            },
+            resumed_round_trips: tls.resumed_round_trips,
+            resumed_work: work(&tls.resumed_cpu),
+            ticket_lifetime: tls.ticket_lifetime,
+        });
+        ConnectionsSpec {
+            streams: written.streams.unwrap_or(1),
+            multiplexed: written.streams.is_some(),
+            per_connection: written.per_connection,
+            max: written.max,
+            max_pending: written.max_pending,
+            max_idle: written.max_idle,
+            min: written.min,
+            idle_timeout: written.idle_timeout,
+            max_age: written.max_age.clone(),
+            max_requests: written.max_requests,
+            connect_round_trips: written.connect_round_trips,
+            connect_timeout: written.connect_timeout,
+            tls,
+            backoff: written.backoff.map(|backoff| BackoffSpec {
+                base: backoff.base,
+                multiplier: backoff.multiplier,
+                jitter: backoff.jitter,
+                max: backoff.max,
+                wait_for_ready: backoff.wait_for_ready,
+            }),
+            dns: written.dns.map(|dns| DnsSpec {
+                ttl: dns.ttl,
+                answers: dns.answers,
+                ignore_ttl: dns.ignore_ttl,
+            }),
         }
     }
 
@@ -235,6 +305,7 @@ impl<'a> Assembly<'a> {
                 *slots += 1;
                 *slots - 1
             }),
+            listener: listener(&service.listener),
             price: service.price,
         }
     }
@@ -408,6 +479,7 @@ impl<'a> Assembly<'a> {
             host_selection: edge.host_selection.clone(),
             callee: (callee.name.as_str().into(), callee.weights.clone().into()),
             shared: edge.sharing == written::Sharing::Service,
+            connections: None,
             throttled,
         }
     }
@@ -462,7 +534,7 @@ fn horizon(end: Time, scenario: &written::Scenario) -> Time {
 }
 
 /// One-way delays by (from, to); the last row and column are the outside.
-fn latency(scenario: &written::Scenario) -> Vec<crate::random::law::Law> {
+fn latency(scenario: &written::Scenario) -> Vec<Law> {
     let network = &scenario.network;
     let zones = scenario.zones.len().max(1);
     let between = |from: usize, to: usize| {
@@ -621,6 +693,15 @@ fn pool(scenario: &written::Scenario, at: usize) -> PoolSpec {
     }
 }
 
+fn listener(listener: &written::Listener) -> ListenerSpec {
+    ListenerSpec {
+        idle_timeout: listener.idle_timeout,
+        max_age: listener.max_age.clone(),
+        max_requests: listener.max_requests,
+        max_connections: listener.max_connections,
+    }
+}
+
 fn attribute(attribute: &written::Attribute) -> AttributeSpec {
     AttributeSpec {
         salt: Key(0).named("attribute").named(&attribute.name).0,
@@ -741,6 +822,7 @@ fn fault(fault: &written::Fault) -> FaultSpec {
             }
             written::Trouble::RegistryOutage => Trouble::RegistryOutage,
             written::Trouble::DiscoveryOutage { service } => Trouble::DiscoveryOutage(*service as u32),
+            written::Trouble::DnsOutage => Trouble::DnsOutage,
             written::Trouble::ZoneLoss { zone } => Trouble::ZoneLoss(*zone as u32),
             written::Trouble::Partition { between } => {
                 let (a, b) = pair(between);

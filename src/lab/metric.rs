@@ -95,7 +95,11 @@ pub fn direction(name: &str) -> Direction {
         | "missed"
         | "false_alarms"
         | "disk_evictions"
-        | "gc_pause_mean_ms" => Direction::Down,
+        | "gc_pause_mean_ms"
+        | "connect_mean_ms"
+        | "pool_wait_mean_ms"
+        | "pool_waiting_mean"
+        | "stale_requests" => Direction::Down,
         "offered_rps" | "requests" | "utilization" | "cpu_of_request" => Direction::Neither,
         _ if ["latency_", "wait_", "held_", "sojourn_", "recovery_time_"]
             .iter()
@@ -111,7 +115,11 @@ pub fn direction(name: &str) -> Direction {
 /// The unit of a metric.
 pub fn unit(name: &str) -> Unit {
     match stem(name) {
-        "availability" | "utilization" | "cpu_of_request" | "recovery_unrecovered" => Unit::Share,
+        "availability"
+        | "utilization"
+        | "cpu_of_request"
+        | "recovery_unrecovered"
+        | "connect_resumed_share" => Unit::Share,
         stem if stem.ends_with("_ratio") => Unit::Share,
         stem if stem.ends_with("_ms") => Unit::Milliseconds,
         stem if stem.ends_with("_s") => Unit::Seconds,

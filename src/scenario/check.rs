@@ -6,6 +6,7 @@
 mod alerts;
 mod attributes;
 mod calls;
+mod connections;
 mod events;
 mod health;
 mod machines;
@@ -482,6 +483,7 @@ impl<'a> Check<'a> {
             pools,
             versions: self.versions(table),
             sidecars,
+            listener: self.listener(&table.listener),
             price: table.price.map(|Price(price)| price),
             weights: self.weights(table),
         };

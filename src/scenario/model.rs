@@ -313,6 +313,8 @@ pub struct Service {
     pub sidecars: Vec<Sidecar>,
     /// `[[service.version]]`; the first is what runs at the start (one named `v1` if none is written).
     pub versions: Vec<Version>,
+    /// What its instances do with the connections of their clients.
+    pub listener: Listener,
     /// Price of one instance for one hour, if given.
     pub price: Option<f64>,
     /// Weights of its instances, over and over again in the order of their creation; empty: all 1.
@@ -730,6 +732,8 @@ pub struct Edge {
     pub host_selection: Option<HostSelectionSettings>,
     /// Who owns the policies' state.
     pub sharing: Sharing,
+    /// How connections are kept; `None`: an attempt needs none.
+    pub connections: Option<Connections>,
 }
 
 impl Edge {
@@ -775,6 +779,106 @@ pub enum Sharing {
     Instance,
     /// One for all instances of the calling service.
     Service,
+}
+
+/// `connections = { .. }` of an edge: how one client keeps its connections to one service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Connections {
+    /// Attempts that share a connection (`http2`); `None` is `http1`, one at a time.
+    pub streams: Option<u32>,
+    /// The balancer picks an endpoint for each connection, not for each attempt.
+    pub per_connection: bool,
+    /// Most connections of one client.
+    pub max: u32,
+    /// Attempts of one client that may wait for one; the next is refused.
+    pub max_pending: u32,
+    /// Idle connections that an endpoint may keep (`http1`).
+    pub max_idle: u32,
+    /// Connections that are set up without being asked for.
+    pub min: u32,
+    /// Idle for so long, and the client closes it; `None` = never.
+    pub idle_timeout: Option<Duration>,
+    /// Age at which the client closes it, drawn for each; `None` = any.
+    pub max_age: Option<Law>,
+    /// Attempts after which the client closes it; `u32::MAX` = any number.
+    pub max_requests: u32,
+    /// Round trips until the transport stands; TCP needs one.
+    pub connect_round_trips: u8,
+    /// Longest set-up, TLS included.
+    pub connect_timeout: Duration,
+    /// Encryption.
+    pub tls: Option<Tls>,
+    /// Pause after a set-up that failed.
+    pub backoff: Option<Backoff>,
+    /// The client finds endpoints by name; `None`: it is told of them (`discovery`).
+    pub dns: Option<Dns>,
+}
+
+/// `dns = { .. }`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dns {
+    /// How long a client may believe an answer.
+    pub ttl: Duration,
+    /// Most addresses in an answer; `u32::MAX` = all.
+    pub answers: u32,
+    /// Share of clients that believe their first answer for ever.
+    pub ignore_ttl: f64,
+}
+
+/// `tls = { .. }`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tls {
+    /// Round trips of a full handshake: 1 with TLS 1.3, 2 with TLS 1.2.
+    pub round_trips: u8,
+    /// Core time of a full handshake at the instance.
+    pub cpu: Law,
+    /// Where a session ticket is good.
+    pub resumption: Resumption,
+    /// Round trips of a resumed handshake.
+    pub resumed_round_trips: u8,
+    /// Core time of a resumed handshake at the instance.
+    pub resumed_cpu: Law,
+    /// How long a ticket is good.
+    pub ticket_lifetime: Duration,
+}
+
+/// `resumption`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resumption {
+    /// Nowhere.
+    None,
+    /// At the process that gave it.
+    Instance,
+    /// At all instances of the service.
+    Service,
+}
+
+/// `backoff = { .. }`: gRPC's connection back-off.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backoff {
+    /// From the start of the first set-up that failed to the next.
+    pub base: Duration,
+    /// Growth from one pause to the next.
+    pub multiplier: f64,
+    /// Share by which pauses vary to both sides; the first does not.
+    pub jitter: f64,
+    /// Longest pause before jitter.
+    pub max: Duration,
+    /// Attempts wait for the next set-up instead of failing at once.
+    pub wait_for_ready: bool,
+}
+
+/// `listener = { .. }` of a service: what its instances do with the connections of their clients.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Idle for so long, and the instance closes it; `None` = never.
+    pub idle_timeout: Option<Duration>,
+    /// Age at which the instance asks the client to leave, drawn for each; `None` = never.
+    pub max_age: Option<Law>,
+    /// Attempts after which the instance closes it; `u32::MAX` = any number.
+    pub max_requests: u32,
+    /// Connections of one instance; more are refused. `u32::MAX` = any number.
+    pub max_connections: u32,
 }
 
 /// `[[service.cache]]`.
@@ -1022,6 +1126,8 @@ pub enum Trouble {
         /// Service.
         service: usize,
     },
+    /// `dns-outage = { for = "5min" }`: no name is resolved; clients go on with what they know while it is good.
+    DnsOutage,
     /// Every node of the zone dies.
     ZoneLoss {
         /// Zone.

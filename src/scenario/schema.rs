@@ -305,6 +305,9 @@ pub(super) struct ServiceTable {
     /// Versions; the first runs at the start.
     #[serde(default)]
     pub(super) version: Vec<VersionTable>,
+    /// What its instances do with the connections of their clients.
+    #[serde(default)]
+    pub(super) listener: ListenerTable,
     /// Defaults for every edge into this service.
     #[serde(default)]
     pub(super) callers: EdgeTable,
@@ -754,6 +757,9 @@ pub(super) struct EdgeTable {
     pub(super) affinity: Option<Spanned<String>>,
     /// Who owns the policies' state (default instance).
     pub(super) sharing: Option<SharingWord>,
+    /// How connections are kept; without it attempts need none.
+    #[serde(default)]
+    pub(super) connections: Policy<Spanned<ConnectionsTable>>,
     /// What resilience4j's properties say of an instance: `{ manifest = "application.yml", instance = "payments" }`, also
     /// `profile`. Replaced by the policies that it stands for before anything else is read.
     #[serde(rename = "resilience4j")]
@@ -794,6 +800,134 @@ pub(super) struct LevelTable {
     /// What resilience4j's properties say of an instance, as at an edge.
     #[serde(rename = "resilience4j")]
     pub(super) _resilience4j: Option<BTreeMap<String, String>>,
+}
+
+/// `connections = { .. }`; defaults are those of an Envoy cluster
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ConnectionsTable {
+    /// One attempt at a time, or streams (default http1).
+    pub(super) protocol: Option<ProtocolWord>,
+    /// What the balancer picks an endpoint for (default per-request).
+    pub(super) balancing: Option<BalancingWord>,
+    /// Streams that a connection of http2 carries at a time (default 100).
+    pub(super) streams: Option<Spanned<u32>>,
+    /// Most connections of one client (default 1024).
+    pub(super) max: Option<Spanned<Count>>,
+    /// Attempts of one client that may wait for a connection (default 1024).
+    pub(super) max_pending: Option<Spanned<Count>>,
+    /// Idle connections to one endpoint that are kept, http1 only (default unlimited).
+    pub(super) max_idle: Option<Spanned<Count>>,
+    /// Connections that are set up without being asked for, per-connection only (default 0).
+    pub(super) min: Option<Spanned<u32>>,
+    /// Idle for so long, and the client closes it (default 1h; 0s is never).
+    pub(super) idle_timeout: Option<Duration>,
+    /// Age at which the client closes it, drawn for each (default any).
+    pub(super) max_age: Option<Spanned<LawText>>,
+    /// Attempts after which the client closes it (default unlimited).
+    pub(super) max_requests: Option<Spanned<Count>>,
+    /// Round trips until the transport stands, 1 to 10 (default 1, as TCP).
+    pub(super) connect_round_trips: Option<Spanned<u32>>,
+    /// Longest set-up, TLS included (default 5s).
+    pub(super) connect_timeout: Option<Spanned<Duration>>,
+    /// Encryption.
+    pub(super) tls: Option<TlsTable>,
+    /// Pause after a set-up that failed (default none).
+    pub(super) backoff: Option<Spanned<BackoffTable>>,
+    /// Endpoints are found by name (default: the client is told of them).
+    pub(super) dns: Option<DnsTable>,
+}
+
+/// `dns = { .. }`
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct DnsTable {
+    /// How long a client may believe an answer (default 30s).
+    pub(super) ttl: Option<Spanned<Duration>>,
+    /// Most addresses in an answer; each answer begins with the next one (default unlimited).
+    pub(super) answers: Option<Spanned<Count>>,
+    /// Share of clients that believe their first answer for ever (default 0%).
+    pub(super) ignore_ttl: Option<Share>,
+}
+
+/// `tls = { .. }`
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct TlsTable {
+    /// Of a full handshake: 1 with TLS 1.3 (default), 2 with TLS 1.2; at most 10.
+    pub(super) round_trips: Option<Spanned<u32>>,
+    /// Core time of a full handshake at the instance (default 0s).
+    pub(super) cpu: Option<Spanned<LawText>>,
+    /// Where a session ticket is good (default none).
+    pub(super) resumption: Option<ResumptionWord>,
+    /// Of a resumed handshake (default 1; 0 is early data).
+    pub(super) resumed_round_trips: Option<Spanned<u32>>,
+    /// Core time of a resumed handshake at the instance (default 0s).
+    pub(super) resumed_cpu: Option<Spanned<LawText>>,
+    /// How long a ticket is good (default 2h).
+    pub(super) ticket_lifetime: Option<Spanned<Duration>>,
+}
+
+/// `backoff = { .. }`; defaults are gRPC's
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct BackoffTable {
+    /// From the start of a set-up that failed to the next (default 1s).
+    pub(super) base: Option<Spanned<Duration>>,
+    /// Growth from one pause to the next, at least 1 (default 1.6).
+    pub(super) multiplier: Option<Spanned<f64>>,
+    /// Share by which pauses after the first vary to both sides (default 20%).
+    pub(super) jitter: Option<Share>,
+    /// Longest pause before jitter (default 120s).
+    pub(super) max: Option<Spanned<Duration>>,
+    /// Attempts wait for the next set-up instead of failing at once (default false).
+    pub(super) wait_for_ready: Option<bool>,
+}
+
+/// `listener = { .. }`
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ListenerTable {
+    /// Idle for so long, and the instance closes it (default never).
+    pub(super) idle_timeout: Option<Spanned<Duration>>,
+    /// Age at which the instance asks the client to leave, drawn for each (default any).
+    pub(super) max_age: Option<Spanned<LawText>>,
+    /// Attempts after which the instance closes it (default unlimited).
+    pub(super) max_requests: Option<Spanned<Count>>,
+    /// Connections of one instance; more are refused (default unlimited).
+    pub(super) max_connections: Option<Spanned<Count>>,
+}
+
+/// `protocol`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ProtocolWord {
+    /// HTTP/1.1 with keep-alive: one attempt at a time.
+    Http1,
+    /// HTTP/2: several streams on one connection.
+    Http2,
+}
+
+/// `balancing`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum BalancingWord {
+    /// Layer 7: for each attempt, which then takes a connection to that endpoint.
+    PerRequest,
+    /// Layer 4, a virtual address: for each new connection.
+    PerConnection,
+}
+
+/// `resumption`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ResumptionWord {
+    /// Nowhere.
+    None,
+    /// At the process that gave it.
+    Instance,
+    /// At all instances: they share their ticket keys.
+    Service,
 }
 
 /// `[[source]]`
@@ -977,6 +1111,8 @@ pub(super) enum FaultChoice {
     RegistryOutage(RegistryOutageTable),
     /// Nobody reaches the registry of a service's endpoints; clients keep the list that they have.
     DiscoveryOutage(DiscoveryOutageTable),
+    /// No name is resolved.
+    DnsOutage(DnsOutageTable),
     /// Every node of a zone dies.
     ZoneLoss(ZoneLossTable),
     /// No message passes between two zones.
@@ -1089,6 +1225,15 @@ pub(super) struct ProvisioningOutageTable {
     /// Which pool (default all).
     pub(super) pool: Option<Spanned<String>>,
     /// How long (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `dns-outage = { for = "5min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct DnsOutageTable {
+    /// How long it lasts.
     #[serde(rename = "for")]
     pub(super) lasts: Option<Spanned<Duration>>,
 }

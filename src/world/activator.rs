@@ -10,7 +10,7 @@ use std::mem::ManuallyDrop;
 
 use crate::kernel::queue::Queue;
 use crate::policies::autoscaler::{Autoscaler, Load};
-use crate::policies::view::{Class, Outcome, RequestHead, Slot};
+use crate::policies::view::{Class, Outcome, RequestHead};
 use crate::random::Key;
 use crate::time::{Duration, Time};
 
@@ -18,7 +18,7 @@ use super::call::{Origin, PICK_SALT};
 use super::control::Control;
 use super::frame::{AWAITED, ENDED, Frame, HELD, NIL, Side};
 use super::outbound::{AFFINITY, PROBES};
-use super::spec::{ActivatorSpec, NO_RING};
+use super::spec::ActivatorSpec;
 use super::telemetry::{Integral, Moments};
 use super::{Flow, Full, World};
 
@@ -109,9 +109,7 @@ impl World<'_> {
         origin: &Origin,
         state: u32,
     ) -> Result<Option<Class>, Full> {
-        let spec = self.spec;
-        let target = &spec.calls[call as usize];
-        let service = target.service;
+        let service = self.spec.calls[call as usize].service;
         if self.services[service as usize].activator.is_none() {
             return Ok(Some(Class::Failure));
         }
@@ -121,31 +119,7 @@ impl World<'_> {
             activator.refused += 1;
             return Ok(Some(Class::Rejected));
         }
-        let frame = Frame {
-            started: now,
-            arrived: now,
-            key,
-            next: NIL,
-            parent: origin.parent,
-            instance: NIL,
-            outbound: origin.outbound,
-            pc: target.entry,
-            parent_pc: origin.parent_pc,
-            pending: 0,
-            need: 0,
-            slack: 0,
-            flags: AWAITED | HELD,
-            ring: target.ring,
-            priority: origin.priority,
-            zone: self.outbounds[origin.outbound as usize].zone as u16,
-        };
-        let slot = self.frames.insert(frame).ok_or(Full::InFlight)?;
-        if self.has_sides {
-            self.note_side(slot, origin, state);
-        }
-        if target.ring != NO_RING {
-            self.rings[target.ring as usize].arm(now, slot, queue);
-        }
+        let slot = self.unsent(now, queue, call, key, origin, state)?;
         let Some(activator) = &mut self.services[service as usize].activator else { return Ok(None) };
         activator.held.push_back(slot);
         activator.load.up(now);
@@ -198,7 +172,7 @@ impl World<'_> {
                 return Ok(());
             }
             // Those before it may have ended some of those after it.
-            if self.frames[slot].has(HELD) {
+            if self.is_held(slot) {
                 self.let_out(now, queue, service, slot)?;
             }
         }
@@ -207,27 +181,35 @@ impl World<'_> {
 
     /// Sends one held attempt, if its caller knows an instance.
     fn let_out(&mut self, now: Time, queue: &mut Queue, service: u32, slot: u32) -> Flow {
-        let Frame { key, outbound, started, parent, .. } = self.frames[slot];
+        let Frame { key, outbound, started, parent, parent_pc, priority, .. } = self.frames[slot];
         let Side { tag, call, request, .. } =
             if self.has_sides { self.sides[slot as usize] } else { Side::EMPTY };
         let attempt = if call == NIL { 0 } else { self.calls[call].attempt };
-        let mut head = RequestHead { affinity: None, attempt };
-        let (index, asks) = (outbound, self.outbounds[outbound as usize].asks);
-        if asks != 0 {
-            self.brief(now, index, request, &mut head);
-        }
-        let outbound = &mut self.outbounds[index as usize];
-        let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(tag)).rng());
-        let Some(Slot(at)) = outbound.pick(now, &head, &mut rng) else {
-            return Ok(());
+        let origin = Origin { parent, parent_pc, outbound, request, tag, priority };
+        let pooled = self.outbounds[outbound as usize].pool.is_some();
+        let at = if pooled {
+            self.choose_place(now, queue, key, attempt, &origin, call)?
+        } else {
+            let mut head = RequestHead { affinity: None, attempt };
+            let asks = self.outbounds[outbound as usize].asks;
+            if asks != 0 {
+                self.brief(now, outbound, request, &mut head);
+            }
+            let client = &mut self.outbounds[outbound as usize];
+            let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(tag)).rng());
+            let picked = client.pick(now, &head, &mut rng);
+            if let Some(slot) = picked {
+                client.view.active[slot.0 as usize] += 1;
+                client.attempts += 1;
+                if asks & (PROBES | AFFINITY) != 0 {
+                    self.picked(now, queue, outbound, (parent, request), slot, &mut rng)?;
+                }
+            }
+            picked.map(|slot| slot.0)
         };
-        outbound.view.active[at as usize] += 1;
-        outbound.attempts += 1;
-        if asks & (PROBES | AFFINITY) != 0 {
-            self.picked(now, queue, index, (parent, request), Slot(at), &mut rng)?;
-        }
+        let Some(at) = at else { return Ok(()) };
         let state = &mut self.services[service as usize];
-        let instance = state.slots[at as usize];
+        let instance = if pooled { NIL } else { state.slots[at as usize] };
         if let Some(activator) = &mut state.activator {
             activator.remove(now, slot, started);
             activator.sent += 1;
@@ -235,10 +217,18 @@ impl World<'_> {
                 activator.waits.add((now - started).0);
             }
         }
+        if pooled {
+            return self.board(now, queue, slot, at);
+        }
         let frame = &mut self.frames[slot];
         frame.flags &= !HELD;
         frame.instance = instance;
         self.transmit(now, queue, slot)
+    }
+
+    /// Whether `slot` is held by an activator.
+    fn is_held(&self, slot: u32) -> bool {
+        self.frames[slot].has(HELD) && !self.waits_for_connection(slot)
     }
 
     /// Lets go of those whose callers have gone: a closed connection takes its request along.
@@ -251,7 +241,7 @@ impl World<'_> {
         };
         let gone: Vec<u32> = activator.held.iter().filter(unwanted).copied().collect();
         for slot in gone {
-            if self.frames[slot].has(HELD) {
+            if self.is_held(slot) {
                 self.let_down(now, queue, slot, Class::Abandoned)?;
             }
         }
@@ -260,10 +250,14 @@ impl World<'_> {
 
     /// A held attempt ends without ever having been sent; its caller hears of it.
     pub(super) fn let_down(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
+        let pooled = self.waits_for_connection(slot);
+        if pooled {
+            self.quit_pool(now, slot);
+        }
         let frame = &mut self.frames[slot];
         let (started, service) = (frame.started, self.outbounds[frame.outbound as usize].service);
         frame.flags = frame.flags & !(AWAITED | HELD) | ENDED;
-        if let Some(activator) = &mut self.services[service as usize].activator {
+        if !pooled && let Some(activator) = &mut self.services[service as usize].activator {
             activator.remove(now, slot, started);
         }
         let outcome = Outcome::new(class, now - started);

@@ -2,13 +2,16 @@
 //!
 //! At the end of every run in every build; in debug builds also whenever a timeline window closes.
 
+use std::collections::BTreeMap;
+
 use crate::policies::limiter::{AnyLimiter, Limiter as _};
 use crate::policies::view::Resources;
 use crate::time::Time;
 
 use super::World;
 use super::call::{Job, Over, Under};
-use super::cluster::{Phase, allocatable};
+use super::cluster::{self, allocatable};
+use super::connection::Phase;
 use super::frame::{AWAITED, ENDED, HELD, INSIDE, LINKED, NIL, ON_CPU, PERMIT, QUEUED, STARTED};
 use super::instance::State;
 use super::spec::CpuMode;
@@ -33,6 +36,7 @@ impl World<'_> {
         self.check_clients(now);
         self.check_deadlines(now);
         self.check_activators(now);
+        self.check_connections(now);
         self.check_instances(now);
         self.check_bytes();
         self.check_lists();
@@ -158,7 +162,7 @@ impl World<'_> {
             let of_instances = service.slots.iter().map(|&at| self.instances[at as usize].more.network_bytes);
             assert_eq!(service.network_bytes, of_instances.sum::<u64>(), "INV-6: bytes of a service");
             if let [(bytes_in, bytes_out)] = spec.network_use[..] {
-                let least = bytes_in.saturating_mul(service.arrivals);
+                let least = bytes_in.saturating_mul(service.arrivals - service.handshakes);
                 let most = least.saturating_add(bytes_out.saturating_mul(service.left.count));
                 assert!((least..=most).contains(&service.network_bytes), "INV-6: bytes of attempts");
             }
@@ -178,7 +182,7 @@ impl World<'_> {
             if waits && self.outbounds[from].alive && !frame.has(HELD) {
                 active[from][self.instances[frame.instance as usize].ordinal as usize] += 1;
             }
-            if waits && self.call_of(slot) != NIL {
+            if waits && self.call_of(slot) != NIL && !self.is_wire(slot) {
                 let call = &self.calls[self.call_of(slot)];
                 assert!(call.open && call.under == Under::Frame(slot), "INV-10: a call knows its attempt");
             }
@@ -262,7 +266,8 @@ impl World<'_> {
     /// INV-29: whoever is held is listed at the activator of the service it was sent to, in the order of coming; what
     /// came there is there, went out or was let down; and Little's law holds.
     fn check_activators(&self, now: Time) {
-        let held = (0..self.frames.slots()).filter(|&slot| self.frames[slot].has(HELD)).count();
+        let held = |slot: &u32| self.frames[*slot].has(HELD) && !self.waits_for_connection(*slot);
+        let held = (0..self.frames.slots()).filter(held).count();
         let mut listed = 0;
         for (index, service) in self.services.iter().enumerate() {
             let Some(activator) = &service.activator else { continue };
@@ -288,6 +293,96 @@ impl World<'_> {
             );
         }
         assert_eq!(listed, held, "INV-29: who is held is listed");
+    }
+
+    /// INV-32: a connection carries the attempts that ride on it, and stands where its client, its instance and its service
+    /// count it; who waits for one is listed once; and Little's law holds for the waits.
+    fn check_connections(&self, now: Time) {
+        let mut riders = vec![0u32; self.connections.slots() as usize];
+        let mut trips = riders.clone();
+        for slot in 0..self.frames.slots() {
+            if self.frames[slot].has(AWAITED) && self.is_wire(slot) {
+                trips[self.sides[slot as usize].connection as usize] += 1;
+            } else if let Some(at) = self.ridden(slot) {
+                riders[at as usize] += 1;
+            }
+        }
+        let mut open = vec![0u64; self.services.len()];
+        let mut accepted = vec![0; self.instances.len()];
+        // By calling side and place: connections, those being set up, those that take more.
+        let mut places: BTreeMap<(u32, u32), [u32; 3]> = BTreeMap::new();
+        let mut used = 0;
+        for at in 0..self.connections.slots() {
+            let connection = &self.connections[at];
+            let (riders, trips) = (riders[at as usize], trips[at as usize]);
+            used += usize::from(connection.phase != Phase::Free);
+            assert_eq!(connection.streams, riders, "INV-32: attempts on a connection: {connection:?}");
+            assert_eq!(u32::from(connection.frame != NIL), trips, "INV-32: messages that set it up");
+            assert_eq!(connection.listed, connection.takes_more(), "INV-32: who takes more is listed");
+            let opening = connection.phase == Phase::Opening;
+            match connection.phase {
+                Phase::Free => assert_eq!(riders + trips, 0, "INV-32: nobody is on what is free"),
+                Phase::Closed => assert_ne!(riders + trips, 0, "INV-32: what nobody uses is free"),
+                Phase::Opening | Phase::Open => {
+                    assert_eq!(u32::from(opening), trips, "INV-32: a set-up is under way");
+                    let place = places.entry((connection.outbound, connection.host)).or_default();
+                    place[0] += 1;
+                    place[1] += u32::from(opening);
+                    place[2] += u32::from(connection.listed);
+                    let service = self.outbounds[connection.outbound as usize].service as usize;
+                    open[service] += u64::from(!opening);
+                    accepted[connection.instance as usize] += u32::from(connection.is_accepted());
+                }
+            }
+        }
+        assert_eq!(self.connections.len(), used, "INV-32: no connection is lost");
+        let mut waits = vec![(0u64, 0u128); self.services.len()];
+        let mut listed = 0;
+        for (from, outbound) in self.outbounds.iter().enumerate() {
+            let Some(pool) = &outbound.pool else { continue };
+            let (mut connections, mut pending) = (0, 0);
+            for (host, place) in pool.places.iter().enumerate() {
+                let key = (from as u32, host as u32);
+                let counted = [place.connections, place.opening, place.ready.len() as u32];
+                let found = places.remove(&key).unwrap_or_default();
+                assert_eq!(counted, found, "INV-32: connections of a client to a place");
+                connections += place.connections;
+                pending += place.waiting.len() as u32;
+                for &slot in &place.waiting {
+                    let frame = &self.frames[slot];
+                    assert!(self.waits_for_connection(slot), "INV-32: who is listed waits");
+                    assert_eq!((frame.outbound, frame.next), key, "INV-32: who waits knows where");
+                    let (count, staying) = &mut waits[outbound.service as usize];
+                    *count += 1;
+                    *staying += u128::from((now - frame.arrived).0);
+                }
+            }
+            assert_eq!(
+                (pool.connections, pool.pending),
+                (connections, pending),
+                "INV-32: a pool's own count"
+            );
+            let front = pool.front.as_ref().map(|front| front.view.active.iter().sum::<u32>());
+            assert_eq!(front.unwrap_or(connections), connections, "INV-32: what a balancer counts");
+            listed += pending;
+        }
+        assert!(places.is_empty(), "INV-32: every connection has a client");
+        let waiting = (0..self.frames.slots()).filter(|&slot| self.waits_for_connection(slot)).count();
+        assert_eq!(listed as usize, waiting, "INV-32: who waits is listed");
+        for (instance, accepted) in self.instances.iter().zip(accepted) {
+            assert_eq!(instance.more.connections, accepted, "INV-32: connections of an instance");
+        }
+        for (index, service) in self.services.iter().enumerate() {
+            let Some(counts) = &service.connections else { continue };
+            let (waiting, staying) = waits[index];
+            assert_eq!(counts.open.level(), open[index], "INV-32: established connections");
+            assert_eq!(counts.waiting.level(), waiting, "INV-32: attempts that wait for a connection");
+            assert_eq!(
+                counts.waiting.area(now),
+                counts.left.sum + staying,
+                "INV-7: Little's law, waits for a connection"
+            );
+        }
     }
 
     fn check_instances(&self, now: Time) {
@@ -449,7 +544,7 @@ impl World<'_> {
             assert!(taken[index].fits(allocatable(pool)), "INV-6: no node holds more than it has");
             assert_eq!(node.guests.len(), guests[index], "INV-6: instances on a node");
             assert!(
-                node.phase != Phase::Gone || guests[index] == 0,
+                node.phase != cluster::Phase::Gone || guests[index] == 0,
                 "INV-6: nothing is on a node that is gone"
             );
         }

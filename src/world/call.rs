@@ -1,7 +1,8 @@
 //! Caller side of a call: attempts, timeouts, retries, breaker, limiter.
 //!
-//! Order of a call (DESIGN section 3): deadline, retry or hedge, breaker, limiter, pick, network. A call over an edge without
-//! any of these policies is just its one attempt; otherwise a [`CallState`] holds what outlives an attempt.
+//! Order of a call (DESIGN section 3): deadline, retry or hedge, breaker, limiter, pick, connection, network. A call over an edge
+//! without any of these policies and without connections is just its one attempt; otherwise a [`CallState`] holds what outlives
+//! an attempt.
 //!
 //! An edge may have levels: the attempt of an outer level is a call of the level below it, and so on down to the innermost
 //! one, whose attempts are frames. A hedged call (`hedge`) likewise stands above its copies, each of which is a call of one
@@ -19,7 +20,7 @@ use crate::random::{Key, Rng};
 use crate::time::{Duration, Time};
 
 use super::control::Control;
-use super::frame::{AWAITED, ENDED, EVENT, Frame, HELD, INSIDE, NIL, Side};
+use super::frame::{AWAITED, ENDED, EVENT, Frame, HELD, INSIDE, NIL, Side, WIRE};
 use super::hang::Late;
 use super::outbound::{AFFINITY, ANYWHERE, PROBES};
 use super::spec::{Deadline, NO_RING};
@@ -331,7 +332,12 @@ impl World<'_> {
         }
         let Job { parent, parent_pc, call, outbound, request, key, priority, .. } = state.job;
         let origin = Origin { parent, parent_pc, outbound, request, tag, priority };
-        match self.send(now, queue, call, key, state.attempt, &origin, slot)? {
+        let refused = if self.outbounds[outbound as usize].pool.is_some() {
+            self.send_pooled(now, queue, call, key, state.attempt, &origin, slot)?
+        } else {
+            self.send(now, queue, call, key, state.attempt, &origin, slot)?
+        };
+        match refused {
             None => Ok(()),
             Some(failure) => self.attempt_over(now, queue, slot, Outcome::new(failure, Duration::ZERO)),
         }
@@ -403,6 +409,45 @@ impl World<'_> {
         }
         self.transmit(now, queue, frame)?;
         Ok(None)
+    }
+
+    /// A new attempt that has not been sent yet: it has no instance, but its time runs.
+    pub(super) fn unsent(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        call: u32,
+        key: u64,
+        origin: &Origin,
+        state: u32,
+    ) -> Result<u32, Full> {
+        let target = &self.spec.calls[call as usize];
+        let frame = Frame {
+            started: now,
+            arrived: now,
+            key,
+            next: NIL,
+            parent: origin.parent,
+            instance: NIL,
+            outbound: origin.outbound,
+            pc: target.entry,
+            parent_pc: origin.parent_pc,
+            pending: 0,
+            need: 0,
+            slack: 0,
+            flags: AWAITED | HELD,
+            ring: target.ring,
+            priority: origin.priority,
+            zone: self.outbounds[origin.outbound as usize].zone as u16,
+        };
+        let slot = self.frames.insert(frame).ok_or(Full::InFlight)?;
+        if self.has_sides {
+            self.note_side(slot, origin, state);
+        }
+        if target.ring != NO_RING {
+            self.rings[target.ring as usize].arm(now, slot, queue);
+        }
+        Ok(slot)
     }
 
     /// What else happens when an attempt goes out to `slot`, where the balancer looks at more than its own counts.
@@ -500,7 +545,7 @@ impl World<'_> {
     #[inline(never)]
     pub(super) fn hear_beside(&mut self, now: Time, queue: &mut Queue, slot: u32, outcome: Outcome) -> Flow {
         let Frame { parent, parent_pc, outbound, started, .. } = self.frames[slot];
-        let Side { call, request, cpu, .. } = self.sides[slot as usize];
+        let Side { call, request, connection, cpu, .. } = self.sides[slot as usize];
         let class = outcome.class;
         if self.tracks_children && parent != NIL {
             self.unlink_child(parent, slot);
@@ -508,14 +553,27 @@ impl World<'_> {
         if self.tracks_children {
             self.note_deadline(queue, slot);
         }
-        if class == Class::Success
-            && (call == NIL || call != LET_GO && self.has_owner(self.calls[call].job.over))
-        {
+        let of_use = match call {
+            NIL | WIRE => true,
+            LET_GO => false,
+            call => self.has_owner(self.calls[call].job.over),
+        };
+        if class == Class::Success && of_use {
             self.credit(parent, parent_pc, cpu);
         }
         self.release_if_loose(slot);
         match call {
             NIL => self.settle(now, queue, Caller { parent, parent_pc, outbound, request }, started, class),
+            WIRE => self.on_wire(now, queue, connection, class),
+            call if connection != NIL => {
+                // Its connection is free for whatever its caller does next; others who wait for it come after that.
+                let host = self.stream_over(now, queue, connection, class);
+                if call != LET_GO {
+                    self.calls[call].under = Under::Nothing;
+                    self.attempt_over(now, queue, call, outcome)?;
+                }
+                self.pump(now, queue, outbound, host)
+            }
             LET_GO => Ok(()),
             call => {
                 self.calls[call].under = Under::Nothing;

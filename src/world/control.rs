@@ -11,6 +11,7 @@ use crate::time::{Duration, Time};
 
 use super::backlog::BacklogTicket;
 use super::call::Expiry;
+use super::connection::{Tie, Word};
 use super::hedge::TieTicket;
 use super::predict::Forecast;
 use super::program::PoolTicket;
@@ -123,6 +124,12 @@ pub(super) enum Control {
     Sync(u32),
     /// An attempt has waited long enough for a connection ...
     PoolWait(PoolTicket),
+    /// Something may have to be done about a connection between services.
+    Connection(Tie),
+    /// Its client hears from the other end.
+    Word(Tie, Word),
+    /// A client may set up connections to a place again.
+    Fill(u32, u32),
     /// ... or a call for room at its limiter.
     Unblock(BacklogTicket),
     /// Word of a tied call's copy that has started reaches the others.
@@ -281,6 +288,9 @@ impl World<'_> {
             Control::Rollout(rollout) => self.begin_rollout(now, queue, rollout),
             Control::Sync(rollout) => self.sync_rollout(now, queue, rollout),
             Control::PoolWait(ticket) => self.on_pool_wait(now, queue, ticket),
+            Control::Connection(tie) => self.on_connection_due(now, queue, tie),
+            Control::Word(tie, word) => self.on_word(now, queue, tie, word),
+            Control::Fill(from, host) => self.fill(now, queue, from, host),
             Control::Unblock(ticket) => self.on_unblock(now, queue, ticket),
             Control::Expire(expiry) => self.on_expire(now, queue, expiry),
             Control::CallOff(ticket) => self.on_call_off(now, queue, ticket),

@@ -328,6 +328,7 @@ impl World<'_> {
             Trouble::ProvisioningOutage(of) => self.set_provisioning_outage(*of, on),
             Trouble::RegistryOutage => self.set_registry_outage(now, queue, on),
             Trouble::DiscoveryOutage(service) => self.set_discovery_outage(now, queue, *service, on),
+            Trouble::DnsOutage => self.set_dns_outage(on),
             Trouble::NoisyNeighbour { cores, .. } => {
                 for &node in targets {
                     self.steal_cores(now, queue, node, *cores, on);
@@ -375,6 +376,7 @@ const fn describe(what: &Trouble) -> &'static str {
         Trouble::ProvisioningOutage(_) => "provisioning outage",
         Trouble::RegistryOutage => "registry outage",
         Trouble::DiscoveryOutage(_) => "discovery outage",
+        Trouble::DnsOutage => "DNS outage",
         Trouble::ZoneLoss(_) => "zone loss",
         Trouble::Partition(..) => "partition",
         Trouble::PacketLoss(..) => "packet loss",

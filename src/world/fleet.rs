@@ -133,10 +133,13 @@ impl World<'_> {
             self.services[instance.service as usize].probed.then(|| Box::new(Reporter::default()));
         instance.more.caches = spec.caches.iter().map(|_| super::cache::CacheState::default()).collect();
         instance.outbounds = self.outbounds.len() as u32;
+        let root = Key::new(self.seed).named("connections").named(&spec.name);
+        let key = root.with(u64::from(instance.ordinal)).with(u64::from(instance.more.restarts));
         let (client, clients) = (instance.ordinal, spec.replicas.max(instance.ordinal + 1));
         for edge in &spec.edges {
             let mut outbound = Outbound::new(edge, 0, NIL, now).numbered(client, clients);
             outbound.owner = Some(owner);
+            outbound.pool = self.new_pool(edge, now, key, index);
             if !edge.shared {
                 self.introduce(now, &mut outbound);
             }
@@ -227,6 +230,11 @@ impl World<'_> {
             }
             self.open_eye(Time::ZERO, queue, outbound as u32);
         }
+        if self.wire != NIL {
+            for from in 0..self.outbounds.len() as u32 {
+                self.open_minimum(Time::ZERO, queue, from, true)?;
+            }
+        }
         Ok(())
     }
 
@@ -266,6 +274,13 @@ impl World<'_> {
         self.note_available(now, index);
         self.watch_memory(now, queue, index);
         self.begin_disk(now, queue, index);
+        if self.wire != NIL {
+            let instance = &self.instances[index as usize];
+            let (first, of) = (instance.outbounds, instance.service as usize);
+            for from in first..first + self.spec.services[of].edges.len() as u32 {
+                self.open_minimum(now, queue, from, false)?;
+            }
+        }
         self.announce_available(now, queue, index)
     }
 
@@ -339,8 +354,11 @@ impl World<'_> {
         instance.more.restarts += 1;
         let (service, ordinal, restarts) = (instance.service, instance.ordinal, instance.more.restarts);
         self.withdraw(now, queue, index, News::Died(Duration::ZERO));
+        self.lose_connections(now, queue, index, false);
         self.lose_work(now, queue, index, false)?;
         let spec = &self.spec.services[service as usize];
+        let calling = self.instances[index as usize].outbounds;
+        self.close_pools(now, queue, calling, spec.edges.len() as u32)?;
         let instance = &mut self.instances[index as usize];
         instance.set_running(now, 0);
         let (first, node, zone) = (instance.outbounds as usize, instance.more.node, instance.more.zone);
@@ -378,6 +396,7 @@ impl World<'_> {
         if client.alive && there {
             client.learn(now, slot);
             self.refresh_hosts(now, queue, outbound);
+            self.look_at_pool(now, queue, outbound);
             self.look_at_held(now, queue, service);
         }
     }
@@ -422,10 +441,13 @@ impl World<'_> {
                 self.schedule(queue, now + delay, control);
             }
         }
-        self.services[service as usize].callers = callers;
         if instant && came {
+            for &index in &callers {
+                self.look_at_pool(now, queue, index);
+            }
             self.look_at_held(now, queue, service);
         }
+        self.services[service as usize].callers = callers;
     }
 
     /// SIGTERM: clients are told, what is inside may finish within the grace period.
@@ -456,6 +478,7 @@ impl World<'_> {
         let idle = instance.inside == 0 && instance.queued == 0;
         self.log_instance(now, index, "draining");
         self.withdraw(now, queue, index, News::Goodbye);
+        self.drain_connections(now, queue, index);
         if idle {
             return self.drained(now, queue, index);
         }
@@ -504,10 +527,12 @@ impl World<'_> {
         let late = if silent { NODE_GRACE } else { Duration::ZERO };
         self.withdraw(now, queue, index, News::Died(late));
         self.log_instance(now, index, if was == State::Draining { "stopped" } else { "died" });
+        self.lose_connections(now, queue, index, silent);
         self.lose_work(now, queue, index, silent)?;
         self.look_at_held(now, queue, service);
         self.instances[index as usize].set_running(now, 0);
         let first = self.instances[index as usize].outbounds as usize;
+        self.close_pools(now, queue, first as u32, spec.edges.len() as u32)?;
         for at in first..first + self.spec.services[service as usize].edges.len() {
             self.outbounds[at].bury();
             self.clear_backlog(now, queue, at as u32);
@@ -576,6 +601,9 @@ impl World<'_> {
             frame.flags = frame.flags & !(INSIDE | STARTED | QUEUED | ON_CPU | LINKED | OWED) | ENDED;
             if frame.has(EVENT) {
                 frame.flags ^= EVENT | LEFTOVER;
+            }
+            if frame.pending > 0 && self.tracks_children {
+                self.tell_deadline_below(queue, slot);
             }
             self.release_if_loose(slot);
         }

@@ -19,7 +19,8 @@ pub(super) struct Frame {
     pub(super) arrived: Time,
     /// Key of all draws of this call: request number and call path, without attempts.
     pub(super) key: u64,
-    /// Link in the queue, for a core, or for a connection. For a request at its client: its source.
+    /// Link in the queue, for a core, or for a connection to something slow. While it waits for a connection to an instance:
+    /// the place in its caller's pool. For a request at its client: its source.
     pub(super) next: u32,
     /// Frame that made the call; `NIL` if it came straight from a source.
     pub(super) parent: u32,
@@ -49,8 +50,8 @@ pub(super) struct Frame {
 
 const _: () = assert!(size_of::<Frame>() == 56);
 
-/// What only some attempts need; kept beside the frames when the scenario has retries, breakers, limiters, rollouts,
-/// closed loops or cancellation.
+/// What only some attempts need; kept beside the frames when the scenario has retries, breakers, limiters, connections,
+/// rollouts, closed loops or cancellation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Side {
     /// Call record, if the edge is stateful; [`LET_GO`](super::call::LET_GO) once that has let go of it.
@@ -67,6 +68,8 @@ pub(super) struct Side {
     pub(super) found: u32,
     /// Ticket of the callee's limiter.
     pub(super) permit: Permit,
+    /// Connection it rides on, [`WAITING`] while it waits for one.
+    pub(super) connection: u32,
     /// Core time of this attempt and of the useful attempts below it, ns.
     pub(super) cpu: u64,
     /// Its answer is of lower quality.
@@ -74,6 +77,11 @@ pub(super) struct Side {
     /// When everybody above that has told it so stops waiting.
     pub(super) deadline: Time,
 }
+
+/// In place of a connection: the attempt waits for one.
+pub(super) const WAITING: u32 = NIL - 1;
+/// In place of a call record (beside `call::LET_GO`): the frame is a round trip of the set-up of a connection.
+pub(super) const WIRE: u32 = NIL - 2;
 
 impl Side {
     /// Nothing.
@@ -85,6 +93,7 @@ impl Side {
         sibling: NIL,
         found: 0,
         permit: Permit { generation: 0, slot: 0, start: Time::ZERO },
+        connection: NIL,
         cpu: 0,
         degraded: false,
         deadline: Time::MAX,
@@ -117,7 +126,7 @@ pub(super) const OWED: u16 = 1 << 10;
 pub(super) const LEFTOVER: u16 = 1 << 11;
 /// Where the class of its answer is kept while the answer travels (3 bits).
 pub(super) const CLASS_SHIFT: u16 = 12;
-/// It waits at the activator of the service that it was sent to, and has no instance yet.
+/// It has not been sent yet and has no instance: it waits at the activator of the service it is for, or for a connection.
 pub(super) const HELD: u16 = 1 << 15;
 
 impl Frame {

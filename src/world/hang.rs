@@ -147,7 +147,7 @@ impl World<'_> {
         for late in late {
             self.catch_up_late(now, queue, late)?;
         }
-        Ok(())
+        self.resume_pools(now, queue, index)
     }
 
     /// What was due during a hang happens now that it is over, or its instance dead.

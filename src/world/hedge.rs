@@ -117,7 +117,11 @@ impl World<'_> {
 
     /// A copy has ended and is off the list.
     pub(super) fn copy_over(&mut self, now: Time, queue: &mut Queue, hedge: u32, outcome: Outcome) -> Flow {
-        let job = self.hedges[hedge].job;
+        let HedgeState { job, open, .. } = self.hedges[hedge];
+        if !open {
+            // It is being closed, and letting go of one copy has ended this one.
+            return Ok(());
+        }
         let wanted = self.is_wanted(&job);
         let policy = &mut self.outbounds[job.outbound as usize].stack_mut(job.level).hedge;
         let act = match policy {
@@ -235,7 +239,7 @@ impl World<'_> {
     /// An attempt has started; if it is a copy of a tied call, its instance sends word to where the others wait.
     pub(super) fn tied_start(&mut self, now: Time, queue: &mut Queue, slot: u32) {
         let (hedge, copy) = self.hedge_above(match self.sides[slot as usize].call {
-            super::call::LET_GO => NIL,
+            super::call::LET_GO | super::frame::WIRE => NIL,
             call => call,
         });
         if hedge == NIL {

@@ -15,6 +15,7 @@ use super::cpu::Shared;
 use super::disk::Disk;
 use super::frame::{
     AWAITED, CLASS_SHIFT, ENDED, EVENT, INSIDE, LINKED, NIL, ON_CPU, PATIENCE, PERMIT, QUEUED, STARTED, Side,
+    WIRE,
 };
 use super::hang::{Hang, Late};
 use super::kubelet::Probes;
@@ -130,6 +131,8 @@ pub(super) struct More {
     pub(super) booted: bool,
     /// How often the process was restarted on the spot.
     pub(super) restarts: u32,
+    /// Connections that it has accepted.
+    pub(super) connections: u32,
     /// Steps that wait for a core.
     pub(super) cpu_lane: Lane,
     /// Waiting attempts, where the queue is no simple one.
@@ -204,6 +207,7 @@ impl Instance {
                 network_bytes: 0,
                 booted: false,
                 restarts: 0,
+                connections: 0,
                 cpu_lane: Lane::EMPTY,
                 line: Line::default(),
                 pools: Vec::new(),
@@ -297,6 +301,9 @@ impl World<'_> {
     /// The same where somebody may turn the attempt away.
     #[inline(never)]
     fn arrive_guarded(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        if self.has_sides && self.meet(now, queue, slot)? {
+            return Ok(());
+        }
         match self.refusal(now, slot, self.frames[slot].pc) {
             Refusal::None => {}
             Refusal::Silent => {
@@ -322,6 +329,9 @@ impl World<'_> {
         self.services[instance.service as usize].enter(now);
         if instance.more.reporter.is_some() {
             self.sides[slot as usize].found = instance.inside + instance.queued;
+        }
+        if self.has_sides && self.sides[slot as usize].call == WIRE {
+            self.services[instance.service as usize].handshakes += 1;
         }
         let (allocates, writes) = (instance.more.memory.is_some(), instance.more.disk.is_some());
         self.count_bytes(slot, true);
@@ -365,6 +375,9 @@ impl World<'_> {
         if self.disk_fails(now, index as u32) {
             return Refusal::Answer(Class::Failure);
         }
+        if self.is_wire(slot) {
+            return Refusal::None;
+        }
         // Probes have a way around the limiter, as health endpoints should.
         let frame = &self.frames[slot];
         let asks = frame.parent != NIL
@@ -391,12 +404,13 @@ impl World<'_> {
     }
 
     /// Answers with an error at once.
-    fn refuse(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
+    pub(super) fn refuse(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
         self.give_permit_back(now, slot, class);
+        let counts = !self.is_wire(slot);
         let frame = &mut self.frames[slot];
         let service = self.instances[frame.instance as usize].service;
         // What a full queue dropped before has been counted then.
-        self.services[service as usize].refused += u64::from(frame.flags >> CLASS_SHIFT == 0);
+        self.services[service as usize].refused += u64::from(counts && frame.flags >> CLASS_SHIFT == 0);
         frame.flags |= ENDED;
         if frame.has(AWAITED) {
             return self.reply(now, queue, slot, class);
@@ -406,16 +420,25 @@ impl World<'_> {
     }
 
     /// Nobody answers (the queue is full, or the machine is gone): the caller's transport tries again after 1, 2, 4 ... s, six times.
-    fn drop_silently(&mut self, now: Time, queue: &mut Queue, slot: u32) {
+    pub(super) fn drop_silently(&mut self, now: Time, queue: &mut Queue, slot: u32) {
         self.give_permit_back(now, slot, Class::Rejected);
+        let (wire, rides) = (self.is_wire(slot), self.ridden(slot).is_some());
         let frame = &mut self.frames[slot];
         let service = self.instances[frame.instance as usize].service;
         let tries = frame.flags >> CLASS_SHIFT;
         // Counted once, however often the transport knocks.
-        self.services[service as usize].dropped += u64::from(tries == 0);
+        self.services[service as usize].dropped += u64::from(tries == 0 && !wire);
         if !frame.has(AWAITED) {
             frame.flags |= ENDED;
             self.release_if_loose(slot);
+            return;
+        }
+        if rides && self.instances[frame.instance as usize].silent {
+            // The connection stands, as far as its client knows, so the request is sent again and again.
+            frame.slack = 1;
+            frame.need = MAX_TRIES + 1;
+            frame.flags |= EVENT;
+            queue.push(now + CONNECTION_GIVES_UP, Payload::new(TRANSMIT, slot));
             return;
         }
         // Tries are counted where the class of the answer will stand later. After the last one the transport waits once
@@ -621,6 +644,10 @@ impl World<'_> {
         self.finish(now, queue, slot, Class::Rejected)
     }
 }
+
+/// What was sent on a connection is repeated for so long: after 0.2, 0.4 ... s, from the tenth time on every 120 s (Linux,
+/// `tcp_retries2` = 15).
+const CONNECTION_GIVES_UP: Duration = Duration::from_millis(924_600);
 
 /// After 1, 3, 7, 15, 31 and 63 s; 64 s later the connection attempt fails (Linux, `tcp_syn_retries` = 6).
 const SYN_RETRIES: u16 = 6;

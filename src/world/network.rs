@@ -226,12 +226,18 @@ impl World<'_> {
             return Ok(());
         }
         let frame = &self.frames[slot];
-        let class = if frame.slack == 0 { class_of(frame.flags >> CLASS_SHIFT) } else { Class::Failure };
+        if frame.slack != 0 {
+            return self.broken(now, queue, slot);
+        }
+        let class = class_of(frame.flags >> CLASS_SHIFT);
         self.hear(now, queue, slot, class)
     }
 
     /// The connection of `slot` is broken: its caller gets an error now, if it still waits.
     pub(super) fn broken(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
+        if let Some(at) = self.ridden(slot) {
+            self.connections[at].gone = true;
+        }
         let frame = &mut self.frames[slot];
         frame.flags |= ENDED;
         if frame.has(AWAITED) {

@@ -12,7 +12,9 @@ use crate::random::Rng;
 use crate::time::Time;
 
 use super::backlog::Backlog;
+use super::frame::NIL;
 use super::hosts::Hosts;
+use super::pool::Pool;
 use super::spec::{Deadline, EdgeSpec, NO_RING, StackSpec};
 
 /// Zone of a calling side that the instances of a service share: that of whoever calls.
@@ -43,7 +45,7 @@ pub(super) struct Outbound {
     /// Attribute that it keeps together, or [`NO_ATTRIBUTE`].
     pub(super) affinity: u16,
     /// Weights of instances by ordinal, over and over again; empty: all 1.
-    weights: Arc<[u32]>,
+    pub(super) weights: Arc<[u32]>,
     /// Called service.
     pub(super) service: u32,
     /// Where the client sits, [`ANYWHERE`] if several share it.
@@ -66,6 +68,10 @@ pub(super) struct Outbound {
     pub(super) above: Vec<Stack>,
     /// Share of the calls that is made.
     pub(super) share: f64,
+    /// Position in `Spec::connections`, `NIL` if attempts need no connection ...
+    pub(super) connections: u32,
+    /// ... and the connections, until its owner dies.
+    pub(super) pool: Option<Box<Pool>>,
     /// Attempts sent.
     pub(super) attempts: u64,
     /// Attempts that were picked in panic.
@@ -142,6 +148,8 @@ impl Outbound {
             hedges: edge.stacks().any(|stack| stack.hedge.is_some()),
             stack: Stack::new(&edge.stack, now),
             above: edge.above.iter().map(|stack| Stack::new(stack, now)).collect(),
+            connections: edge.connections.unwrap_or(NIL),
+            pool: None,
             attempts: 0,
             panic_picks: 0,
             firsts: 0,
@@ -166,6 +174,7 @@ impl Outbound {
             balancer: BalancerSettings::default(),
             affinity: None,
             callee: ("".into(), [].into()),
+            connections: None,
             outlier: None,
             check: None,
             host_selection: None,
@@ -220,27 +229,33 @@ impl Outbound {
 
     /// The client learns that `slot` may be picked. The balancer hears of it before its next pick.
     pub(super) fn learn(&mut self, now: Time, slot: Slot) {
-        let view = &mut self.view;
-        let needed = slot.0 as usize + 1;
-        if view.weight.len() < needed {
-            view.grow(needed);
+        if self.goes_by_name() {
+            return;
         }
-        if let Err(at) = view.eligible.binary_search(&slot) {
-            view.eligible.insert(at, slot);
-            view.since[slot.0 as usize] = now;
-            if !self.weights.is_empty() {
-                view.weight[slot.0 as usize] = self.weights[slot.0 as usize % self.weights.len()];
-            }
+        if add(&mut self.view, now, slot, &self.weights) {
             self.asks |= STALE;
+        }
+        if let Some(pool) = &mut self.pool {
+            pool.learn(now, slot, &self.weights);
         }
     }
 
     /// The client learns that `slot` is gone.
     pub(super) fn forget(&mut self, slot: Slot) {
-        if let Ok(at) = self.view.eligible.binary_search(&slot) {
-            self.view.eligible.remove(at);
+        if self.goes_by_name() {
+            return;
+        }
+        if remove(&mut self.view, slot) {
             self.asks |= STALE;
         }
+        if let Some(pool) = &mut self.pool {
+            pool.forget(slot);
+        }
+    }
+
+    /// Whether it finds endpoints by itself.
+    fn goes_by_name(&self) -> bool {
+        self.pool.as_ref().is_some_and(|pool| pool.name.is_some())
     }
 
     /// The owner died; gives the memory back.
@@ -249,5 +264,28 @@ impl Outbound {
         self.hosts = None;
         self.asks |= STALE;
         self.view = Endpoints::default();
+        self.pool = None;
     }
+}
+
+/// Adds an endpoint to a view; whether it is new there.
+pub(super) fn add(view: &mut Endpoints, now: Time, slot: Slot, weights: &[u32]) -> bool {
+    let needed = slot.0 as usize + 1;
+    if view.weight.len() < needed {
+        view.grow(needed);
+    }
+    let Err(at) = view.eligible.binary_search(&slot) else { return false };
+    view.eligible.insert(at, slot);
+    view.since[slot.0 as usize] = now;
+    if !weights.is_empty() {
+        view.weight[slot.0 as usize] = weights[slot.0 as usize % weights.len()];
+    }
+    true
+}
+
+/// Takes an endpoint out of a view; whether it was there.
+pub(super) fn remove(view: &mut Endpoints, slot: Slot) -> bool {
+    let Ok(at) = view.eligible.binary_search(&slot) else { return false };
+    view.eligible.remove(at);
+    true
 }

@@ -327,6 +327,34 @@ impl World<'_> {
                     put("held_mean_ms", mean);
                 }
             }
+            if let Some(counts) = &service.connections {
+                let (new, old) = (&new.connections, &old.connections);
+                let begun = new.begun - old.begun;
+                if width > 0.0 {
+                    put("connections_mean", (new.open - old.open) as f64 / width);
+                    put("connects_rps", begun as f64 / width * 1e9);
+                    put("pool_waiting_mean", (new.waiting - old.waiting) as f64 / width);
+                }
+                if begun > 0 {
+                    put("connect_failed_ratio", (new.failed - old.failed) as f64 / begun as f64);
+                }
+                if let Some(mean) = counts.set_up.mean_ms() {
+                    put("connect_mean_ms", mean);
+                }
+                let established = new.established - old.established;
+                if established > 0 {
+                    put("connect_resumed_share", (new.resumed - old.resumed) as f64 / established as f64);
+                }
+                if let Some(mean) = counts.waits.mean_ms() {
+                    put("pool_wait_mean_ms", mean);
+                    put("pool_waited_ratio", counts.waited as f64 / counts.waits.count as f64);
+                }
+                let refused = new.refused - old.refused;
+                if attempts + refused > 0 {
+                    put("pool_refused_ratio", refused as f64 / (attempts + refused) as f64);
+                }
+                put("stale_requests", (new.stale - old.stale) as f64);
+            }
             if let Some(mean) = service.sojourn().mean_ms() {
                 put("sojourn_mean_ms", mean);
             }

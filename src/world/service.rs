@@ -12,6 +12,7 @@ use super::discovery::Directory;
 use super::governor::CpuCounts;
 use super::hosts::HealthCounts;
 use super::metrics::History;
+use super::pool::ConnectionCounts;
 use super::recommend::{Advice, Asked};
 use super::rollout::Set;
 use super::spec::{Ask, CpuMode, Order, ServiceSpec};
@@ -114,6 +115,10 @@ pub(super) struct Service {
     pub(super) disk_evictions: u64,
     /// Bytes in and out of all instances.
     pub(super) network_bytes: u64,
+    /// Handshakes taken in like attempts.
+    pub(super) handshakes: u64,
+    /// What is counted about connections to it, if some caller needs them.
+    pub(super) connections: Option<Box<ConnectionCounts>>,
 }
 
 impl Service {
@@ -177,6 +182,8 @@ impl Service {
             oom_kills: 0,
             disk_evictions: 0,
             network_bytes: 0,
+            handshakes: 0,
+            connections: None,
         }
     }
 

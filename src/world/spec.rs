@@ -80,6 +80,8 @@ pub struct Spec {
     pub limits: Limits,
     /// Distinct priorities of the sources, ascending; a request carries its position here.
     pub priorities: Vec<u8>,
+    /// How clients keep connections, where that is simulated; edges refer to it.
+    pub connections: Vec<ConnectionsSpec>,
     /// What requests can carry.
     pub attributes: Vec<AttributeSpec>,
 }
@@ -331,6 +333,8 @@ pub struct ServiceSpec {
     pub versions: Vec<VersionSpec>,
     /// Slot in a request's version record, if this service is ever updated.
     pub version_slot: Option<u8>,
+    /// What its instances do with the connections of their clients.
+    pub listener: ListenerSpec,
     /// Price of an instance for an hour.
     pub price: Option<f64>,
 }
@@ -557,6 +561,8 @@ pub struct VersionSpec {
 pub struct EdgeSpec {
     /// Called service.
     pub to: u32,
+    /// Position in `Spec::connections`; without one an attempt needs no connection.
+    pub connections: Option<u32>,
     /// Policies of the innermost level.
     pub stack: StackSpec,
     /// Policies of the levels around it, from the inside out.
@@ -631,7 +637,7 @@ impl EdgeSpec {
 
     /// Whether a call over this edge needs a record of its own beside its attempts.
     pub const fn is_stateful(&self) -> bool {
-        !self.stack.is_empty() || !self.above.is_empty() || self.throttled
+        !self.stack.is_empty() || !self.above.is_empty() || self.throttled || self.connections.is_some()
     }
 
     /// Whether its attempts may be cancelled.
@@ -678,6 +684,108 @@ pub struct CheckSpec {
     pub detector: DetectorSettings,
     /// What it asks for.
     pub ask: AskSpec,
+}
+
+/// How one client keeps its connections to one service.
+#[derive(Clone, Debug)]
+pub struct ConnectionsSpec {
+    /// Attempts that a connection carries at a time: 1 with HTTP/1.1.
+    pub streams: u32,
+    /// Attempts share a connection (HTTP/2).
+    pub multiplexed: bool,
+    /// The balancer picks an endpoint for each connection, not for each attempt.
+    pub per_connection: bool,
+    /// Connections of one client; an endpoint without any may still get one.
+    pub max: u32,
+    /// Attempts of one client that may wait for a connection.
+    pub max_pending: u32,
+    /// Idle connections that an endpoint may keep.
+    pub max_idle: u32,
+    /// Connections that are opened without being asked for.
+    pub min: u32,
+    /// Idle for so long, and the client closes it.
+    pub idle_timeout: Option<Duration>,
+    /// As old as that, and the client closes it.
+    pub max_age: Option<Law>,
+    /// After so many attempts the client closes it.
+    pub max_requests: u32,
+    /// Round trips until the transport stands.
+    pub connect_round_trips: u8,
+    /// Longest set-up, TLS included.
+    pub connect_timeout: Duration,
+    /// Encryption.
+    pub tls: Option<TlsSpec>,
+    /// Pause after a set-up that failed.
+    pub backoff: Option<BackoffSpec>,
+    /// Endpoints are found by name.
+    pub dns: Option<DnsSpec>,
+}
+
+/// A name of a service.
+#[derive(Clone, Copy, Debug)]
+pub struct DnsSpec {
+    /// How long a client may believe an answer.
+    pub ttl: Duration,
+    /// Most addresses in an answer.
+    pub answers: u32,
+    /// Share of clients that believe their first answer for ever.
+    pub ignore_ttl: f64,
+}
+
+/// What encryption costs when a connection is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsSpec {
+    /// Round trips of a full handshake ...
+    pub round_trips: u8,
+    /// ... and the op that is its work at the instance.
+    pub work: Option<u16>,
+    /// Whose tickets are good where.
+    pub resumption: Resumption,
+    /// Round trips of a resumed handshake ...
+    pub resumed_round_trips: u8,
+    /// ... and its work.
+    pub resumed_work: Option<u16>,
+    /// How long a ticket is good.
+    pub ticket_lifetime: Duration,
+}
+
+/// Where a session ticket is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resumption {
+    /// Nowhere: every handshake is a full one.
+    None,
+    /// At the process that gave it.
+    Instance,
+    /// At every instance: they share their ticket keys.
+    Service,
+}
+
+/// Back-off between set-ups (gRPC's).
+#[derive(Clone, Copy, Debug)]
+pub struct BackoffSpec {
+    /// From the start of the first failure to the next attempt.
+    pub base: Duration,
+    /// Growth.
+    pub multiplier: f64,
+    /// Share by which pauses vary to both sides, the first one excepted.
+    pub jitter: f64,
+    /// Longest pause before jitter.
+    pub max: Duration,
+    /// Attempts wait for the next set-up instead of failing at once.
+    pub wait_for_ready: bool,
+}
+
+/// What an instance does with the connections of its clients.
+#[derive(Clone, Debug)]
+pub struct ListenerSpec {
+    /// Idle for so long, and the instance closes it.
+    pub idle_timeout: Option<Duration>,
+    /// As old as that, and the instance asks the client to leave.
+    pub max_age: Option<Law>,
+    /// After so many attempts the instance closes it.
+    pub max_requests: u32,
+    /// More are refused.
+    pub max_connections: u32,
 }
 
 /// One step, compiled.
@@ -888,6 +996,8 @@ pub enum Trouble {
     RegistryOutage,
     /// Nobody reaches the registry of a service's endpoints.
     DiscoveryOutage(u32),
+    /// No name is resolved.
+    DnsOutage,
     /// All nodes of a zone die.
     ZoneLoss(u32),
     /// No message passes between two zones.

@@ -9,7 +9,10 @@ use super::World;
 use super::cluster::Phase;
 use super::control::Control;
 use super::governor::{CpuCounts, CpuShares};
+use super::instance::State;
+use super::pool::ConnectionCounts;
 use super::report::{Decision, LogEntry, Step, WindowSeries};
+use super::service::Service;
 use super::source::Outcomes;
 
 /// Exact time integral of a count: the area under N(t), in count x ns.
@@ -150,6 +153,36 @@ pub(super) struct ServiceMark {
     pub(super) cpu_counts: CpuCounts,
     /// Bytes in and out so far.
     pub(super) network_bytes: u64,
+    /// Of services that are reached by connections.
+    pub(super) connections: ConnectionMark,
+}
+
+/// What has been counted about connections.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ConnectionMark {
+    pub(super) open: u128,
+    pub(super) waiting: u128,
+    pub(super) begun: u64,
+    pub(super) established: u64,
+    pub(super) resumed: u64,
+    pub(super) failed: u64,
+    pub(super) stale: u64,
+    pub(super) refused: u64,
+}
+
+impl ConnectionMark {
+    fn of(counts: &ConnectionCounts, now: Time) -> Self {
+        Self {
+            open: counts.open.area(now),
+            waiting: counts.waiting.area(now),
+            begun: counts.begun,
+            established: counts.established,
+            resumed: counts.resumed,
+            failed: counts.failed,
+            stale: counts.stale,
+            refused: counts.refused,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -274,6 +307,10 @@ impl World<'_> {
                     cache_misses: service.cache_misses,
                     cpu_counts,
                     network_bytes: service.network_bytes,
+                    connections: service
+                        .connections
+                        .as_deref()
+                        .map_or_else(ConnectionMark::default, |counts| ConnectionMark::of(counts, now)),
                 }
             })
             .collect();
@@ -363,6 +400,15 @@ impl World<'_> {
             let queued =
                 service.living.iter().map(|&at| u64::from(self.instances[at as usize].queued)).sum::<u64>();
             push("queue_length", (queued + service.held()) as f64);
+            if let Some(counts) = &service.connections {
+                let (new, old) = (&new.connections, &old.connections);
+                push("connections", counts.open.level() as f64);
+                push("connects_rps", (new.begun - old.begun) as f64 / width);
+                let errors = (new.failed - old.failed) + (new.stale - old.stale);
+                push("connection_errors_rps", errors as f64 / width);
+                push("pool_waiting", counts.waiting.level() as f64);
+                push("connection_skew", self.connection_skew(service));
+            }
             if service.broken_off {
                 let outbounds = self.outbounds.iter();
                 let outbounds =
@@ -386,6 +432,19 @@ impl World<'_> {
             }
         }
         self.telemetry.previous = Some(mark);
+    }
+
+    /// Connections of the ready instance that has most, over their mean.
+    fn connection_skew(&self, service: &Service) -> f64 {
+        let living = service.living.iter().map(|&at| &self.instances[at as usize]);
+        let ready = living.filter(|instance| instance.state == State::Ready);
+        let (mut count, mut sum, mut most) = (0, 0, 0);
+        for instance in ready {
+            count += 1;
+            sum += instance.more.connections;
+            most = most.max(instance.more.connections);
+        }
+        if sum == 0 { f64::NAN } else { f64::from(most) * f64::from(count) / f64::from(sum) }
     }
 
     /// Curves about node pools whose size may change.

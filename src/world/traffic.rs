@@ -6,6 +6,9 @@ impl World<'_> {
     /// The request of `slot` has come in, or (`false`) its answer goes out.
     #[inline]
     pub(super) fn count_bytes(&mut self, slot: u32, comes_in: bool) {
+        if self.is_wire(slot) {
+            return;
+        }
         let frame = &self.frames[slot];
         let instance = &mut self.instances[frame.instance as usize];
         let spec = &self.spec.services[instance.service as usize];

@@ -123,7 +123,7 @@ const FEATURES: [&str; 105] = [
 ];
 
 /// And some more that need the others: rollouts, a second helping of faults, and what bounds an instance from outside.
-const EXTRAS: [&str; 63] = [
+const EXTRAS: [&str; 69] = [
     "stop-the-world",
     "container-swap",
     "rolling",
@@ -160,6 +160,12 @@ const EXTRAS: [&str; 63] = [
     "mid registry",
     "leaf registry",
     "predictions",
+    "web connections",
+    "front connections",
+    "mid connections",
+    "names",
+    "listeners",
+    "dns-outage",
     "mid adaptive",
     "leaf adaptive",
     "mid codel",
@@ -365,7 +371,10 @@ impl Writer<'_> {
         } else if has("bucket") {
             text += "limiter.seed-token-bucket = { capacity = 20, fill-rate = \"30/s\" }\n";
         }
-        if has("shared") {
+        let connected = format!("{name} connections");
+        if self.has(&connected) {
+            text += &self.connections(&connected);
+        } else if has("shared") {
             text += "sharing = \"service\"\n";
         }
         let some = |what: &str| {
@@ -413,6 +422,50 @@ impl Writer<'_> {
             writeln!(text, "affinity = \"{attribute}\"").unwrap();
         }
         text
+    }
+
+    fn connections(&self, name: &str) -> String {
+        let one_of = |what: &str, choices: &[&'static str]| self.one_of(&format!("{name} {what}"), choices);
+        let mut parts = vec![one_of("max", &["max = 1", "max = 3", "max = \"unlimited\""]).to_owned()];
+        // A balancer of connections does not see requests.
+        let blind = !self.has("balancer") && !self.has("affinity");
+        let per_connection =
+            blind && one_of("balancing", &["per-request", "per-connection"]) == "per-connection";
+        if per_connection {
+            parts.push("balancing = \"per-connection\"".to_owned());
+        }
+        let protocol = ["protocol = \"http1\"", "protocol = \"http2\", streams = 3", "max-idle = 1"];
+        parts.push(one_of("protocol", &protocol).to_owned());
+        for (what, choices) in [
+            ("pending", ["", "max-pending = 0", "max-pending = 2"]),
+            ("idle", ["", "idle-timeout = \"30ms\"", "idle-timeout = \"0s\""]),
+            ("age", ["", "max-age = \"exp(300ms)\"", "max-age = \"5s\""]),
+            ("requests", ["", "max-requests = 1", "max-requests = 7"]),
+            ("timeout", ["", "connect-timeout = \"10ms\"", "connect-timeout = \"3s\""]),
+            (
+                "tls",
+                ["", "tls = { cpu = \"exp(3ms)\" }", "tls = { cpu = \"3ms\", resumption = \"instance\" }"],
+            ),
+        ] {
+            parts.push(one_of(what, &choices).to_owned());
+        }
+        let waits = self.number(&format!("{name} waits"), 0, 1) == 0;
+        match self.number(&format!("{name} backoff"), 0, 2) {
+            0 => {}
+            some => {
+                parts
+                    .push(format!("backoff = {{ base = \"40ms\", max = \"1s\", wait-for-ready = {waits} }}"));
+                if some == 2 && per_connection {
+                    parts.push("min = 1".to_owned());
+                }
+            }
+        }
+        if self.has("names") {
+            let answers = one_of("answers", &["1", "2", "\"unlimited\""]);
+            parts.push(format!("dns = {{ ttl = \"2s\", answers = {answers}, ignore-ttl = \"20%\" }}"));
+        }
+        parts.retain(|part| !part.is_empty());
+        format!("connections = {{ {} }}\n", parts.join(", "))
     }
 
     fn instance(&self, name: &str) -> String {
@@ -602,6 +655,10 @@ impl Writer<'_> {
             let rate = self.one_of(&format!("{round} rate"), &["1%", "30%", "100%"]);
             let what = format!("packet-loss = {{ rate = \"{rate}\", for = \"{}\" }}", lasting("packet-loss"));
             self.fault(text, &name("packet-loss"), &what);
+        }
+        if self.has("dns-outage") {
+            let what = format!("dns-outage = {{ for = \"{}\" }}", lasting("dns-outage"));
+            self.fault(text, &name("dns-outage"), &what);
         }
         if self.has("latency") {
             let what =
@@ -914,6 +971,16 @@ impl Writer<'_> {
                         .unwrap();
                     }
                 }
+            }
+            if self.has("listeners") {
+                let kinds = [
+                    "idle-timeout = \"40ms\"",
+                    "max-age = \"exp(400ms)\"",
+                    "max-requests = 3",
+                    "max-connections = 2",
+                ];
+                let kind = self.one_of(&format!("{name} listener"), &kinds);
+                writeln!(text, "listener = {{ {kind} }}").unwrap();
             }
             if has("activator") || has("metered") {
                 let metered = if has("metered") { ", per-instance = 2" } else { "" };

@@ -5,6 +5,7 @@ mod alerts;
 mod balancing;
 mod calibrate;
 mod cli;
+mod connections;
 mod conservation;
 mod contracts;
 mod determinism;

@@ -3,12 +3,12 @@
 use serde::Deserialize as _;
 
 use super::Check;
-use crate::policies::balancer::{Balancer as _, BalancerSettings};
+use crate::policies::balancer::{Balancer as _, BalancerSettings, Needs};
 use crate::random::law::{Dimension, Law};
 use crate::scenario::de::{Named, Policy, Spanned};
 use crate::scenario::error::{Diagnostic, Place, shortened};
 use crate::scenario::model::{
-    Cache, Call, Demand, Edge, EdgeLevel, EdgePolicies, EndpointRef, Pool, Sharing, Step,
+    Cache, Call, Connections, Demand, Edge, EdgeLevel, EdgePolicies, EndpointRef, Pool, Sharing, Step,
 };
 use crate::scenario::schema::{EdgeTable, LevelTable, SharingWord};
 use crate::scenario::step::{self, Form, Need, Part, StepError};
@@ -251,7 +251,18 @@ impl Check<'_> {
         if let Some(known) = edges.iter().position(|edge| edge.to == to) {
             return (known, timeout);
         }
-        let balancer = set(&over(own.balancer, callers.balancer)).unwrap_or_else(default_balancer);
+        let sharing = match own.sharing.or(callers.sharing) {
+            Some(SharingWord::Service) => Sharing::Service,
+            Some(SharingWord::Instance) | None => Sharing::Instance,
+        };
+        let written = set(&over(own.connections, callers.connections));
+        let connections = written.as_ref().map(|table| self.connections(table, sharing));
+        let default_balancer = match &connections {
+            Some(connections) if connections.per_connection => "random",
+            _ => "round-robin",
+        };
+        let balancer =
+            set(&over(own.balancer, callers.balancer)).unwrap_or_else(|| balancer(default_balancer));
         let health_check = own.health_check.or(callers.health_check);
         let health_check = health_check.as_ref().and_then(|table| self.health_check(table, to));
         let host_selection = set(&over(own.host_selection, callers.host_selection));
@@ -264,7 +275,25 @@ impl Check<'_> {
             let hint = "leave out `outlier`, `health-check` and `host-selection`, or use another balancer";
             self.errors.push(Diagnostic::new(message).hint(hint));
         }
+        if cares && connections.as_ref().is_some_and(|connections| connections.per_connection) {
+            let callee = self.names.services[to].clone();
+            let message =
+                format!("the edge to `{callee}`: behind one address a client cannot tell endpoints apart");
+            let hint = "leave out `outlier`, `health-check` and `host-selection`, or balance per request";
+            self.errors.push(Diagnostic::new(message).hint(hint));
+        }
         let affinity = own.affinity.or(callers.affinity).and_then(|name| self.affinity(&name));
+        let Needs { load, probes } = balancer.build(Time::ZERO).needs();
+        if let (Some(table), Some(Connections { per_connection: true, .. })) = (&written, &connections)
+            && (load || probes || affinity.is_some())
+        {
+            let error = Diagnostic::new(
+                "a balancer of connections sees neither requests nor how busy an instance is",
+            );
+            self.errors.push(error.at(table.place).hint(
+                "take another balancer and leave `affinity` out, or write `balancing = \"per-request\"`",
+            ));
+        }
         let policies = EdgePolicies {
             cancel: own.cancel.or(callers.cancel).unwrap_or(false),
             retry: set(&over(own.retry, callers.retry)),
@@ -287,10 +316,8 @@ impl Check<'_> {
             health_check,
             host_selection,
             affinity,
-            sharing: match own.sharing.or(callers.sharing) {
-                Some(SharingWord::Service) => Sharing::Service,
-                Some(SharingWord::Instance) | None => Sharing::Instance,
-            },
+            sharing,
+            connections,
         });
         (edges.len() - 1, timeout)
     }
@@ -431,8 +458,8 @@ pub(super) fn set<T: Clone>(policy: &Policy<T>) -> Option<T> {
     }
 }
 
-/// Round robin, by the name under which it stands in the registry.
-fn default_balancer() -> BalancerSettings {
-    let settings = serde_json::json!({ "round-robin": {} });
-    BalancerSettings::deserialize(settings).expect("round robin needs no settings")
+/// A balancer without settings, by the name under which it stands in the registry.
+fn balancer(name: &str) -> BalancerSettings {
+    let settings = serde_json::json!({ name: {} });
+    BalancerSettings::deserialize(settings).expect("it needs no settings")
 }

@@ -191,6 +191,7 @@ impl Check<'_> {
                 };
                 (trouble, table.lasts, label)
             }
+            FaultChoice::DnsOutage(table) => (Some(Trouble::DnsOutage), table.lasts, "DNS outage".to_owned()),
             FaultChoice::RegistryOutage(table) => {
                 (Some(Trouble::RegistryOutage), table.lasts, "registry outage".to_owned())
             }

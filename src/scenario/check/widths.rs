@@ -8,7 +8,7 @@ use crate::scenario::error::Diagnostic;
 use crate::scenario::model::{Arrivals, Call, Scenario, Step};
 use crate::time::{Duration, Time};
 
-/// Steps of all programs together, with what `cache` and `pool` add.
+/// Steps of all programs together, with what `cache`, `pool` and handshakes add.
 const MOST_STEPS: usize = 65_000;
 /// Calls in the `parallel` steps of one program.
 const MOST_CALLS: usize = 60_000;
@@ -39,10 +39,15 @@ impl Check<'_> {
         let sidecars =
             scenario.services.iter().map(|service| service.endpoints.len() * service.sidecars.len() * 2);
         // A probe or a check has at most a step and an end of its own.
-        let edges = scenario.services.iter().map(|service| service.edges.len() + service.probes.len());
-        let edges = edges.chain(scenario.sources.iter().map(|source| source.edges.len()));
-        let probes = 2 * edges.sum::<usize>();
-        self.no_more(steps + sidecars.sum::<usize>() + probes, MOST_STEPS, "steps");
+        let callers = scenario.services.iter().map(|service| service.edges.len() + service.probes.len());
+        let callers = callers.chain(scenario.sources.iter().map(|source| source.edges.len()));
+        let probes = 2 * callers.sum::<usize>();
+        let edges = scenario.services.iter().flat_map(|service| &service.edges);
+        let edges = edges.chain(scenario.sources.iter().flat_map(|source| &source.edges));
+        // Two handshakes of two steps each.
+        let handshakes =
+            4 * edges.filter_map(|edge| edge.connections.as_ref()).filter(|kept| kept.tls.is_some()).count();
+        self.no_more(steps + sidecars.sum::<usize>() + handshakes + probes, MOST_STEPS, "steps");
         let sidecars = scenario.services.iter().map(|service| service.sidecars.len()).max();
         self.no_more(sidecars.unwrap_or(0), MOST_SIDECARS, "side-cars of one service");
         let widest = programs.iter().map(|steps| steps.iter().map(width).sum()).max();
