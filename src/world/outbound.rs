@@ -174,6 +174,7 @@ impl Outbound {
             balancer: BalancerSettings::default(),
             affinity: None,
             callee: ("".into(), [].into()),
+            connections: None,
             outlier: None,
             check: None,
             host_selection: None,

@@ -290,6 +290,8 @@ impl World<'_> {
     ) -> Result<Option<u32>, Full> {
         let from = origin.outbound;
         self.look_up(now, from);
+        // What a name stands for may have changed.
+        self.refresh_hosts(now, queue, from);
         let outbound = &mut self.outbounds[from as usize];
         if let Some(Pool { front: Some(front), places, settings, .. }) = outbound.pool.as_deref() {
             let backoff = self.spec.connections[*settings as usize].backoff;

@@ -372,11 +372,11 @@ impl Writer<'_> {
             text += "limiter.seed-token-bucket = { capacity = 20, fill-rate = \"30/s\" }\n";
         }
         let connected = format!("{name} connections");
-        // Who balances connections, or goes by name, knows no health.
-        let mut finds_alone = false;
+        // Behind one address nobody knows who is well.
+        let mut is_blind = false;
         if self.has(&connected) {
             let connections = self.connections(&connected);
-            finds_alone = connections.contains("per-connection") || connections.contains("dns");
+            is_blind = connections.contains("per-connection");
             text += &connections;
         } else if has("shared") {
             text += "sharing = \"service\"\n";
@@ -385,7 +385,7 @@ impl Writer<'_> {
             let feature = format!("{name} {what}");
             let asks =
                 self.has("balancer") && self.one_of(&format!("{name} balancer"), &BALANCERS) == "prequal";
-            !(asks || finds_alone) && EXTRAS.contains(&feature.as_str()) && self.has(&feature)
+            !(asks || is_blind) && EXTRAS.contains(&feature.as_str()) && self.has(&feature)
         };
         if some("outlier") {
             text += "outlier.envoy = { consecutive-5xx = 2, consecutive-gateway-failure = 2, interval = \"2s\", base-ejection-time = \"1s\", \

@@ -270,12 +270,11 @@ impl Check<'_> {
         self.zones_of_priorities(host_selection.as_ref(), to);
         let outlier = set(&over(own.outlier, callers.outlier));
         let cares = outlier.is_some() || health_check.is_some() || host_selection.is_some();
-        let finds_alone = connections.as_ref().is_some_and(|kept| kept.per_connection || kept.dns.is_some());
-        if cares && finds_alone {
+        if cares && connections.as_ref().is_some_and(|kept| kept.per_connection) {
             let callee = self.names.services[to].clone();
             let message =
-                format!("the edge to `{callee}`: who balances connections, or goes by name, knows no health");
-            let hint = "leave out `outlier`, `health-check` and `host-selection`, or balance per request without `dns`";
+                format!("the edge to `{callee}`: behind one address a client cannot tell endpoints apart");
+            let hint = "leave out `outlier`, `health-check` and `host-selection`, or balance per request";
             self.errors.push(Diagnostic::new(message).hint(hint));
         }
         if cares && balancer.build(Time::ZERO).needs().probes {
