@@ -822,7 +822,7 @@ fn shedding() {
             let waiting = if good_times { 0 } else { rng.index(15) };
             let priority = rng.index(4) as u8;
             let waited = Duration(most / 4 + u64::from(rng.index(most as u32)));
-            let left = Duration(120_000_000).0.checked_sub(waited.0).map_or(Duration::ZERO, Duration);
+            let left = Duration(110_000_000).0.checked_sub(waited.0).map_or(Duration::ZERO, Duration);
             let newcomer = Newcomer { priority, waiting, workers: 4 };
             let turned_away = hot(|| policy.turns_away(now, &newcomer, &mut rng));
             let turn = Turn { priority, waiting, waited, left: Some(left) };
