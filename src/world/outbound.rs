@@ -174,7 +174,6 @@ impl Outbound {
             balancer: BalancerSettings::default(),
             affinity: None,
             callee: ("".into(), [].into()),
-            connections: None,
             outlier: None,
             check: None,
             host_selection: None,
