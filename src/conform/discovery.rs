@@ -68,7 +68,7 @@ fn swim(case: &Value) -> Result<Check, String> {
     let count = |key: &str| whole(key).map(|value| value as u32);
     match text(field(input, "op")?)? {
         "remaining_suspicion" => {
-            let millis = |key: &str| whole(key).map(|value| value as i64);
+            let millis = |key: &str| whole(key).map(u64::cast_signed);
             let got = remaining_suspicion_time(
                 count("confirmations")?,
                 count("k")?,

@@ -239,7 +239,7 @@ impl World<'_> {
         assert_eq!(listed, waiting, "INV-10: whoever waits for a limiter is listed, once");
         for (index, outbound) in self.outbounds.iter().enumerate() {
             if let Some(hosts) = &outbound.hosts {
-                assert!(hosts.agrees_with(&outbound.view), "INV-30: health of those who are known");
+                assert!(hosts.agrees_with(&outbound.view), "INV-33: health of those who are known");
             }
             if outbound.alive {
                 assert_eq!(outbound.view.active, active[index], "INV-10: attempts of a client");
@@ -458,7 +458,7 @@ impl World<'_> {
             let idle = |instance: &&super::instance::Instance| {
                 instance.more.available && !matches!(instance.state, State::Ready | State::Draining)
             };
-            assert_eq!(of().filter(idle).count(), 0, "INV-30: who is ready runs");
+            assert_eq!(of().filter(idle).count(), 0, "INV-33: who is ready runs");
             let living = service.living.iter();
             let living = living.filter(|&&at| self.instances[at as usize].state != State::Dead).count();
             assert_eq!(living, alive(|state| state != State::Dead), "INV-6: living instances");

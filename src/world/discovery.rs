@@ -149,8 +149,7 @@ impl World<'_> {
             }
             News::Goodbye if reached => directory.policy.on_deregister(now, slot),
             News::Goodbye => {}
-            News::Unready => directory.policy.on_reported_gone(now, slot),
-            News::Died(Duration::ZERO) => directory.policy.on_reported_gone(now, slot),
+            News::Unready | News::Died(Duration::ZERO) => directory.policy.on_reported_gone(now, slot),
             News::Died(after) => {
                 self.schedule(queue, now + after, Control::Report(service, slot));
                 return;

@@ -7,6 +7,7 @@
 //! that opens connections to a name (`per-connection`) then knows no address once its answer is too old, a balancer that
 //! picks for each attempt keeps its last list, as Envoy's `STRICT_DNS` clusters do.
 
+use crate::kernel::queue::Queue;
 use crate::policies::view::Slot;
 use crate::random::Key;
 use crate::time::Time;
@@ -33,7 +34,7 @@ impl Name {
 
 impl World<'_> {
     /// `from` is about to pick an address: it asks again if its answer is too old.
-    pub(super) fn look_up(&mut self, now: Time, from: u32) {
+    pub(super) fn look_up(&mut self, now: Time, queue: &mut Queue, from: u32) {
         let spec = self.spec;
         let outbound = &self.outbounds[from as usize];
         let Some(Pool { name: Some(name), settings, .. }) = outbound.pool.as_deref() else { return };
@@ -66,6 +67,7 @@ impl World<'_> {
             }
             front.stale = true;
         }
+        self.refresh_hosts(now, queue, from);
     }
 
     /// What the name server says.

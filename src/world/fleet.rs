@@ -429,9 +429,9 @@ impl World<'_> {
             let outbound = &mut self.outbounds[index as usize];
             if instant {
                 if came {
-                    outbound.learn(now, slot)
+                    outbound.learn(now, slot);
                 } else {
-                    outbound.forget(slot)
+                    outbound.forget(slot);
                 }
                 self.refresh_hosts(now, queue, index);
             } else {

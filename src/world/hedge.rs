@@ -5,7 +5,7 @@
 //! they stop at once if the edge cancels, and else their work is done for nobody.
 
 use crate::kernel::queue::{Payload, Queue};
-use crate::policies::hedge::{Act, Copies, HedgePolicy as _};
+use crate::policies::hedge::{Act, Copies};
 use crate::policies::retry::Budget as _;
 use crate::policies::view::{Class, Outcome, RequestHead, Slot};
 use crate::random::Rng;
@@ -260,7 +260,7 @@ impl World<'_> {
         }
         let HedgeState { job, started, first, .. } = self.hedges[hedge];
         let policy = &self.outbounds[job.outbound as usize].stack(job.level).hedge;
-        if !policy.as_ref().is_some_and(|policy| policy.is_tied()) {
+        if !policy.as_ref().is_some_and(super::super::policies::hedge::HedgePolicy::is_tied) {
             return;
         }
         let ticket = TieTicket { hedge, started, copy };

@@ -29,6 +29,7 @@ pub(super) struct Probes {
 
 /// A probe of the kubelet.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_field_names, reason = "the kubelet's word")]
 struct Worker {
     kind: ProbeKind,
     worker: Kubelet,

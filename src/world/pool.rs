@@ -289,9 +289,7 @@ impl World<'_> {
         state: u32,
     ) -> Result<Option<u32>, Full> {
         let from = origin.outbound;
-        self.look_up(now, from);
-        // What a name stands for may have changed.
-        self.refresh_hosts(now, queue, from);
+        self.look_up(now, queue, from);
         let outbound = &mut self.outbounds[from as usize];
         if let Some(Pool { front: Some(front), places, settings, .. }) = outbound.pool.as_deref() {
             let backoff = self.spec.connections[*settings as usize].backoff;
@@ -418,7 +416,7 @@ impl World<'_> {
             return Ok(());
         }
         while self.wants_connection(now, queue, from, host) {
-            self.look_up(now, from);
+            self.look_up(now, queue, from);
             let Some(pool) = self.pool(from) else { return Ok(()) };
             let key = pool.next_key();
             let slot = match &mut pool.front {
@@ -512,7 +510,7 @@ impl World<'_> {
             self.schedule(queue, now, Control::Fill(from, 0));
             return Ok(());
         }
-        self.look_up(now, from);
+        self.look_up(now, queue, from);
         for _ in 0..min {
             let Some(pool) = self.pool(from) else { return Ok(()) };
             let key = pool.next_key();

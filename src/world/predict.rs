@@ -80,19 +80,16 @@ impl World<'_> {
         let Forecast { prediction: index, target } = *forecast;
         let spec = &self.spec.predictions[index as usize];
         let what = &self.spec.faults[spec.fault as usize].what;
-        let named = match target {
-            Some(target) => {
-                let named = self.foreseen(spec.fault, target);
-                self.faults[spec.fault as usize].foretell(target, named.clone());
-                named
-            }
-            None => {
-                let could = self.target_count(what).max(1);
-                let draw = self.predictors[index as usize].stream.unit();
-                let nth = ((draw * f64::from(could)) as u32).min(could - 1);
-                self.next_false_alarm(now, queue, index);
-                self.victims(what, nth)
-            }
+        let named = if let Some(target) = target {
+            let named = self.foreseen(spec.fault, target);
+            self.faults[spec.fault as usize].foretell(target, named.clone());
+            named
+        } else {
+            let could = self.target_count(what).max(1);
+            let draw = self.predictors[index as usize].stream.unit();
+            let nth = ((draw * f64::from(could)) as u32).min(could - 1);
+            self.next_false_alarm(now, queue, index);
+            self.victims(what, nth)
         };
         if self.counts_at(now) {
             let predictor = &mut self.predictors[index as usize];

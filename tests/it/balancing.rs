@@ -141,6 +141,6 @@ fn the_supermarket_model() {
                 [[source]]\nname = \"customers\"\nto = \"server.serve\"\narrivals.poisson = { rate = \"450/s\" }\n\
                 [source.call.server]\nbalancer.least-request = {}\n";
     let told = crate::story::tell_from("50s", "1050s", text);
-    let ratio = told.metric("latency_mean_ms") / 2614.057_377;
+    let ratio = told.metric("latency_mean_ms") / 2_614.057_377;
     assert!((0.99..1.015).contains(&ratio), "{ratio}");
 }

@@ -3,6 +3,7 @@
 //! (the first line says which).
 
 use std::fs;
+use std::path::Path;
 use std::path::PathBuf;
 
 use simlab::scenario::Overrides;
@@ -20,7 +21,8 @@ fn files(folder: &str) -> Vec<PathBuf> {
 
 /// Loads the scenario of its kind with this file, which is named relative to [`FOLDER`], and with more settings.
 fn load(file: &str, more: &[&str]) -> Result<Study, String> {
-    let what = if file.ends_with(".yml") { "resilience4j" } else { "envoy" };
+    let is_springs = Path::new(file).extension().is_some_and(|extension| extension == "yml");
+    let what = if is_springs { "resilience4j" } else { "envoy" };
     let mut settings = vec![format!("source.shop.call.payments.{what}.manifest={file}")];
     settings.extend(more.iter().map(|&setting| setting.to_owned()));
     Study::load(&format!("{FOLDER}/{what}.toml"), &Overrides { settings, ..Overrides::default() })

@@ -34,6 +34,7 @@ use crate::time::{Duration, Time};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "Written")]
 #[schemars(with = "Written")]
+#[derive(Default)]
 pub struct HeartbeatSettings(Written);
 
 /// The settings before they are checked.
@@ -60,12 +61,6 @@ impl TryFrom<Written> for HeartbeatSettings {
             return Err("period must be more than zero".to_owned());
         }
         Ok(Self(written))
-    }
-}
-
-impl Default for HeartbeatSettings {
-    fn default() -> Self {
-        Self(Written::default())
     }
 }
 

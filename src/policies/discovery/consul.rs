@@ -18,7 +18,7 @@
 //! * `push-delay` (default `0s`), `push-delay-max` (default `push-delay`).
 //!
 //! ## Origin
-//! HashiCorp Consul's documentation of TTL checks, of `deregister_critical_service_after` and of blocking queries, from memory;
+//! `HashiCorp` Consul's documentation of TTL checks, of `deregister_critical_service_after` and of blocking queries, from memory;
 //! there is no upstream run behind it. Consul has no default for `ttl`.
 //!
 //! ## Deliberate differences

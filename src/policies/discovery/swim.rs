@@ -1,4 +1,4 @@
-//! SWIM as in HashiCorp memberlist: members ping each other, suspect who does not answer, and gossip about it.
+//! SWIM as in `HashiCorp` memberlist: members ping each other, suspect who does not answer, and gossip about it.
 //!
 //! ## What it does
 //! Every `probe-interval` each member pings the next one of its shuffled list; `indirect-checks` others try, too. Who does not
@@ -208,9 +208,9 @@ impl Swim {
         if n < k + 2 {
             k = 0;
         }
-        let min = suspicion_timeout(suspicion_mult, n, probe_interval).as_millis() as i64;
+        let min = suspicion_timeout(suspicion_mult, n, probe_interval).as_millis().cast_signed();
         let max = i64::from(suspicion_max_timeout_mult) * min;
-        let elapsed = (now - since).as_millis() as i64;
+        let elapsed = (now - since).as_millis().cast_signed();
         remaining_suspicion_time(confirmations.min(k), k, elapsed, min, max) <= 0
     }
 }

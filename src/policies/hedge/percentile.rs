@@ -95,7 +95,7 @@ impl Histogram {
     }
 
     fn record(&mut self, value: u64) {
-        let doublings = (u64::BITS - (value | (SUB_BUCKETS - 1)).leading_zeros()) as u64 - 11;
+        let doublings = u64::from(u64::BITS - (value | (SUB_BUCKETS - 1)).leading_zeros()) - 11;
         let at = if doublings == 0 { value } else { doublings * HALF + (value >> doublings) };
         self.counts[(at as usize).min(COUNTERS - 1)] += 1;
         self.total += 1;

@@ -289,7 +289,7 @@ pub enum LocalityRouting {
 /// first if `has_local`. (`regenerateLocalityRoutingStructuresNew` without its early exits.)
 pub fn locality_routing(callers: u64, localities: &[(u64, u64)], has_local: bool) -> LocalityRouting {
     let upstream: u64 = localities.iter().map(|(_, upstream)| upstream).sum();
-    let share = |part: u64, all: u64| if all > 0 { 10_000 * part / all } else { 0 };
+    let share = |part: u64, all: u64| (10_000 * part).checked_div(all).unwrap_or(0);
     let percentages = |at: usize| {
         let (local, hosts) = localities[at];
         // Nobody knows which zone a locality without endpoints is.

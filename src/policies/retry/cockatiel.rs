@@ -130,7 +130,7 @@ impl Cockatiel {
         match generator {
             Generator::NoJitter => delay,
             Generator::FullJitter => (rng.unit() * delay).floor(),
-            Generator::HalfJitter => ((delay + rng.unit() * delay) / 2.0).floor(),
+            Generator::HalfJitter => f64::midpoint(delay, rng.unit() * delay).floor(),
             Generator::DecorrelatedJitter => {
                 (decorrelated_jitter_v2(exponent, attempt, carry, rng) * initial).min(max)
             }

@@ -21,7 +21,7 @@
 //! square-root law of the packet queue.
 //!
 //! ## Deliberate differences
-//! None in the decisions. With `order = "adaptive-lifo"` it is what Facebook describes as CoDel with adaptive LIFO.
+//! None in the decisions. With `order = "adaptive-lifo"` it is what Facebook describes as `CoDel` with adaptive LIFO.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};

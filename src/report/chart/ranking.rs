@@ -189,7 +189,7 @@ fn panel(outcome: &StudyOutcome, rows: &[Row<'_>], metric: &str, y: Axis) -> Pan
         x: axis(metric, extent(values.into_iter())),
         y,
         right: None,
-        height: 30 * rows.len() as i32 + 16,
+        height: rows.iter().map(|_| 30).sum::<i32>() + 16,
         layers,
     }
 }

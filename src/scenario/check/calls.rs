@@ -313,10 +313,10 @@ impl Check<'_> {
             levels,
             propagate_deadline,
             balancer,
+            affinity,
             outlier,
             health_check,
             host_selection,
-            affinity,
             sharing,
             connections,
         });

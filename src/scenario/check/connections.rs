@@ -22,7 +22,7 @@ const ENVOY_CONNECT: Duration = Duration::from_secs(5);
 const STREAMS: u32 = 100;
 /// OpenSSL's default session time-out, `SSL_get_default_timeout` of TLS.
 const TICKET: Duration = Duration::from_secs(7200);
-/// What kubeadm writes into CoreDNS' `Corefile` for names of the cluster.
+/// What kubeadm writes into `CoreDNS`' `Corefile` for names of the cluster.
 const NAME: Duration = Duration::from_secs(30);
 /// More round trips than this in one set-up are a slip of the keyboard.
 const MOST_ROUND_TRIPS: u64 = 10;

@@ -339,8 +339,8 @@ impl Check<'_> {
             let error = Diagnostic::new("nobody can predict this fault").at(table.fault.place);
             self.errors.push(error.hint("predictable are `crash`, `hang` and `node-loss`"));
         }
-        const LEAD: Duration = Duration::from_secs(300);
-        let lead = table.lead.as_ref().map_or_else(|| Law::fixed(LEAD), |lead| self.law(lead));
+        let five_minutes = || Law::fixed(Duration::from_secs(300));
+        let lead = table.lead.as_ref().map_or_else(five_minutes, |lead| self.law(lead));
         Some(Prediction {
             name: table.name.value.clone(),
             fault,

@@ -121,6 +121,7 @@ pub(in crate::scenario) struct Route {
 
 /// `retry_policy`.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_field_names, reason = "Envoy's names")]
 pub(in crate::scenario) struct Retry {
     pub(in crate::scenario) place: Place,
     path: String,
@@ -152,7 +153,7 @@ pub(in crate::scenario) fn read(path: &Path, files: &mut Files) -> Result<Envoy,
             let message = format!("Envoy's configuration is a mapping, not {}", document.kind());
             findings.errors.push(Diagnostic::new(message).at(document.place));
         }
-        let found = Fields::document(&document, &mut findings, |fields| root(fields));
+        let found = Fields::document(&document, &mut findings, root);
         if let Some(found) = found {
             clusters.extend(found.clusters);
             routes.extend(found.routes);
@@ -444,6 +445,8 @@ fn ring_hash(fields: &mut Fields<'_>) -> Option<RingHash> {
     Some(read)
 }
 
+/// `None` if it was refused, `None` inside if it bounds nothing here.
+#[expect(clippy::option_option, reason = "two different ways of having none")]
 fn circuit_breakers(fields: &mut Fields<'_>) -> Option<Option<Thresholds>> {
     fields.no_effect(&["per_host_thresholds"]);
     let thresholds = fields.list("thresholds", |fields| {
@@ -528,6 +531,7 @@ fn route_table(fields: &mut Fields<'_>) -> Option<Vec<Route>> {
 }
 
 /// One route; `None` inside if it leads to no cluster of that name.
+#[expect(clippy::option_option, reason = "two different ways of having none")]
 fn route(fields: &mut Fields<'_>) -> Option<Option<Route>> {
     let name = fields.text("name");
     let place = fields.place;

@@ -188,19 +188,20 @@ fn spread(node: &Node, depth: usize) -> Result<Node, Diagnostic> {
             }
             Ok(whole)
         }
-        Value::Plain(text) | Value::Text(text) => match text
-            .strip_prefix("${")
-            .and_then(|text| text.strip_suffix('}'))
-        {
-            Some(inside) => match inside.split_once(':') {
-                Some((_, default)) => Ok(Node { value: Value::Plain(default.to_owned()), place: node.place }),
-                None => {
-                    let error = Diagnostic::new(format!("`{}` has no value in this file", shortened(text)));
-                    Err(error.at(node.place).hint(format!("give it a default: ${{{inside}:...}}")))
+        Value::Plain(text) | Value::Text(text) => {
+            match text.strip_prefix("${").and_then(|text| text.strip_suffix('}')) {
+                Some(inside) => {
+                    if let Some((_, default)) = inside.split_once(':') {
+                        Ok(Node { value: Value::Plain(default.to_owned()), place: node.place })
+                    } else {
+                        let error =
+                            Diagnostic::new(format!("`{}` has no value in this file", shortened(text)));
+                        Err(error.at(node.place).hint(format!("give it a default: ${{{inside}:...}}")))
+                    }
                 }
-            },
-            None => Ok(node.clone()),
-        },
+                None => Ok(node.clone()),
+            }
+        }
         _ => Ok(node.clone()),
     }
 }

@@ -82,12 +82,11 @@ fn one(error: Diagnostic) -> Vec<Diagnostic> {
 /// The table behind `resilience4j` or `envoy`.
 fn table_of(entry: Entry, what: &str, name: &str) -> Result<Table, Vec<Diagnostic>> {
     let Entry { node, .. } = entry;
-    match node.value {
-        Value::Table(table) => Ok(table),
-        _ => {
-            let error = Diagnostic::new(format!("`{what}` is a table, not {}", node.kind())).at(node.place);
-            Err(vec![error.hint(format!("write {what} = {{ manifest = \"FILE\", {name} = \"NAME\" }}"))])
-        }
+    if let Value::Table(table) = node.value {
+        Ok(table)
+    } else {
+        let error = Diagnostic::new(format!("`{what}` is a table, not {}", node.kind())).at(node.place);
+        Err(vec![error.hint(format!("write {what} = {{ manifest = \"FILE\", {name} = \"NAME\" }}"))])
     }
 }
 
@@ -417,7 +416,7 @@ impl Side<'_> {
         for (name, flag) in &detection.flags {
             match known(name) {
                 Some(here) => {
-                    settings.push((here, Node { value: Value::Boolean(flag.value), place: flag.place }))
+                    settings.push((here, Node { value: Value::Boolean(flag.value), place: flag.place }));
                 }
                 None if flag.value => self.without_effect(flag.place, format!("outlier_detection.{name}")),
                 None => {}
@@ -462,16 +461,13 @@ impl Side<'_> {
     /// So many retries at one moment, three if nothing is written; or a share of what is active.
     fn retry_budget(&mut self, thresholds: Option<&Thresholds>, place: Place) {
         let written = thresholds.and_then(|thresholds| thresholds.retry_budget.as_ref());
-        let settings = match written {
-            Some(budget) => {
-                let percent = budget.budget_percent.unwrap_or(At { value: 20.0, place });
-                let least = budget.min_retry_concurrency.unwrap_or(At { value: 3, place });
-                (percent, least)
-            }
-            None => {
-                let most = thresholds.and_then(|thresholds| thresholds.max_retries);
-                (At { value: 0.0, place }, most.unwrap_or(At { value: 3, place }))
-            }
+        let settings = if let Some(budget) = written {
+            let percent = budget.budget_percent.unwrap_or(At { value: 20.0, place });
+            let least = budget.min_retry_concurrency.unwrap_or(At { value: 3, place });
+            (percent, least)
+        } else {
+            let most = thresholds.and_then(|thresholds| thresholds.max_retries);
+            (At { value: 0.0, place }, most.unwrap_or(At { value: 3, place }))
         };
         let (percent, least) = settings;
         let settings = [
@@ -511,8 +507,9 @@ impl Side<'_> {
             return;
         }
         let base = retry.base_interval.unwrap_or(At { value: 25_000_000, place: retry.place });
-        let most =
-            retry.max_interval.unwrap_or(At { value: base.value.saturating_mul(10), place: base.place });
+        let most = retry
+            .max_interval
+            .unwrap_or_else(|| At { value: base.value.saturating_mul(10), place: base.place });
         // The n-th wait is uniform below base 2^(n - 1), which `exponential` calls half of that.
         let half = At { value: base.value / 2, place: base.place };
         let attempts = Node {

@@ -69,7 +69,7 @@ pub(super) fn fill(
     lay_under_table(service, "instance", instance(workload, &containers, &own, at), at);
     if let Workload::Deployment(_) = workload {
         for (kind, probe) in probes(containers.main, at) {
-            lay_under_probe(service, kind, probe, at);
+            lay_under_probe(service, kind, &probe, at);
         }
     }
     for &sidecar in &containers.others {
@@ -132,7 +132,7 @@ fn lay_under_table(service: &mut Table, key: &str, settings: Settings, place: Pl
 }
 
 /// Adds a probe, or what the scenario does not say of it.
-fn lay_under_probe(service: &mut Table, kind: &'static str, probe: Node, place: Place) {
+fn lay_under_probe(service: &mut Table, kind: &'static str, probe: &Node, place: Place) {
     let own = service.get("probe").and_then(Node::table).and_then(|probes| probes.get(kind));
     let says = |key: &str| own.and_then(Node::table).is_some_and(|own| own.get(key).is_some());
     let asks = says("endpoint") || says("cost") || says("own-port");

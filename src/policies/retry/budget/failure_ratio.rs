@@ -16,7 +16,7 @@
 //! * `max-ratio` (default `10%`).
 //!
 //! ## Origin
-//! Marc Brooker, mbrooker/simulator_example at bbfe394, `retry_sim/retry_strategy.py`, `CircuitBreakerRetryStrategy`.
+//! Marc Brooker, `mbrooker/simulator_example` at bbfe394, `retry_sim/retry_strategy.py`, `CircuitBreakerRetryStrategy`.
 //!
 //! ## Deliberate differences
 //! None.

@@ -18,7 +18,7 @@
 //! * `deposit` (default `start`): `start` or `success`.
 //!
 //! ## Origin
-//! Marc Brooker, *Fixing retries with token buckets and circuit breakers* (2022) and its simulation, mbrooker/simulator_example at bbfe394,
+//! Marc Brooker, *Fixing retries with token buckets and circuit breakers* (2022) and its simulation, `mbrooker/simulator_example` at bbfe394,
 //! `retry_sim/retry_strategy.py`, `AdaptiveRetryStrategy` (bucket of 5, 10 %; more than one token is needed, and one is taken). The article
 //! says that tokens are deposited on success, the simulation deposits at the start of a call: hence the choice.
 //!
