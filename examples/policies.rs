@@ -4,6 +4,7 @@
 //! `.. -- calls NAME N` makes the hot call of one of them N times, for instruction counts (`.ci/icount`).
 //! `.. -- costs [REQUESTS]` runs the reference model (d) with each of them switched on and prints what a request costs more.
 
+#![expect(clippy::needless_pass_by_value, reason = "each driver owns what it drives")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
 use std::process::ExitCode;

@@ -3,8 +3,7 @@
 //! (the first line says which).
 
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use simlab::scenario::Overrides;
 use simlab::scenario::model::{Edge, Study};
