@@ -213,7 +213,15 @@ impl World<'_> {
                 instance.set_running(now, instance.running - 1);
                 instance.inside -= 1;
             } else {
+                // Held while its instance starts another one, which may end its caller.
+                frame.pending += 1;
                 self.hand_over(now, queue, index)?;
+                let frame = &mut self.frames[slot];
+                frame.pending -= 1;
+                if !frame.has(AWAITED) {
+                    self.release_if_loose(slot);
+                    return Ok(());
+                }
             }
             return self.reply(now, queue, slot, Class::Success);
         }
