@@ -27,14 +27,27 @@ use simlab::scenario::model::Study;
 use simlab::time::{Duration, Time};
 use simlab::world;
 
-/// Settings with which a limiter lets the model pass, where the defaults do not.
-const GENEROUS: &[(&str, &str)] = &[
-    ("bulkhead", r#"{"max-concurrent": 1000000}"#),
-    ("aimd", r#"{"min-limit": 1000, "initial-limit": 1000, "max-limit": 1000}"#),
-    ("vegas", r#"{"initial-limit": 1000, "max-limit": 1000}"#),
-    ("gradient", r#"{"min-limit": 1000, "initial-limit": 1000, "max-limit": 1000}"#),
-    ("gradient2", r#"{"min-limit": 1000, "initial-limit": 1000, "max-limit": 1000}"#),
-    ("resilience4j-rate-limiter", r#"{"limit-for-period": 1000000, "limit-refresh-period": "1s"}"#),
+/// Settings where the least that a policy needs would not do: with the defaults most calls would be turned away, or one
+/// setting asks for another.
+const CHOSEN: &[(&str, &str)] = &[
+    ("breaker.sentinel", r#"{"grade": "error-ratio", "ratio-threshold": "50%", "time-window": "10s"}"#),
+    ("breaker.seed", r#"{"error-threshold": 1000000}"#),
+    ("hedge.grpc", r#"{"max-attempts": 2, "hedging-delay": "50ms"}"#),
+    (
+        "retry.grpc",
+        r#"{"max-attempts": 3, "initial-backoff": "10ms", "max-backoff": "100ms", "backoff-multiplier": 2}"#,
+    ),
+    ("limiter.gcra", r#"{"replenish-1-per": "1us", "max-burst": 1000}"#),
+    (
+        "limiter.partitioned",
+        r#"{"delegate": {"fixed": 1000}, "partitions": [{"priority": 1, "percent": "90%"}, {"priority": 0, "percent": "10%"}]}"#,
+    ),
+    ("limiter.bulkhead", r#"{"max-concurrent": 1000000}"#),
+    ("limiter.aimd", r#"{"min-limit": 1000, "initial-limit": 1000, "max-limit": 1000}"#),
+    ("limiter.vegas", r#"{"initial-limit": 1000, "max-limit": 1000}"#),
+    ("limiter.gradient", r#"{"min-limit": 1000, "initial-limit": 1000, "max-limit": 1000}"#),
+    ("limiter.gradient2", r#"{"min-limit": 1000, "initial-limit": 1000, "max-limit": 1000}"#),
+    ("limiter.resilience4j-rate-limiter", r#"{"limit-for-period": 1000000, "limit-refresh-period": "1s"}"#),
 ];
 
 fn main() -> ExitCode {
@@ -89,10 +102,8 @@ fn settings<S: DeserializeOwned>(kind: &Kind) -> Result<(Value, S), String> {
     let wrong = || {
         format!("{}: it has settings that are required, and none of the usual values fits", kind.written())
     };
-    if let Some((_, generous)) =
-        GENEROUS.iter().find(|(name, _)| *name == kind.name && kind.family == "limiter")
-    {
-        let given: Value = serde_json::from_str(generous).map_err(|error| error.to_string())?;
+    if let Some((_, chosen)) = CHOSEN.iter().find(|(name, _)| *name == kind.written()) {
+        let given: Value = serde_json::from_str(chosen).map_err(|error| error.to_string())?;
         let read = serde_json::from_value(json!({ kind.name: given })).map_err(|error| error.to_string())?;
         return Ok((given, read));
     }

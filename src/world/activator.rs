@@ -180,7 +180,7 @@ impl World<'_> {
                 return Ok(());
             }
             // Those before it may have ended some of those after it.
-            if self.is_held(slot) {
+            if self.is_held(slot, service) {
                 self.let_out(now, queue, service, slot)?;
             }
         }
@@ -232,9 +232,12 @@ impl World<'_> {
         self.transmit(now, queue, slot)
     }
 
-    /// Whether `slot` is held by an activator.
-    fn is_held(&self, slot: u32) -> bool {
-        self.frames[slot].has(HELD) && !self.waits_for_connection(slot)
+    /// Whether `slot` is held by the activator of `service`.
+    fn is_held(&self, slot: u32, service: u32) -> bool {
+        let frame = &self.frames[slot];
+        frame.has(HELD)
+            && !self.waits_for_connection(slot)
+            && self.outbounds[frame.outbound as usize].service == service
     }
 
     /// Lets go of those whose callers have gone: a closed connection takes its request along.
@@ -252,7 +255,7 @@ impl World<'_> {
         };
         let gone: Vec<u32> = activator.held.iter().filter(unwanted).copied().collect();
         for slot in gone {
-            if self.is_held(slot) {
+            if self.is_held(slot, service) {
                 self.let_down(now, queue, slot, Class::Abandoned)?;
             }
         }

@@ -6,7 +6,7 @@ use crate::kernel::queue::Queue;
 use crate::random::{Key, variate::Zipf};
 use crate::time::Time;
 
-use super::frame::{ENDED, LINKED, STARTED};
+use super::frame::{LINKED, STARTED};
 use super::lru::Lru;
 use super::service::Service;
 use super::spec::{CacheSpec, Op};
@@ -144,25 +144,18 @@ impl World<'_> {
 
     /// Those who waited look again.
     pub(super) fn wake(&mut self, now: Time, queue: &mut Queue, waiting: Vec<u32>) -> Flow {
-        for slot in self.drop_ended(waiting) {
-            self.frames[slot].flags &= !LINKED;
-            self.go_on(now, queue, slot)?;
-        }
-        Ok(())
+        self.hold_all(&waiting);
+        self.wake_held(now, queue, waiting)
     }
 
-    /// Releases those of a list who left while they stood in it. That comes before the others go on: a draining instance
-    /// may die of what they do, and frees what left it.
-    pub(super) fn drop_ended(&mut self, mut list: Vec<u32>) -> Vec<u32> {
-        list.retain(|&slot| {
-            debug_assert!(self.frames[slot].has(LINKED));
-            let ended = self.frames[slot].has(ENDED);
-            if ended {
-                self.frames[slot].flags &= !LINKED;
-                self.release_if_loose(slot);
+    /// The same of a list whose frames are held.
+    pub(super) fn wake_held(&mut self, now: Time, queue: &mut Queue, waiting: Vec<u32>) -> Flow {
+        for slot in waiting {
+            self.frames[slot].flags &= !LINKED;
+            if !self.is_gone(slot) {
+                self.go_on(now, queue, slot)?;
             }
-            !ended
-        });
-        list
+        }
+        Ok(())
     }
 }

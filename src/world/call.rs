@@ -1073,6 +1073,25 @@ impl World<'_> {
         }
     }
 
+    /// Keeps the frames of a list from being freed while one after the other is looked at, which may end some of those that
+    /// come later, and their callers. Each is let loose by [`is_gone`](Self::is_gone).
+    pub(super) fn hold_all(&mut self, slots: &[u32]) {
+        for &slot in slots {
+            self.frames[slot].pending += 1;
+        }
+    }
+
+    /// A frame that was held is so no longer. Whether it has ended meanwhile; then it may have been freed, too.
+    pub(super) fn is_gone(&mut self, slot: u32) -> bool {
+        let frame = &mut self.frames[slot];
+        frame.pending -= 1;
+        let ended = frame.has(ENDED);
+        if ended {
+            self.release_if_loose(slot);
+        }
+        ended
+    }
+
     /// Frees a frame that nothing refers to any more.
     #[inline(always)]
     pub(super) fn release_if_loose(&mut self, slot: u32) {

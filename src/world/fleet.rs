@@ -575,6 +575,7 @@ impl World<'_> {
             })
             .collect();
         let orphans = self.lose_fetches(&here);
+        self.hold_all(&orphans);
         self.retire_cpu(now, queue, index);
         let instance = &mut self.instances[index as usize];
         instance.inside = 0;
@@ -594,7 +595,10 @@ impl World<'_> {
             if frame.has(INSIDE) {
                 let arrived = frame.arrived;
                 self.services[service].leave(now, arrived);
-                victims.push(slot);
+                if frame.has(AWAITED) {
+                    frame.pending += 1;
+                    victims.push(slot);
+                }
             }
             let frame = &mut self.frames[slot];
             frame.flags = frame.flags & !(INSIDE | STARTED | QUEUED | ON_CPU | LINKED | OWED) | ENDED;
@@ -608,7 +612,9 @@ impl World<'_> {
         }
         for slot in victims {
             let frame = &mut self.frames[slot];
-            if !frame.has(AWAITED | ENDED) {
+            frame.pending -= 1;
+            if !frame.has(AWAITED) {
+                self.release_if_loose(slot);
                 continue;
             }
             if !silent {
@@ -624,7 +630,7 @@ impl World<'_> {
         for late in late {
             self.catch_up_late(now, queue, late)?;
         }
-        self.wake(now, queue, orphans)
+        self.wake_held(now, queue, orphans)
     }
 
     pub(super) fn log_instance(&mut self, now: Time, index: u32, what: &str) {

@@ -131,15 +131,16 @@ impl World<'_> {
             self.frames[slot].flags |= EVENT;
             queue.push(now + left, Payload::new(STEP, slot));
         }
-        let still = self.drop_ended(stalled.iter().map(|(slot, _)| *slot).collect());
-        let mut still = still.into_iter().peekable();
+        for &(slot, _) in &stalled {
+            self.frames[slot].pending += 1;
+        }
         for (slot, goes_on) in stalled {
-            if still.next_if_eq(&slot).is_none() {
+            self.frames[slot].flags &= !LINKED;
+            if self.is_gone(slot) {
                 continue;
             }
-            self.frames[slot].flags &= !LINKED;
             if goes_on {
-                self.advance(now, queue, slot)?;
+                self.go_on(now, queue, slot)?;
             } else {
                 self.finish(now, queue, slot, Class::Failure)?;
             }

@@ -125,9 +125,11 @@ impl World<'_> {
                     }
                 }
                 Op::CacheFill { cache } => {
-                    self.frames[slot].pc += 1;
+                    frame.pc += 1;
+                    // Held while those who waited go on, which may end its caller.
+                    frame.pending += 1;
                     self.cache_fill(now, queue, slot, *cache)?;
-                    if self.frames[slot].has(ENDED) {
+                    if self.is_gone(slot) {
                         return Ok(());
                     }
                 }
@@ -138,9 +140,10 @@ impl World<'_> {
                     self.frames[slot].pc += 1;
                 }
                 Op::Release { pool } => {
-                    self.frames[slot].pc += 1;
+                    frame.pc += 1;
+                    frame.pending += 1;
                     self.release(now, queue, slot, *pool)?;
-                    if self.frames[slot].has(ENDED) {
+                    if self.is_gone(slot) {
                         return Ok(());
                     }
                 }

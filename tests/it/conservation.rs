@@ -227,14 +227,6 @@ impl Writer<'_> {
         self.features.contains(&known.unwrap_or_else(|| panic!("{name} is no feature")))
     }
 
-    /// Known defect (docs/LIMITATIONS.md): hedged calls below something that is cancelled lose count in rare cases, about one
-    /// story of six hundred. Until that is mended they are not told together.
-    fn hedges(&self) -> bool {
-        let calls_off =
-            |what: &str| what.ends_with("cancel") || what.ends_with("deadline") || what == "propagate";
-        !FEATURES.iter().chain(&EXTRAS).any(|what| calls_off(what) && self.has(what))
-    }
-
     /// A number in `from..=to`.
     fn number(&self, what: &str, from: u64, to: u64) -> u64 {
         from + Key::new(self.seed).named(what).0 % (to - from + 1)
@@ -310,7 +302,7 @@ impl Writer<'_> {
                 if self.has("outer cancel") && number("level cancel", 0, 1) == 0 {
                     level += ", cancel = true";
                 }
-                if self.has("outer hedge") && self.hedges() && number("level hedge", 0, 1) == 0 {
+                if self.has("outer hedge") && number("level hedge", 0, 1) == 0 {
                     write!(level, ", {}", hedge(&format!("{name} level"))).unwrap();
                 } else if number("level retry", 0, 2) > 0 {
                     level += ", retry.fixed = { attempts = 2, delay = \"10ms\" }";
@@ -328,7 +320,7 @@ impl Writer<'_> {
             }
             writeln!(text, "level = [{}]", levels.join(", ")).unwrap();
         }
-        if some("hedge") && self.hedges() {
+        if some("hedge") {
             writeln!(text, "{}", hedge(name)).unwrap();
         } else if has("retry") {
             let attempts = number("attempts", 2, 4);
