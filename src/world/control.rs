@@ -118,9 +118,9 @@ pub(super) enum Control {
     },
     /// ... until the node may take something again.
     Uncordon(u32),
-    /// A rollout starts.
+    /// A planned rollout starts.
     Rollout(u32),
-    /// A rollout wants to be asked again.
+    /// The rollout of a service wants to be asked again.
     Sync(u32),
     /// An attempt has waited long enough for a connection ...
     PoolWait(PoolTicket),
@@ -286,7 +286,7 @@ impl World<'_> {
                 Ok(())
             }
             Control::Rollout(rollout) => self.begin_rollout(now, queue, rollout),
-            Control::Sync(rollout) => self.sync_rollout(now, queue, rollout),
+            Control::Sync(service) => self.sync_rollout(now, queue, service),
             Control::PoolWait(ticket) => self.on_pool_wait(now, queue, ticket),
             Control::Connection(tie) => self.on_connection_due(now, queue, tie),
             Control::Word(tie, word) => self.on_word(now, queue, tie, word),
@@ -421,6 +421,7 @@ impl World<'_> {
                 self.resize_service(now, queue, service, to);
                 Ok(())
             }
+            Operation::Undo(service, revision) => self.undo_rollout(now, queue, service, revision),
             // What to drain is said by whoever predicts.
             Operation::Drain { .. } => Ok(()),
             Operation::KillSwitch(entry, on) => {

@@ -31,10 +31,12 @@ impl World<'_> {
     /// Brings a service to the wanted number of replicas.
     pub(super) fn scale(&mut self, now: Time, queue: &mut Queue, service: u32, replicas: u32) -> Flow {
         self.services[service as usize].wanted = replicas;
-        if let Some(rollout) = self.rollout_of(service) {
-            return self.sync_rollout(now, queue, rollout);
+        if self.is_updating(service) {
+            return self.sync_rollout(now, queue, service);
         }
-        self.services[service as usize].sets[0].spec = replicas;
+        let state = &mut self.services[service as usize];
+        let newest = state.sets.iter_mut().find(|set| set.version == state.version);
+        newest.expect("the version in place has a set").spec = replicas;
         self.reconcile(now, queue, service)
     }
 
@@ -539,8 +541,8 @@ impl World<'_> {
         if silent {
             // The control plane notices late, and waits before it gives the instance up.
             self.schedule(queue, now + NODE_GRACE + EVICTION, Control::Evict(index));
-            if let Some(rollout) = self.rollout_of(service) {
-                self.schedule(queue, now + NODE_GRACE, Control::Sync(rollout));
+            if self.is_updating(service) {
+                self.schedule(queue, now + NODE_GRACE, Control::Sync(service));
             }
             return Ok(());
         }

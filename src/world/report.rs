@@ -272,6 +272,14 @@ impl World<'_> {
                     }
                 }
             }
+            if self.spec.rollouts.iter().any(|rollout| rollout.service as usize == index) {
+                let rollouts = &service.rollouts;
+                put("rollouts_completed", rollouts.completed as f64);
+                put("rollouts_stalled", rollouts.stalled as f64);
+                if rollouts.completed > 0 {
+                    put("rollout_time_s", rollouts.took.as_secs_f64() / rollouts.completed as f64);
+                }
+            }
             let health = service.health;
             if !spec.probes.is_empty() {
                 put("readiness_lost", health.readiness_lost as f64);

@@ -14,7 +14,7 @@ use super::hosts::HealthCounts;
 use super::metrics::History;
 use super::pool::ConnectionCounts;
 use super::recommend::{Advice, Asked};
-use super::rollout::Set;
+use super::rollout::{Rollouts, Set};
 use super::spec::{Ask, CpuMode, Order, ServiceSpec};
 use super::telemetry::{Integral, Moments};
 
@@ -57,10 +57,11 @@ pub(super) struct Service {
     pub(super) ask: Ask,
     /// Wanted replicas.
     pub(super) wanted: u32,
-    /// Version that new instances get.
+    /// Version that is rolled out, or was last.
     pub(super) version: u8,
-    /// Wanted instances by version; more than one while a rollout is in progress, the new one last.
+    /// Wanted instances by version, the one that came first at the head; several want some while a rollout is in progress.
     pub(super) sets: Vec<Set>,
+    pub(super) rollouts: Rollouts,
     pub(super) autoscaler: Option<AnyAutoscaler>,
     /// Who knows what an instance should ask for.
     pub(super) advice: Option<Box<Advice>>,
@@ -150,7 +151,8 @@ impl Service {
             ask: spec.ask,
             wanted: spec.replicas,
             version: 0,
-            sets: vec![Set { version: 0, spec: spec.replicas }],
+            sets: vec![Set { version: 0, spec: spec.replicas, revision: 1 }],
+            rollouts: Rollouts::default(),
             autoscaler: None,
             advice: None,
             asked: Asked::default(),

@@ -1114,6 +1114,8 @@ pub enum Operation {
     KillSwitch(u16, bool),
     /// Other requests and limits for the instances of a service.
     Resize(u32, Resize),
+    /// Back to a revision of a service; 0 is the one before the last.
+    Undo(u32, u32),
     /// Move everything away from what is predicted to fail; nodes take nothing new for so long.
     Drain {
         /// How long.
