@@ -61,6 +61,7 @@ mod report;
 mod resize;
 mod rollout;
 mod service;
+mod shutdown;
 mod source;
 pub mod spec;
 mod telemetry;

@@ -90,6 +90,8 @@ pub fn direction(name: &str) -> Direction {
         | "oom_kills"
         | "readiness_lost"
         | "rollouts_stalled"
+        | "shutdown_refused"
+        | "shutdown_cut_off"
         | "rollout_time_s"
         | "probe_restarts"
         | "ejections"

@@ -86,6 +86,8 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
     ("rollouts_completed", Unit::Number),
     ("rollouts_stalled", Unit::Number),
     ("rollout_time_s", Unit::Seconds),
+    ("shutdown_refused", Unit::Number),
+    ("shutdown_cut_off", Unit::Number),
     ("readiness_lost", Unit::Number),
     ("probe_restarts", Unit::Number),
     ("probes_failed_ratio", Unit::Share),

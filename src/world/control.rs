@@ -25,7 +25,18 @@ use super::{CONTROL, Flow, World};
 pub(super) enum Control {
     /// An instance's process runs and answers its readiness probe.
     Ready(u32),
-    /// The grace period of an instance that was told then to stop is over.
+    /// The hook of an instance that was told then to stop is over: SIGTERM, and so long after it the end ...
+    Terminate {
+        /// Which.
+        instance: u32,
+        /// When.
+        told_at: Time,
+        /// What is left of its grace period.
+        left: Duration,
+    },
+    /// ... it takes nothing new any more ...
+    Close(u32, Time),
+    /// ... and its grace period is over.
     Kill(u32, Time),
     /// The memory of an instance may be too much.
     OutOfMemory(u32),
@@ -166,7 +177,11 @@ impl World<'_> {
         self.controls.remove(slot);
         match control {
             Control::Ready(instance) => self.on_ready(now, queue, instance),
-            Control::Kill(instance, since) => self.grace_over(now, queue, instance, since),
+            Control::Terminate { instance, told_at, left } => {
+                self.terminate(now, queue, instance, told_at, left)
+            }
+            Control::Close(instance, told_at) => self.close_door(now, queue, instance, told_at),
+            Control::Kill(instance, told_at) => self.grace_over(now, queue, instance, told_at),
             Control::OutOfMemory(instance) => self.on_out_of_memory(now, queue, instance),
             Control::DiskPressure(instance) => self.on_disk_pressure(now, queue, instance),
             Control::Learn(outbound, slot) => {

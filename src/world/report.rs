@@ -280,6 +280,10 @@ impl World<'_> {
                     put("rollout_time_s", rollouts.took.as_secs_f64() / rollouts.completed as f64);
                 }
             }
+            if service.shutdowns.asked > 0 {
+                put("shutdown_refused", service.shutdowns.refused as f64);
+                put("shutdown_cut_off", service.shutdowns.cut_off as f64);
+            }
             let health = service.health;
             if !spec.probes.is_empty() {
                 put("readiness_lost", health.readiness_lost as f64);

@@ -15,6 +15,7 @@ use super::metrics::History;
 use super::pool::ConnectionCounts;
 use super::recommend::{Advice, Asked};
 use super::rollout::{Rollouts, Set};
+use super::shutdown::ShutdownCounts;
 use super::spec::{Ask, CpuMode, Order, ServiceSpec};
 use super::telemetry::{Integral, Moments};
 
@@ -62,6 +63,7 @@ pub(super) struct Service {
     /// Wanted instances by version, the one that came first at the head; several want some while a rollout is in progress.
     pub(super) sets: Vec<Set>,
     pub(super) rollouts: Rollouts,
+    pub(super) shutdowns: ShutdownCounts,
     pub(super) autoscaler: Option<AnyAutoscaler>,
     /// Who knows what an instance should ask for.
     pub(super) advice: Option<Box<Advice>>,
@@ -153,6 +155,7 @@ impl Service {
             version: 0,
             sets: vec![Set { version: 0, spec: spec.replicas, revision: 1 }],
             rollouts: Rollouts::default(),
+            shutdowns: ShutdownCounts::default(),
             autoscaler: None,
             advice: None,
             asked: Asked::default(),
