@@ -462,6 +462,15 @@ impl World<'_> {
             let living = service.living.iter();
             let living = living.filter(|&&at| self.instances[at as usize].state != State::Dead).count();
             assert_eq!(living, alive(|state| state != State::Dead), "INV-6: living instances");
+            for set in &service.sets {
+                let members = self.members(index as u32, set.version).len();
+                assert_eq!(members, set.spec as usize, "INV-34: instances of a version");
+                let old = set.version != service.version;
+                assert!(
+                    !old || set.spec == 0 || self.is_updating(index as u32),
+                    "INV-34: an old version is gone"
+                );
+            }
         }
     }
 

@@ -22,6 +22,7 @@ mod papers;
 mod production;
 mod queueing;
 mod scenarios;
+mod shutdown;
 mod snapshots;
 mod story;
 mod vertical;
