@@ -76,7 +76,9 @@ impl Default for EnvoyCircuitBreakersSettings {
 }
 
 fn connections<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
-    Err(de::Error::custom("requests are counted here; the edge bounds its connections: connections.max and connections.max-pending"))
+    Err(de::Error::custom(
+        "requests are counted here; the edge bounds its connections: connections.max and connections.max-pending",
+    ))
 }
 
 fn retries<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {

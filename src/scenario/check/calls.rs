@@ -284,7 +284,7 @@ impl Check<'_> {
             self.errors.push(Diagnostic::new(message).hint(hint));
         }
         let affinity = own.affinity.or(callers.affinity).and_then(|name| self.affinity(&name));
-        let Needs { load, probes } = balancer.build(Time::ZERO).needs();
+        let Needs { load, probes, .. } = balancer.build(Time::ZERO).needs();
         if let (Some(table), Some(Connections { per_connection: true, .. })) = (&written, &connections)
             && (load || probes || affinity.is_some())
         {
