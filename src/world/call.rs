@@ -265,10 +265,10 @@ impl World<'_> {
 
     /// One attempt of a stateful call: breaker, limiter, then the level below or the wire.
     pub(super) fn attempt(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
-        let state = self.calls[slot];
-        let Job { outbound: from, level, .. } = state.job;
+        let CallState { job, admitted, .. } = self.calls[slot];
+        let Job { outbound: from, level, .. } = job;
         let stack = self.outbounds[from as usize].stack_mut(level);
-        if !state.admitted {
+        if !admitted {
             if let Some(breaker) = &mut stack.breaker {
                 let answer = breaker.try_acquire(now);
                 self.note_breaker(now, from, level);
@@ -289,8 +289,8 @@ impl World<'_> {
             let stack = self.outbounds[from as usize].stack_mut(level);
             if let Some(limiter) = &mut stack.limiter {
                 // Without recorded draws there is nothing to drop. How long a call may wait is the limiter's own setting.
-                let mut rng = ManuallyDrop::new(state.draws(LIMITER_SALT));
-                let priority = self.spec.priorities[usize::from(state.job.priority)];
+                let mut rng = ManuallyDrop::new(self.calls[slot].draws(LIMITER_SALT));
+                let priority = self.spec.priorities[usize::from(job.priority)];
                 match limiter.try_acquire_of(now, priority, 1, Duration::MAX, &mut rng) {
                     Admit::Now(permit) => self.calls[slot].limiter = permit,
                     Admit::At(at, permit) => {
@@ -318,24 +318,20 @@ impl World<'_> {
         let state = &mut self.calls[slot];
         state.admitted = false;
         state.sent = now;
-        let state = *state;
-        let tag = attempt_tag(state.job.tag, state.attempt);
+        let attempt = state.attempt;
+        let tag = attempt_tag(job.tag, attempt);
         if level > 0 {
             if ring != NO_RING {
                 self.level_rings[ring as usize].arm(now, slot, queue);
             }
-            return self.open(
-                now,
-                queue,
-                &Job { level: level - 1, tag, over: Over::Call(slot), ..state.job },
-            );
+            return self.open(now, queue, &Job { level: level - 1, tag, over: Over::Call(slot), ..job });
         }
-        let Job { parent, parent_pc, call, outbound, request, key, priority, .. } = state.job;
+        let Job { parent, parent_pc, call, outbound, request, key, priority, .. } = job;
         let origin = Origin { parent, parent_pc, outbound, request, tag, priority };
         let refused = if self.outbounds[outbound as usize].pool.is_some() {
-            self.send_pooled(now, queue, call, key, state.attempt, &origin, slot)?
+            self.send_pooled(now, queue, call, key, attempt, &origin, slot)?
         } else {
-            self.send(now, queue, call, key, state.attempt, &origin, slot)?
+            self.send(now, queue, call, key, attempt, &origin, slot)?
         };
         match refused {
             None => Ok(()),
