@@ -416,7 +416,7 @@ impl World<'_> {
         let from = origin.outbound;
         let asks = self.outbounds[from as usize].asks;
         let value = self.brief(now, from, origin.request, &mut head);
-        let Some(slot) = self.outbounds[from as usize].pick(now, &head, rng) else { return Ok(None) };
+        let Some(slot) = self.pick_for(now, from, &head, value, rng) else { return Ok(None) };
         let slot = if asks & HEDGES == 0 { slot } else { self.elsewhere(now, from, state, &head, slot, rng) };
         let outbound = &mut self.outbounds[from as usize];
         outbound.view.active[slot.0 as usize] += 1;
