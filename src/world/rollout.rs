@@ -69,14 +69,11 @@ impl World<'_> {
         state.version = to;
         // The way back to a version that is remembered goes on with its set, which is no younger for that.
         let others = state.sets.iter().filter(|set| set.version != to).map(|set| set.revision);
-        match state.sets.iter().position(|set| set.version == to) {
-            Some(known) => {
-                state.sets[known].revision = history::next_number(state.sets[known].revision, others);
-            }
-            None => {
-                let revision = history::next_number(0, others);
-                state.sets.push(Set { version: to, spec: 0, revision });
-            }
+        if let Some(known) = state.sets.iter().position(|set| set.version == to) {
+            state.sets[known].revision = history::next_number(state.sets[known].revision, others);
+        } else {
+            let revision = history::next_number(0, others);
+            state.sets.push(Set { version: to, spec: 0, revision });
         }
         let how = &self.spec.rollouts[plan as usize].how;
         state.rollouts.plan = Some(plan);
