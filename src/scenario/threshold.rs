@@ -50,6 +50,7 @@ pub const RUN_METRICS: &[(&str, Unit)] = &[
     ("cost", Unit::Number),
     ("recovery_time_s", Unit::Seconds),
     ("recovery_censored_s", Unit::Seconds),
+    ("recovery_unrecovered", Unit::Share),
     ("version_inconsistent_requests", Unit::Number),
     ("error_budget_burned", Unit::Number),
 ];
@@ -94,6 +95,16 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
     ("ejections", Unit::Number),
     ("checked_out", Unit::Number),
     ("panic_ratio", Unit::Share),
+    ("connections_mean", Unit::Number),
+    ("connects_rps", Unit::Rate),
+    ("connect_failed_ratio", Unit::Share),
+    ("connect_resumed_share", Unit::Share),
+    ("connect_mean_ms", Unit::Milliseconds),
+    ("pool_waiting_mean", Unit::Number),
+    ("pool_waited_ratio", Unit::Share),
+    ("pool_wait_mean_ms", Unit::Milliseconds),
+    ("pool_refused_ratio", Unit::Share),
+    ("stale_requests", Unit::Number),
 ];
 
 /// Metrics of one node pool, written `node-pool.NAME.METRIC`.

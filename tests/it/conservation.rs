@@ -1228,6 +1228,22 @@ fn plausible(outcome: &StudyOutcome) {
     }
 }
 
+/// Whatever is measured can stand in a threshold.
+fn known_to_thresholds(text: &str, outcome: &StudyOutcome) {
+    let mut text = text.to_owned();
+    if !text.contains("[thresholds]") {
+        text += "\n[thresholds]\n";
+    }
+    for name in outcome.strategies[0].replications[0].metrics.keys() {
+        writeln!(text, "\"{name}\" = [\"mean < 1\"]").unwrap();
+    }
+    // Most want a unit, which is another matter.
+    if let Err(error) = Study::from_text("story", &text, &Overrides::default()) {
+        let error = error.to_string();
+        assert!(!error.contains("unknown metric"), "{error}");
+    }
+}
+
 /// How many scenarios to try; `SIMLAB_CASES=20000` for a long night.
 fn cases() -> u32 {
     std::env::var("SIMLAB_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(200)
@@ -1247,6 +1263,7 @@ proptest! {
         }
         if let Some(outcome) = run(&text) {
             plausible(&outcome);
+            known_to_thresholds(&text, &outcome);
         }
     }
 }
