@@ -92,6 +92,11 @@ impl World<'_> {
                     self.end_rollout(now, index);
                     break;
                 }
+                Some(Command::Weight { .. } | Command::Measure(_) | Command::Tell(_)) => {}
+                Some(Command::Aborted) => {
+                    self.end_rollout(now, index);
+                    break;
+                }
                 None => {
                     for at in policy.next_wakeup().into_iter().chain(next_available).filter(|at| *at > now) {
                         self.schedule(queue, at, Control::Sync(index));
