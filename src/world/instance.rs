@@ -539,7 +539,10 @@ impl World<'_> {
             self.stall(slot, true);
             return Ok(());
         }
-        self.advance(now, queue, slot)
+        self.network.go_deeper();
+        self.advance(now, queue, slot)?;
+        self.network.come_back();
+        Ok(())
     }
 
     /// Somebody wants to know that `slot` has started.

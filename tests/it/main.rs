@@ -17,6 +17,7 @@ mod inside;
 mod layers;
 mod machines;
 mod manifests;
+mod nesting;
 mod overload;
 mod papers;
 mod production;

@@ -267,7 +267,7 @@ impl Check<'_> {
         let health_check = own.health_check.or(callers.health_check);
         let health_check = health_check.as_ref().and_then(|table| self.health_check(table, to));
         let host_selection = set(&over(own.host_selection, callers.host_selection));
-        self.zones_of_priorities(host_selection.as_ref(), to);
+        self.zones_of_priorities(host_selection.as_ref(), to, place);
         let outlier = set(&over(own.outlier, callers.outlier));
         let cares = outlier.is_some() || health_check.is_some() || host_selection.is_some();
         if cares && connections.as_ref().is_some_and(|kept| kept.per_connection) {
@@ -275,16 +275,16 @@ impl Check<'_> {
             let message =
                 format!("the edge to `{callee}`: behind one address a client cannot tell endpoints apart");
             let hint = "leave out `outlier`, `health-check` and `host-selection`, or balance per request";
-            self.errors.push(Diagnostic::new(message).hint(hint));
+            self.wrong_edge(Diagnostic::new(message).hint(hint), place);
         }
         if cares && balancer.build(Time::ZERO).needs().probes {
             let (callee, name) = (self.names.services[to].clone(), balancer.name());
             let message = format!("the edge to `{callee}`: `{name}` judges endpoints by probes of its own");
             let hint = "leave out `outlier`, `health-check` and `host-selection`, or use another balancer";
-            self.errors.push(Diagnostic::new(message).hint(hint));
+            self.wrong_edge(Diagnostic::new(message).hint(hint), place);
         }
         let affinity = own.affinity.or(callers.affinity).and_then(|name| self.affinity(&name));
-        let Needs { load, probes } = balancer.build(Time::ZERO).needs();
+        let Needs { load, probes, .. } = balancer.build(Time::ZERO).needs();
         if let (Some(table), Some(Connections { per_connection: true, .. })) = (&written, &connections)
             && (load || probes || affinity.is_some())
         {
@@ -367,6 +367,11 @@ impl Check<'_> {
         } else {
             return;
         };
+        self.wrong_edge(error, place);
+    }
+
+    /// An error about a whole edge, which may be written nowhere but at its callee.
+    pub(super) fn wrong_edge(&mut self, error: Diagnostic, place: Option<Place>) {
         self.errors.push(match place {
             Some(place) => error.at(place),
             None => error,
