@@ -106,6 +106,10 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// Nothing was seen.
+    pub const NOTHING: Self =
+        Self { over: Duration::ZERO, requests: 0, errors: 0, bad: 0, mean: 0.0, quantiles: [0.0; 4] };
+
     /// The metric, or NaN where there is nothing to measure it from.
     pub fn value(&self, metric: Metric) -> f64 {
         if metric == Metric::RequestRate {
@@ -135,6 +139,11 @@ pub struct Pair {
     pub canary: Reading,
     /// The old version.
     pub baseline: Reading,
+}
+
+impl Pair {
+    /// Nothing was seen of either.
+    pub const NOTHING: Self = Self { canary: Reading::NOTHING, baseline: Reading::NOTHING };
 }
 
 /// What a judge wants to see.

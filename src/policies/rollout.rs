@@ -143,6 +143,11 @@ pub trait Rollout {
         Duration::ZERO
     }
 
+    /// Whether it looks at how the versions do; the world then keeps the figures.
+    fn judges(&self) -> bool {
+        false
+    }
+
     /// It begins. `to_stable` says that the new version is the one that was last rolled out in full, so there is nothing to
     /// try.
     fn on_begin(&mut self, _now: Time, _to_stable: bool) {}
@@ -169,6 +174,13 @@ registry! {
     "stop-the-world" => stop_the_world::StopTheWorld,
 }
 
+impl RolloutSettings {
+    /// Whether it may take a version back by itself.
+    pub const fn goes_back(&self) -> bool {
+        matches!(self, Self::BlueGreen(_) | Self::Canary(_) | Self::Flagger(_))
+    }
+}
+
 impl Rollout for AnyRollout {
     fn sync(&mut self, now: Time, replicas: u32, sets: &[ReplicaSet]) -> Option<Command> {
         dispatch!(self, policy => policy.sync(now, replicas, sets))
@@ -180,6 +192,10 @@ impl Rollout for AnyRollout {
 
     fn min_ready(&self) -> Duration {
         dispatch!(self, policy => policy.min_ready())
+    }
+
+    fn judges(&self) -> bool {
+        dispatch!(self, policy => policy.judges())
     }
 
     fn on_begin(&mut self, now: Time, to_stable: bool) {

@@ -1,10 +1,13 @@
 //! Version changes: the rollout policy decides, the fleet obeys.
 
 use crate::kernel::queue::Queue;
-use crate::policies::rollout::{AnyRollout, Command, ReplicaSet, Rollout as _};
+use crate::policies::judge::{Pair, Phase};
+use crate::policies::rollout::{AnyRollout, Command, Milestone, Reason, ReplicaSet, Rollout as _};
 use crate::time::{Duration, Time};
 
 use super::control::Control;
+use super::report::{Decision, Step};
+use super::spec::RolloutSpec;
 use super::{Flow, World};
 
 /// Wanted instances of one version.
@@ -18,13 +21,19 @@ pub(super) struct Set {
 pub(super) struct Progress {
     service: u32,
     policy: Option<AnyRollout>,
+    /// Share of the traffic for the new version, in percent, if the rollout says so.
+    percent: f64,
+    /// What was measured last.
+    seen: Pair,
+    /// Why it goes back, and since when.
+    why: Option<(Reason, Time)>,
     /// The policy is being asked; nested changes of the fleet wait for it.
     busy: bool,
 }
 
 impl Progress {
     pub(super) const fn new(service: u32) -> Self {
-        Self { service, policy: None, busy: false }
+        Self { service, policy: None, percent: 0.0, seen: Pair::NOTHING, why: None, busy: false }
     }
 }
 
@@ -37,6 +46,7 @@ impl World<'_> {
         // A newer rollout takes over from one that is still in progress.
         if let Some(older) = self.rollout_of(spec.service) {
             self.rollouts[older as usize].policy = None;
+            self.forget_versions(now, spec.service);
             self.telemetry.log(
                 now,
                 "rollout_end",
@@ -52,8 +62,21 @@ impl World<'_> {
         let known = sets.iter().position(|set| set.version == spec.to).map(|at| sets.remove(at));
         sets.push(known.unwrap_or(Set { version: spec.to, spec: 0 }));
         self.telemetry.log(now, "rollout", service.name.clone(), format!("to {to}, {}", spec.how.name()));
-        self.rollouts[index as usize].policy = Some(spec.how.build(now));
+        let mut policy = spec.how.build(now);
+        let to_stable = self.services[spec.service as usize].version == spec.to;
+        policy.on_begin(now, to_stable);
+        if policy.judges() {
+            self.watch_versions(now, spec.service, spec.to);
+        }
+        self.rollouts[index as usize].policy = Some(policy);
         self.sync_rollout(now, queue, index)
+    }
+
+    /// How long each rollout of a service that can go back took to do so; `None` for one that did not.
+    pub(super) fn ways_back(&self, service: u32) -> Vec<Option<Duration>> {
+        let rollouts = self.rollouts.iter().zip(&self.spec.rollouts);
+        let of_service = rollouts.filter(|(_, spec)| spec.service == service && spec.how.goes_back());
+        of_service.map(|(progress, spec)| progress.why.map(|(_, at)| at - spec.at)).collect()
     }
 
     /// The rollout in progress on a service.
@@ -92,9 +115,16 @@ impl World<'_> {
                     self.end_rollout(now, index);
                     break;
                 }
-                Some(Command::Weight { .. } | Command::Measure(_) | Command::Tell(_)) => {}
+                Some(Command::Weight { new, of }) => self.set_weight(now, index, new, of),
+                Some(Command::Measure(measure)) => {
+                    let watch = self.services[service as usize].watch.as_ref();
+                    let evidence = watch.map(|watch| watch.evidence(now, &measure)).unwrap_or_default();
+                    policy.on_evidence(now, &evidence);
+                    self.rollouts[index as usize].seen = evidence.whole;
+                }
+                Some(Command::Tell(news)) => self.tell_milestone(now, index, news),
                 Some(Command::Aborted) => {
-                    self.end_rollout(now, index);
+                    self.abort_rollout(now, index);
                     break;
                 }
                 None => {
@@ -109,6 +139,96 @@ impl World<'_> {
         Ok(())
     }
 
+    /// So much of the traffic is for the new version from now on.
+    fn set_weight(&mut self, now: Time, index: u32, new: u32, of: u32) {
+        let RolloutSpec { service, to, .. } = self.spec.rollouts[index as usize];
+        self.divide(now, service, to, new, of);
+        let percent = 100.0 * f64::from(new) / f64::from(of);
+        let before = std::mem::replace(&mut self.rollouts[index as usize].percent, percent);
+        self.decide_rollout(now, index, before, percent, "the traffic is divided anew", Vec::new());
+        let name = self.spec.services[service as usize].name.clone();
+        self.telemetry.log(
+            now,
+            "rollout_step",
+            name,
+            format!("{percent:.1}% of the traffic to the new version"),
+        );
+    }
+
+    /// A rollout has something to tell.
+    fn tell_milestone(&mut self, now: Time, index: u32, news: Milestone) {
+        let percent = self.rollouts[index as usize].percent;
+        let mut inputs = Vec::new();
+        let mut input = |what, value| inputs.push(Step { metric: None, what, value });
+        let (reason, detail) = match news {
+            Milestone::Step { done, of } => {
+                input("done", f64::from(done));
+                input("of", f64::from(of));
+                ("a step is done", Some(format!("{done} of {of} done")))
+            }
+            Milestone::Paused => ("a pause begins", Some("paused".to_owned())),
+            Milestone::Inconclusive => {
+                ("an analysis could not decide", Some("inconclusive: waits for somebody".to_owned()))
+            }
+            Milestone::Promoted => ("the new version is promoted", Some("promote".to_owned())),
+            Milestone::Aborting(reason) => (reason.words(), Some(format!("abort: {}", reason.words()))),
+            Milestone::Measured { metric, phase, value } => {
+                let Pair { canary, baseline } = self.rollouts[index as usize].seen;
+                input("metric", f64::from(metric));
+                input("found", value);
+                for (what, value) in [
+                    ("requests-new", canary.requests as f64),
+                    ("errors-new", canary.errors as f64),
+                    ("mean-latency-new", canary.mean),
+                    ("requests-old", baseline.requests as f64),
+                    ("errors-old", baseline.errors as f64),
+                    ("mean-latency-old", baseline.mean),
+                ] {
+                    input(what, value);
+                }
+                (measured(phase), None)
+            }
+        };
+        self.decide_rollout(now, index, percent, percent, reason, inputs);
+        if let Some(detail) = detail {
+            let service = self.rollouts[index as usize].service;
+            let name = self.spec.services[service as usize].name.clone();
+            self.telemetry.log(now, "rollout_step", name, detail);
+        }
+        if let Milestone::Aborting(reason) = news {
+            self.rollouts[index as usize].why = Some((reason, now));
+        }
+    }
+
+    fn decide_rollout(
+        &mut self,
+        now: Time,
+        index: u32,
+        before: f64,
+        after: f64,
+        reason: &'static str,
+        inputs: Vec<Step>,
+    ) {
+        let service = self.rollouts[index as usize].service;
+        let subject = self.spec.services[service as usize].name.clone();
+        self.telemetry.decide(Decision { at: now, kind: "rollout", subject, inputs, before, after, reason });
+    }
+
+    /// The old version stays.
+    fn abort_rollout(&mut self, now: Time, index: u32) {
+        let spec = &self.spec.rollouts[index as usize];
+        let name = self.spec.services[spec.service as usize].name.clone();
+        let service = &mut self.services[spec.service as usize];
+        service.sets.retain(|set| set.version != spec.to);
+        if service.sets.len() > 1 {
+            service.sets.retain(|set| set.spec > 0);
+        }
+        self.rollouts[index as usize].policy = None;
+        let why = self.rollouts[index as usize].why.map_or("", |(reason, _)| reason.words());
+        self.telemetry.log(now, "rollout_end", name, format!("aborted: {why}"));
+        self.forget_versions(now, spec.service);
+    }
+
     fn end_rollout(&mut self, now: Time, index: u32) {
         let spec = &self.spec.rollouts[index as usize];
         let name = self.spec.services[spec.service as usize].name.clone();
@@ -117,6 +237,7 @@ impl World<'_> {
         service.sets.retain(|set| set.version == spec.to);
         self.rollouts[index as usize].policy = None;
         self.telemetry.log(now, "rollout_end", name, "complete".to_owned());
+        self.forget_versions(now, spec.service);
     }
 
     /// The sets as the control plane sees them, and when the next ready instance becomes available: once it has been
@@ -143,6 +264,17 @@ impl World<'_> {
             }
         });
         (sets.collect(), next)
+    }
+}
+
+/// How the log tells a measurement.
+const fn measured(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Pending | Phase::Running => "measured: not enough is known yet",
+        Phase::Successful => "measured: good",
+        Phase::Inconclusive => "measured: inconclusive",
+        Phase::Error => "measured: nothing to go by",
+        Phase::Failed => "measured: bad",
     }
 }
 

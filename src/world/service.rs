@@ -17,6 +17,7 @@ use super::recommend::{Advice, Asked};
 use super::rollout::Set;
 use super::spec::{Ask, CpuMode, Order, ServiceSpec};
 use super::telemetry::{Integral, Moments};
+use super::versions::{Shares, Watch};
 
 /// A service while the world runs.
 pub(super) struct Service {
@@ -61,6 +62,10 @@ pub(super) struct Service {
     pub(super) version: u8,
     /// Wanted instances by version; more than one while a rollout is in progress, the new one last.
     pub(super) sets: Vec<Set>,
+    /// How callers divide their traffic between versions, while a rollout says so.
+    pub(super) shares: Option<Shares>,
+    /// How both versions do, while a rollout may ask.
+    pub(super) watch: Option<Box<Watch>>,
     pub(super) autoscaler: Option<AnyAutoscaler>,
     /// Who knows what an instance should ask for.
     pub(super) advice: Option<Box<Advice>>,
@@ -151,6 +156,8 @@ impl Service {
             wanted: spec.replicas,
             version: 0,
             sets: vec![Set { version: 0, spec: spec.replicas }],
+            shares: None,
+            watch: None,
             autoscaler: None,
             advice: None,
             asked: Asked::default(),

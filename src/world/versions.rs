@@ -1,7 +1,6 @@
 //! Two versions of a service side by side, while a rollout cares: who gets which share of the traffic, and how each of them
 //! does in the eyes of their callers.
 
-use crate::kernel::queue::Queue;
 use crate::policies::balancer::{AnyBalancer, Balancer as _};
 use crate::policies::judge::{Evidence, Pair, Reading};
 use crate::policies::rollout::Measure;
@@ -109,11 +108,6 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// From now on.
-    pub(super) const fn new(version: u8, began: Time, period: Duration, delay: Duration) -> Self {
-        Self { version, began, period, delay, steps: Vec::new() }
-    }
-
     fn note(&mut self, now: Time, version: u8, class: Class, latency: Duration) {
         if class == Class::Abandoned {
             return;
@@ -167,27 +161,48 @@ impl Watch {
 }
 
 impl World<'_> {
-    /// Callers divide their traffic from now on, or no longer.
-    pub(super) fn divide(&mut self, now: Time, service: u32, shares: Option<(u8, u32, u32)>) {
-        self.services[service as usize].shares =
-            shares.map(|(version, new, of)| Shares { version, new, of });
+    /// Callers divide their traffic from now on: so much of it is for the new version.
+    pub(super) fn divide(&mut self, now: Time, service: u32, version: u8, new: u32, of: u32) {
+        self.services[service as usize].shares = Some(Shares { version, new, of });
+        self.tell_all_versions(now, service);
+    }
+
+    /// From now on both versions are looked at.
+    pub(super) fn watch_versions(&mut self, now: Time, service: u32, version: u8) {
+        let (period, _, delay) = self.spec.services[service as usize].metrics;
+        let watch = Watch { version, began: now, period, delay, steps: Vec::new() };
+        self.services[service as usize].watch = Some(Box::new(watch));
+        self.tell_all_versions(now, service);
+    }
+
+    /// A version is a version again.
+    pub(super) fn forget_versions(&mut self, now: Time, service: u32) {
+        let service_state = &mut self.services[service as usize];
+        (service_state.shares, service_state.watch) = (None, None);
+        self.tell_all_versions(now, service);
+    }
+
+    fn tell_all_versions(&mut self, now: Time, service: u32) {
         for at in 0..self.services[service as usize].callers.len() {
             let index = self.services[service as usize].callers[at];
             if self.outbounds[index as usize].alive {
-                self.tell_shares(now, index);
+                self.tell_versions(now, index);
             }
         }
     }
 
-    /// A caller learns how its traffic is divided at present.
-    pub(super) fn tell_shares(&mut self, now: Time, index: u32) {
-        let outbound = &self.outbounds[index as usize];
-        if self.services[outbound.service as usize].shares.is_none() {
-            let outbound = &mut self.outbounds[index as usize];
+    /// A caller learns what it has to do about versions at present.
+    pub(super) fn tell_versions(&mut self, now: Time, index: u32) {
+        let outbound = &mut self.outbounds[index as usize];
+        let service = &self.services[outbound.service as usize];
+        // Once it has begun to tell it goes on: that costs little, and nobody has to remember why it did before.
+        outbound.hears |= service.watch.is_some();
+        if service.shares.is_none() {
             outbound.split = None;
             outbound.asks &= !SPLIT;
             return;
         }
+        let outbound = &self.outbounds[index as usize];
         if outbound.split.is_none()
             && let Some(edge) = self.edge_of(outbound)
         {
@@ -220,9 +235,7 @@ impl World<'_> {
         for (side, is_new) in [false, true].into_iter().enumerate() {
             let list = &mut split.lists[side];
             list.clear();
-            list.extend(
-                outbound.view.eligible.iter().filter(|slot| split.is_new[slot.0 as usize] == is_new),
-            );
+            list.extend(outbound.view.eligible.iter().filter(|slot| split.is_new[slot.0 as usize] == is_new));
             std::mem::swap(&mut outbound.view.eligible, &mut split.lists[side]);
             split.balancers[side].on_update(now, &outbound.view);
             std::mem::swap(&mut outbound.view.eligible, &mut split.lists[side]);
@@ -252,15 +265,10 @@ impl World<'_> {
 
     /// An attempt at an instance has ended, in the eyes of its caller.
     #[inline(never)]
-    pub(super) fn note_version(&mut self, now: Time, instance: u32, outcome: &Outcome) {
+    pub(super) fn note_outcome(&mut self, now: Time, instance: u32, outcome: &Outcome) {
         let instance = &self.instances[instance as usize];
         if let Some(watch) = &mut self.services[instance.service as usize].watch {
             watch.note(now, instance.version, outcome.class, outcome.latency);
         }
-    }
-
-    /// Whoever holds attempts back looks again: an endpoint of the other version may do now.
-    pub(super) fn shares_changed(&mut self, now: Time, queue: &mut Queue, service: u32) {
-        self.look_at_held(now, queue, service);
     }
 }

@@ -134,12 +134,11 @@ pub(super) fn assess_metric(_file: &Value, case: &Value) -> Check {
             consecutive_error: limit("consecutive_error_limit", 4)?,
             consecutive_success: limit("consecutive_success_limit", 0)?,
         };
-        let terminating = or(&input["terminating"], false, truth)?;
         let mut tally = Tally::default();
         let (mut ours, mut last) = (Vec::new(), Phase::Pending);
         for measurement in rows(&input["measurements"])? {
             tally.add(phase(measurement)?);
-            last = tally.assess(&limits, terminating);
+            last = tally.assess(&limits, false);
             ours.push(last);
             if last.completed() {
                 break;

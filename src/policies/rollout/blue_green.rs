@@ -305,6 +305,10 @@ impl BlueGreen {
 }
 
 impl Rollout for BlueGreen {
+    fn judges(&self) -> bool {
+        self.settings.pre_promotion_analysis.is_some() || self.settings.post_promotion_analysis.is_some()
+    }
+
     fn on_begin(&mut self, now: Time, to_stable: bool) {
         self.fast = to_stable;
         self.progress.2 = now;

@@ -625,6 +625,11 @@ impl Canary {
 }
 
 impl Rollout for Canary {
+    fn judges(&self) -> bool {
+        let step = |step: &Step| matches!(step, Step::Analysis(_));
+        self.settings.analysis.is_some() || self.settings.steps.iter().any(step)
+    }
+
     fn on_begin(&mut self, now: Time, to_stable: bool) {
         self.to_stable = to_stable;
         self.progress.3 = now;

@@ -264,6 +264,10 @@ impl Flagger {
 }
 
 impl Rollout for Flagger {
+    fn judges(&self) -> bool {
+        !self.judges.is_empty()
+    }
+
     fn on_begin(&mut self, now: Time, to_stable: bool) {
         self.started = now;
         self.tick = now + self.settings.interval;

@@ -81,8 +81,11 @@ fn without_a_router_numbers_make_the_weight() {
     let mut rollout = canary(STEPS);
     let mut sets = [set(10, 10, false), set(0, 0, true)];
     let lines = story(&mut rollout, 0, 200, &mut sets, 0);
-    assert_eq!(lines[0], "0 scale 1 to 2", "the surge of 3 holds them");
-    assert_eq!(lines[1], "0 scale 0 to 8");
+    assert_eq!(
+        lines[..2],
+        ["0 scale 0 to 8", "0 scale 1 to 2"],
+        "two may be missing, and the stable version is first"
+    );
     assert!(lines.contains(&"0 Paused".to_owned()));
     assert_eq!(lines.last().unwrap(), "61 Done");
     assert_eq!(sets.map(|set| set.spec), [0, 10]);
@@ -153,7 +156,7 @@ fn back_to_the_stable_version_skips_everything() {
     rollout.on_begin(Time::ZERO, true);
     let mut sets = [set(3, 3, false), set(10, 10, true)];
     let lines = story(&mut rollout, 0, 1, &mut sets, 100);
-    assert_eq!(lines, ["0 weight 100/100", "0 Promoted", "0 scale 0 to 0", "0 Done"]);
+    assert_eq!(lines, ["0 weight 100/100", "0 scale 0 to 0", "0 Promoted", "0 Done"]);
 }
 
 #[test]
