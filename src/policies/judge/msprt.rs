@@ -77,13 +77,15 @@ pub struct Msprt {
     settings: MsprtSettings,
     /// Valid at every look so far.
     p_value: f64,
+    /// Whether the new version had the larger share when the p-value was last pushed down.
+    worse: bool,
 }
 
 impl Algorithm for Msprt {
     type Settings = MsprtSettings;
 
     fn new(settings: &MsprtSettings, _now: Time) -> Self {
-        Self { settings: settings.clone(), p_value: 1.0 }
+        Self { settings: settings.clone(), p_value: 1.0, worse: false }
     }
 }
 
@@ -109,11 +111,14 @@ impl Judge for Msprt {
         let pooled = (canary.bad + baseline.bad) as f64 / (n + m);
         let variance = pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m);
         if variance > 0.0 {
-            self.p_value = self.p_value.min(1.0 / likelihood_ratio(delta, variance, self.settings.tau));
+            let p_value = 1.0 / likelihood_ratio(delta, variance, self.settings.tau);
+            if p_value < self.p_value {
+                (self.p_value, self.worse) = (p_value, delta > 0.0);
+            }
         }
         match self.p_value <= self.settings.alpha {
             false => Phase::Running,
-            true if delta > 0.0 => Phase::Failed,
+            true if self.worse => Phase::Failed,
             true => Phase::Successful,
         }
     }
