@@ -33,6 +33,11 @@ const CHOSEN: &[(&str, &str)] = &[
     ("breaker.sentinel", r#"{"grade": "error-ratio", "ratio-threshold": "50%", "time-window": "10s"}"#),
     ("breaker.seed", r#"{"error-threshold": 1000000}"#),
     ("hedge.grpc", r#"{"max-attempts": 2, "hedging-delay": "50ms"}"#),
+    ("retry.cockatiel", r#"{"max-attempts": 1}"#),
+    ("retry.exponential", r#"{"attempts": 2}"#),
+    ("retry.equal-jitter", r#"{"attempts": 2}"#),
+    ("retry.decorrelated", r#"{"attempts": 2}"#),
+    ("retry.no-jitter", r#"{"attempts": 2}"#),
     (
         "retry.grpc",
         r#"{"max-attempts": 3, "initial-backoff": "10ms", "max-backoff": "100ms", "backoff-multiplier": 2}"#,
@@ -293,7 +298,8 @@ fn costs(requests: u64) -> Result<(), String> {
     // In turn, so that a slow spell of the machine meets all of them.
     for _ in 0..RUNS {
         for Variant { set, best, .. } in &mut variants {
-            let (ns, events, refused) = model_d(requests, set)?;
+            let (ns, events, refused) =
+                model_d(requests, set).map_err(|error| format!("with {set:?}: {error}"))?;
             *best = (best.0.min(ns), events, refused);
         }
     }

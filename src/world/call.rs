@@ -421,7 +421,7 @@ impl World<'_> {
         if asks & SPLIT != 0 {
             self.choose_version(from, key);
         }
-        let Some(slot) = self.outbounds[from as usize].pick(now, &head, rng) else {
+        let Some(slot) = self.pick_for(now, from, &head, value, rng) else {
             if asks & SPLIT != 0 {
                 self.note_no_endpoint(now, from);
             }

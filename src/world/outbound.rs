@@ -35,8 +35,10 @@ pub(super) const PROBES: u8 = 1 << 2;
 pub(super) const AFFINITY: u8 = 1 << 3;
 /// Some level sends more than one copy of a call, each to another endpoint.
 pub(super) const HEDGES: u8 = 1 << 4;
+/// Cookies of requests name instances.
+pub(super) const COOKIE: u8 = 1 << 5;
 /// A rollout divides its traffic between two versions.
-pub(super) const SPLIT: u8 = 1 << 5;
+pub(super) const SPLIT: u8 = 1 << 6;
 
 /// What a client (an instance, or a client of a source) knows and owns about one service it calls.
 pub(super) struct Outbound {
@@ -137,6 +139,7 @@ impl Outbound {
         let asks = if load { LOAD } else { 0 }
             | if probes { PROBES } else { 0 }
             | if edge.affinity.is_some() { AFFINITY } else { 0 }
+            | if edge.cookie { COOKIE } else { 0 }
             | if edge.stacks().any(|stack| stack.hedge.is_some()) { HEDGES } else { 0 };
         Self {
             hosts: edge.knows_health().then(|| Box::new(Hosts::new(edge, now))),
@@ -182,6 +185,7 @@ impl Outbound {
             deadline: Deadline::Stop,
             balancer: BalancerSettings::default(),
             affinity: None,
+            cookie: false,
             callee: ("".into(), [].into()),
             outlier: None,
             check: None,
@@ -206,6 +210,14 @@ impl Outbound {
                 self.panic_picks += u64::from(hosts.is_panicking());
                 hosts.pick(now, head, &mut self.view, rng)
             }
+        }
+    }
+
+    /// Whether `slot` may be picked at present.
+    pub(super) fn may_pick(&self, slot: Slot) -> bool {
+        match &self.hosts {
+            None => self.view.eligible.binary_search(&slot).is_ok(),
+            Some(hosts) => hosts.may_pick(slot),
         }
     }
 

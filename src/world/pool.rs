@@ -301,7 +301,7 @@ impl World<'_> {
         let mut head = RequestHead { affinity: None, attempt };
         let value = if asks != 0 { self.brief(now, from, origin.request, &mut head) } else { None };
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(origin.tag)).rng());
-        let Some(slot) = self.outbounds[from as usize].pick(now, &head, &mut rng) else { return Ok(None) };
+        let Some(slot) = self.pick_for(now, from, &head, value, &mut rng) else { return Ok(None) };
         let slot =
             if asks & HEDGES != 0 { self.elsewhere(now, from, state, &head, slot, &mut rng) } else { slot };
         if asks & (PROBES | AFFINITY) != 0 {

@@ -10,7 +10,7 @@ use crate::scenario::error::{Diagnostic, Place, shortened};
 use crate::scenario::model::{
     Cache, Call, Connections, Demand, Edge, EdgeLevel, EdgePolicies, EndpointRef, Pool, Sharing, Step,
 };
-use crate::scenario::schema::{EdgeTable, LevelTable, SharingWord};
+use crate::scenario::schema::{AffinityWord, EdgeTable, LevelTable, SharingWord};
 use crate::scenario::step::{self, Form, Need, Part, StepError};
 use crate::time::{Duration, Time};
 use crate::units::{parse_duration, parse_share};
@@ -284,6 +284,14 @@ impl Check<'_> {
             self.wrong_edge(Diagnostic::new(message).hint(hint), place);
         }
         let affinity = own.affinity.or(callers.affinity).and_then(|name| self.affinity(&name));
+        let by = own.affinity_by.or(callers.affinity_by);
+        if let Some(by) = &by
+            && affinity.is_none()
+        {
+            let error = Diagnostic::new("what is kept together?").at(by.place);
+            self.errors.push(error.hint("name an attribute of requests: affinity = \"session\""));
+        }
+        let cookie = by.is_some_and(|by| by.value == AffinityWord::Cookie);
         let Needs { load, probes, .. } = balancer.build(Time::ZERO).needs();
         if let (Some(table), Some(Connections { per_connection: true, .. })) = (&written, &connections)
             && (load || probes || affinity.is_some())
@@ -314,6 +322,7 @@ impl Check<'_> {
             propagate_deadline,
             balancer,
             affinity,
+            cookie,
             outlier,
             health_check,
             host_selection,
