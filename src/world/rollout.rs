@@ -54,17 +54,19 @@ impl World<'_> {
                 format!("superseded by the one to {to}"),
             );
         }
+        let stable = self.services[spec.service as usize].version;
         let sets = &mut self.services[spec.service as usize].sets;
         if sets.len() == 1 && sets[0].version == spec.to {
             return Ok(());
         }
         // The way back to a version of which there still are instances goes on with them.
         let known = sets.iter().position(|set| set.version == spec.to).map(|at| sets.remove(at));
+        // The version that was promoted last is the stable one, and comes first.
+        sets.sort_by_key(|set| set.version != stable);
         sets.push(known.unwrap_or(Set { version: spec.to, spec: 0 }));
         self.telemetry.log(now, "rollout", service.name.clone(), format!("to {to}, {}", spec.how.name()));
         let mut policy = spec.how.build(now);
-        let to_stable = self.services[spec.service as usize].version == spec.to;
-        policy.on_begin(now, to_stable);
+        policy.on_begin(now, stable == spec.to);
         if policy.judges() {
             self.watch_versions(now, spec.service, spec.to);
         }
@@ -195,8 +197,14 @@ impl World<'_> {
             let name = self.spec.services[service as usize].name.clone();
             self.telemetry.log(now, "rollout_step", name, detail);
         }
-        if let Milestone::Aborting(reason) = news {
-            self.rollouts[index as usize].why = Some((reason, now));
+        match news {
+            Milestone::Aborting(reason) => self.rollouts[index as usize].why = Some((reason, now)),
+            // From here on it is the way back for whoever comes next.
+            Milestone::Promoted => {
+                let RolloutSpec { service, to, .. } = self.spec.rollouts[index as usize];
+                self.services[service as usize].version = to;
+            }
+            _ => {}
         }
     }
 

@@ -221,7 +221,7 @@ impl Run {
         Self { started: now, metrics: settings.metrics.iter().map(metric).collect(), phase: Phase::Running }
     }
 
-    /// Phase of the whole: that of its worst metric once all are over, dry ones aside.
+    /// Phase of the whole once all metrics are over: that of the worst one, dry ones aside.
     pub const fn phase(&self) -> Phase {
         self.phase
     }
@@ -279,9 +279,9 @@ impl Run {
                 wrong && !metric.dry_run
             });
         }
-        let deciding = || self.metrics.iter().filter(|metric| !metric.dry_run);
-        if deciding().all(|metric| metric.phase.completed()) {
-            self.phase = deciding().map(|metric| metric.phase).max().unwrap_or(Phase::Successful);
+        if self.metrics.iter().all(|metric| metric.phase.completed()) {
+            let deciding = self.metrics.iter().filter(|metric| !metric.dry_run);
+            self.phase = deciding.map(|metric| metric.phase).max().unwrap_or(Phase::Successful);
         }
     }
 }

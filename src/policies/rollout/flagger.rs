@@ -233,7 +233,7 @@ impl Flagger {
     /// Share of the new version.
     fn share(&self, old: &ReplicaSet, new: &ReplicaSet, replicas: u32) -> (u32, u32) {
         let total = self.settings.total_weight;
-        let Some((_, updated)) = self.primary else { return (self.machine.canary, total) };
+        let Some((_, updated)) = self.primary else { return (self.machine.canary * FINE, total * FINE) };
         let updated = new.available.saturating_sub(replicas).min(updated);
         let serving = old.available + updated;
         let part = if serving == 0 { FINE } else { FINE * updated / serving };
