@@ -36,6 +36,8 @@ pub(super) struct Split {
     is_new: Vec<bool>,
     /// For whom the present call is.
     side: usize,
+    /// Slots that the balancers have been told of: those below.
+    known: usize,
 }
 
 impl Split {
@@ -53,8 +55,12 @@ impl Split {
         picked
     }
 
-    /// How an attempt ended.
+    /// How an attempt ended. One that was sent before the traffic was divided may be to an endpoint that these balancers have
+    /// not been told of yet.
     pub(super) fn on_outcome(&mut self, now: Time, slot: Slot, outcome: &Outcome) {
+        if slot.0 as usize >= self.known {
+            return;
+        }
         let side = usize::from(self.is_new.get(slot.0 as usize).is_some_and(|new| *new));
         self.balancers[side].on_outcome(now, slot, outcome);
     }
@@ -207,7 +213,8 @@ impl World<'_> {
             && let Some(edge) = self.edge_of(outbound)
         {
             let balancers = [edge.balancer.build(now), edge.balancer.build(now)];
-            let split = Split { lists: [Vec::new(), Vec::new()], balancers, is_new: Vec::new(), side: 0 };
+            let lists = [Vec::new(), Vec::new()];
+            let split = Split { lists, balancers, is_new: Vec::new(), side: 0, known: 0 };
             let outbound = &mut self.outbounds[index as usize];
             outbound.split = Some(Box::new(split));
             outbound.asks |= SPLIT | STALE;
@@ -228,6 +235,7 @@ impl World<'_> {
         let outbound = &mut self.outbounds[index as usize];
         let service = &self.services[outbound.service as usize];
         let (Some(split), Some(shares)) = (&mut outbound.split, service.shares) else { return };
+        split.known = outbound.view.weight.len();
         split.is_new.clear();
         split.is_new.extend(
             service.slots.iter().map(|&instance| self.instances[instance as usize].version == shares.version),
