@@ -78,6 +78,7 @@ mod source;
 pub mod spec;
 mod telemetry;
 mod traffic;
+mod versions;
 mod waiting;
 
 pub use report::{Decision, LogEntry, NamedHistogram, RunReport, WindowSeries};

@@ -92,6 +92,8 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
     ("readiness_lost", Unit::Number),
     ("probe_restarts", Unit::Number),
     ("probes_failed_ratio", Unit::Share),
+    ("rollouts_aborted", Unit::Number),
+    ("rollout_abort_s", Unit::Seconds),
     ("ejections", Unit::Number),
     ("checked_out", Unit::Number),
     ("panic_ratio", Unit::Share),

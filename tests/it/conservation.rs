@@ -123,10 +123,13 @@ const FEATURES: [&str; 105] = [
 ];
 
 /// And some more that need the others: rollouts, a second helping of faults, and what bounds an instance from outside.
-const EXTRAS: [&str; 73] = [
+const EXTRAS: [&str; 76] = [
     "stop-the-world",
     "container-swap",
     "rolling",
+    "canary",
+    "blue-green",
+    "flagger",
     "second rollout",
     "more faults",
     "zero steps",
@@ -874,6 +877,21 @@ impl Writer<'_> {
             (
                 "rolling",
                 "{ max-surge = 1, max-unavailable = 0, min-ready = \"2s\", progress-deadline = \"4s\" }",
+            ),
+            (
+                "canary",
+                "{ traffic-routing = true, scale-down-delay = \"1s\", steps = [{ set-weight = 30 }, \
+                 { pause = { duration = \"2s\" } }, { set-weight = 60 }], analysis = { metrics = [{ judge.threshold = \
+                 { metric = \"error-ratio\", window = \"2s\", success.below = 0.5 }, interval = \"1s\", failure-limit = 2 }] } }",
+            ),
+            (
+                "blue-green",
+                "{ preview-replica-count = 1, auto-promotion = \"1s\", scale-down-delay = \"2s\" }",
+            ),
+            (
+                "flagger",
+                "{ interval = \"1s\", step-weight = 25, max-weight = 50, threshold = 3, metrics = [{ judge.threshold = \
+                 { metric = \"mean-latency\", window = \"2s\", success.below = 10 } }] }",
             ),
         ];
         for (how, settings) in settings {
