@@ -21,9 +21,9 @@ const LOOK: &str = "analysis = { metrics = [{ judge.msprt = {}, interval = \"10s
 
 /// What the last measurement saw of new and old.
 fn last_seen(told: &Told) -> [u64; 2] {
-    let measured =
+    let mut measured =
         told.0.decisions.iter().filter(|line| line["reason"].as_str().unwrap().starts_with("measured"));
-    let steps = measured.last().expect("something was measured")["steps"].as_array().unwrap().clone();
+    let steps = measured.next_back().expect("something was measured")["steps"].as_array().unwrap().clone();
     ["requests-new", "requests-old"].map(|what| {
         let step = steps.iter().find(|step| step[0] == what).expect("it is among the figures");
         step[1].as_f64().unwrap() as u64

@@ -129,7 +129,7 @@ pub(super) fn assess_metric(_file: &Value, case: &Value) -> Check {
         let limit = |key: &str, default: i64| or(&input[key], default, int).map(|limit| limit as i32);
         let given = or(&input["count"], None, |value| count(value).map(Some))?;
         let limits = Limits {
-            count: given.or(input["interval"].is_null().then_some(1)),
+            count: given.or_else(|| input["interval"].is_null().then_some(1)),
             failure: limit("failure_limit", 0)?,
             inconclusive: limit("inconclusive_limit", 0)?,
             consecutive_error: limit("consecutive_error_limit", 4)?,

@@ -124,7 +124,7 @@ pub fn evaluate(value: f64, success: Option<Condition>, failure: Option<Conditio
     let failure = failure.map(|condition| condition.holds(value));
     match (success, failure) {
         (_, Some(true)) | (Some(false), None) => Phase::Failed,
-        (Some(true), _) | (None, _) => Phase::Successful,
+        (Some(true) | None, _) => Phase::Successful,
         (Some(false), Some(false)) => Phase::Inconclusive,
     }
 }
@@ -169,24 +169,28 @@ mod tests {
     use super::*;
     use crate::policies::judge::{Pair, Reading};
 
-    fn below(bound: f64) -> Option<Condition> {
-        Some(Condition { below: Some(bound), ..Condition::default() })
+    fn below(bound: f64) -> Condition {
+        Condition { below: Some(bound), ..Condition::default() }
     }
 
-    fn above(bound: f64) -> Option<Condition> {
-        Some(Condition { above: Some(bound), ..Condition::default() })
+    fn above(bound: f64) -> Condition {
+        Condition { above: Some(bound), ..Condition::default() }
     }
 
     #[test]
     fn conditions_decide_as_upstream() {
         assert_eq!(evaluate(5.0, None, None), Phase::Successful);
-        assert_eq!(evaluate(5.0, below(6.0), None), Phase::Successful);
-        assert_eq!(evaluate(5.0, below(5.0), None), Phase::Failed);
-        assert_eq!(evaluate(5.0, None, above(5.0)), Phase::Successful);
-        assert_eq!(evaluate(5.0, None, above(4.0)), Phase::Failed);
-        assert_eq!(evaluate(5.0, below(6.0), above(4.0)), Phase::Failed, "the failure condition goes first");
-        assert_eq!(evaluate(5.0, below(4.0), above(6.0)), Phase::Inconclusive);
-        assert_eq!(evaluate(3.0, below(4.0), above(6.0)), Phase::Successful);
+        assert_eq!(evaluate(5.0, Some(below(6.0)), None), Phase::Successful);
+        assert_eq!(evaluate(5.0, Some(below(5.0)), None), Phase::Failed);
+        assert_eq!(evaluate(5.0, None, Some(above(5.0))), Phase::Successful);
+        assert_eq!(evaluate(5.0, None, Some(above(4.0))), Phase::Failed);
+        assert_eq!(
+            evaluate(5.0, Some(below(6.0)), Some(above(4.0))),
+            Phase::Failed,
+            "the failure condition goes first"
+        );
+        assert_eq!(evaluate(5.0, Some(below(4.0)), Some(above(6.0))), Phase::Inconclusive);
+        assert_eq!(evaluate(3.0, Some(below(4.0)), Some(above(6.0))), Phase::Successful);
     }
 
     #[test]

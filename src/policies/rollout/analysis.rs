@@ -109,7 +109,7 @@ impl MetricSettings {
     /// Its limits (`EffectiveCount`: without count and interval there is one measurement).
     pub fn limits(&self) -> Limits {
         Limits {
-            count: self.count.or((self.interval.is_none()).then_some(1)),
+            count: self.count.or_else(|| self.interval.is_none().then_some(1)),
             failure: self.failure_limit,
             inconclusive: self.inconclusive_limit,
             consecutive_error: self.consecutive_error_limit,

@@ -225,14 +225,10 @@ impl BlueGreen {
         if !needs_pause || self.resumed {
             return true;
         }
-        let since = match self.paused {
-            Some(since) => since,
-            None => {
-                self.paused = Some(now);
-                self.news.push(Milestone::Paused);
-                now
-            }
-        };
+        if self.paused.is_none() {
+            self.news.push(Milestone::Paused);
+        }
+        let since = *self.paused.get_or_insert(now);
         let Some(after) = self.settings.auto_promotion else { return false };
         let over = now > since + after;
         if !over {

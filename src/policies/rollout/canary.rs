@@ -581,14 +581,10 @@ impl Canary {
             }
             Step::Pause(Pause { duration }) => {
                 let duration = *duration;
-                let since = match self.paused {
-                    Some(since) => since,
-                    None => {
-                        self.paused = Some(now);
-                        self.news.push(Milestone::Paused);
-                        now
-                    }
-                };
+                if self.paused.is_none() {
+                    self.news.push(Milestone::Paused);
+                }
+                let since = *self.paused.get_or_insert(now);
                 let Some(duration) = duration else { return false };
                 let over = now > since + duration;
                 if !over {

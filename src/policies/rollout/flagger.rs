@@ -121,10 +121,10 @@ impl FlaggerSettings {
         if let Some(weight) = weights.into_iter().find(|&&weight| weight > total) {
             return Err(format!("a weight of {weight} is more than `total-weight`, which is {total}"));
         }
-        if let Some(pair) = self.step_weights.windows(2).find(|pair| pair[0] >= pair[1]) {
+        let pairs = self.step_weights.iter().zip(self.step_weights.iter().skip(1));
+        if let Some((before, after)) = pairs.into_iter().find(|(before, after)| before >= after) {
             return Err(format!(
-                "`step-weights` go up, but {} comes after {}\nhint: upstream would stay at {} for ever",
-                pair[1], pair[0], pair[0]
+                "`step-weights` go up, but {after} comes after {before}\nhint: upstream would stay at {before} for ever"
             ));
         }
         if self.step_weights.first() == Some(&0) {
@@ -144,7 +144,7 @@ impl FlaggerSettings {
     pub fn max_weight(&self) -> u32 {
         // With a list, upstream reads its last entry.
         let listed = self.step_weights.last().copied();
-        listed.or(self.max_weight.filter(|&max| max > 0)).unwrap_or(self.total_weight)
+        listed.or_else(|| self.max_weight.filter(|&max| max > 0)).unwrap_or(self.total_weight)
     }
 }
 
@@ -248,7 +248,7 @@ impl Flagger {
         let Some((_, updated)) = self.primary else { return (self.machine.canary * FINE, total * FINE) };
         let updated = new.available.saturating_sub(replicas).min(updated);
         let serving = old.available + updated;
-        let part = if serving == 0 { FINE } else { FINE * updated / serving };
+        let part = (FINE * updated).checked_div(serving).unwrap_or(FINE);
         (self.machine.canary * FINE + self.machine.primary * part, total * FINE)
     }
 

@@ -67,6 +67,7 @@ fn wilcoxon_diff(x: &[f64], y: &[f64], mu: f64, pooled: &mut Vec<(f64, bool)>) -
 }
 
 /// R's `zeroin` with a tolerance of 1e-4 and 1000 iterations (`KayentaBrentSolver.brentDirect`).
+#[expect(clippy::many_single_char_names, reason = "Brent's names")]
 fn brent(
     ax: f64,
     bx: f64,

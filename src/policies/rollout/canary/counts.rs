@@ -132,7 +132,7 @@ pub struct Weights {
     pub stable: u32,
 }
 
-/// What [`routed`] goes by.
+/// What the sizes of a canary with traffic routing follow from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Routed {
     /// Largest weight.

@@ -1,5 +1,7 @@
 //! What one tick changes (`advanceCanary` from the point at which the new version is ready).
 
+use std::cmp::Ordering;
+
 use super::FlaggerSettings;
 
 /// Phase of a canary.
@@ -113,14 +115,16 @@ impl Machine {
 
     /// `runBlueGreen`.
     fn blue_green(&mut self, settings: &FlaggerSettings) {
-        if self.iterations < settings.iterations {
-            self.mirrored |= settings.mirror;
-            self.iterations += 1;
-        } else if self.iterations == settings.iterations {
-            (self.primary, self.canary, self.mirrored) = (0, settings.total_weight, false);
-            self.iterations += 1;
-        } else {
-            self.phase = FlaggerPhase::Promoting;
+        match self.iterations.cmp(&settings.iterations) {
+            Ordering::Less => {
+                self.mirrored |= settings.mirror;
+                self.iterations += 1;
+            }
+            Ordering::Equal => {
+                (self.primary, self.canary, self.mirrored) = (0, settings.total_weight, false);
+                self.iterations += 1;
+            }
+            Ordering::Greater => self.phase = FlaggerPhase::Promoting,
         }
     }
 
