@@ -166,7 +166,8 @@ impl World<'_> {
         if std::mem::replace(&mut underway.busy, true) {
             return Ok(());
         }
-        for _ in 0..MAX_ORDERS {
+        for order_number in 0..=MAX_ORDERS {
+            debug_assert!(order_number < MAX_ORDERS, "a rollout that always has another order");
             let Some(underway) = &self.services[service as usize].rollouts.underway else { break };
             let stable_first = underway.stable_first;
             let (mut sets, next_available) = self.replica_sets(now, service, underway.policy.min_ready());

@@ -71,6 +71,16 @@ fn a_judge_sees_no_more_than_the_pipeline_brings() {
 }
 
 #[test]
+fn a_stable_version_that_shrinks_with_its_traffic_gives_all_of_it_away() {
+    let steps = "steps = [{ set-weight = 20 }, { pause = { duration = \"20s\" } }, { set-weight = 60 }, { pause = { duration = \"20s\" } }]";
+    let how = format!("canary = {{ traffic-routing = true, dynamic-stable-scale = true, {steps} }}");
+    let told = tell("300s", &system("", &how));
+    told.is("service.api.rollouts_completed", 1.0);
+    told.is("service.api.rollouts_aborted", 0.0);
+    told.is("availability", 1.0);
+}
+
+#[test]
 fn a_version_with_errors_is_taken_back() {
     let judge = "judge.threshold = { metric = \"error-ratio\", window = \"20s\", success.below = 0.1 }";
     let metric = format!("{{ {judge}, interval = \"10s\", initial-delay = \"60s\" }}");

@@ -446,11 +446,13 @@ impl Canary {
         others: &[ReplicaSet],
     ) -> bool {
         let (canary, stable_size) = self.settings.desired_counts(replicas, self.standing(), stable.available);
+        let CanarySettings { traffic_routing, dynamic_stable_scale, .. } = self.settings;
+        // A stable version that follows its traffic cannot be where that has not gone yet.
+        let follows = traffic_routing && dynamic_stable_scale;
         new.spec == canary
             && new.available == canary
-            && stable.spec == stable_size
-            && stable.existing >= stable_size
-            && (self.settings.traffic_routing || available_sum(others) == 0)
+            && (follows || stable.spec == stable_size && stable.existing >= stable_size)
+            && (traffic_routing || available_sum(others) == 0)
     }
 
     /// Runs the analyses; a measurement that is due, if one is.
