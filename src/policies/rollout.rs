@@ -197,6 +197,14 @@ impl RolloutSettings {
     pub const fn goes_back(&self) -> bool {
         matches!(self, Self::BlueGreen(_) | Self::Canary(_) | Self::Flagger(_))
     }
+
+    /// Whether it divides the traffic of callers by weight.
+    pub const fn weighs(&self) -> bool {
+        match self {
+            Self::Canary(canary) => canary.traffic_routing,
+            other => other.goes_back(),
+        }
+    }
 }
 
 impl Rollout for AnyRollout {
@@ -250,6 +258,15 @@ fn available_sum(sets: &[ReplicaSet]) -> u32 {
 /// Whether everything that is wanted is of the new version, and available.
 fn is_complete(replicas: u32, sets: &[ReplicaSet]) -> bool {
     Status::of(sets).is_complete(replicas)
+}
+
+/// Weights are out of so much; the upper bound is simlab's own, far above what routers take.
+fn check_whole_weight(name: &str, weight: u32) -> Result<(), String> {
+    match weight {
+        0 => Err(format!("`{name}` must be at least 1")),
+        1..=1_000_000 => Ok(()),
+        _ => Err(format!("`{name}` is {weight}, but must be at most 1000000")),
+    }
 }
 
 /// What the API server's validation refuses of a Deployment.

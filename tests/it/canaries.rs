@@ -2,7 +2,7 @@
 
 use simlab::stats::interval::of_probability;
 
-use crate::story::{Told, tell};
+use crate::story::{Told, load, tell};
 
 /// Ten instances of `api`, a hundred requests per second, and a v2.
 fn system(v2: &str, how: &str) -> String {
@@ -78,6 +78,20 @@ fn a_stable_version_that_shrinks_with_its_traffic_gives_all_of_it_away() {
     told.is("service.api.rollouts_completed", 1.0);
     told.is("service.api.rollouts_aborted", 0.0);
     told.is("availability", 1.0);
+}
+
+#[test]
+fn callers_that_do_not_divide_their_traffic_are_told_of() {
+    let warnings = |edge: &str, how: &str| {
+        let head = "[scenario]\nname = \"story\"\nduration = \"300s\"\nreplications = 1\n";
+        load(&format!("{head}{}{edge}", system("", how))).warnings
+    };
+    let routed = "canary = { traffic-routing = true, steps = [{ set-weight = 50 }] }";
+    let outlier = "[source.call.api]\noutlier.envoy = {}\n";
+    assert_eq!(warnings("", routed), Vec::<String>::new());
+    assert_eq!(warnings(outlier, "canary = { steps = [{ set-weight = 50 }] }"), Vec::<String>::new());
+    let told = warnings(outlier, routed);
+    assert!(told.len() == 1 && told[0].contains("sees all instances alike"), "{told:?}");
 }
 
 #[test]

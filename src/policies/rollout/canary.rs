@@ -61,7 +61,8 @@ use crate::policies::judge::{Evidence, Phase};
 use crate::policies::rollout::analysis::{AnalysisSettings, MetricSettings, Run};
 use crate::policies::rollout::rolling::{IntOrPercent, Limits, resolve_fenceposts};
 use crate::policies::rollout::{
-    Act, Command, Measure, Milestone, Reason, ReplicaSet, Rollout, available_sum, spec_sum,
+    Act, Command, Measure, Milestone, Reason, ReplicaSet, Rollout, available_sum, check_whole_weight,
+    spec_sum,
 };
 use crate::time::{Duration, Time};
 
@@ -165,9 +166,7 @@ pub struct BackgroundSettings {
 impl CanarySettings {
     /// What upstream's validation refuses (`pkg/apis/rollouts/validation`).
     fn check(&self) -> Result<(), String> {
-        if self.max_weight == 0 {
-            return Err("`max-weight` must be at least 1".to_owned());
-        }
+        check_whole_weight("max-weight", self.max_weight)?;
         let value = |field| match field {
             IntOrPercent::Int(value) | IntOrPercent::Percent(value) => value,
         };
@@ -418,14 +417,14 @@ impl Canary {
             if !self.settings.dynamic_stable_scale || replicas == 0 {
                 return 0;
             }
-            return (max - max * stable.available.min(replicas) / replicas).min(present);
+            return (max - part(max, stable.available, replicas)).min(present);
         }
         if new.available == 0 {
             return 0;
         }
         let full = self.promote_full;
         if full && self.settings.dynamic_stable_scale {
-            return max * new.available.min(replicas) / replicas.max(1);
+            return part(max, new.available, replicas.max(1));
         }
         if full {
             return if new.available >= replicas { max } else { present };
@@ -620,6 +619,11 @@ impl Canary {
         }
         now > deadline
     }
+}
+
+/// So much of a weight as there are instances available for it.
+fn part(weight: u32, available: u32, replicas: u32) -> u32 {
+    (u64::from(weight) * u64::from(available.min(replicas)) / u64::from(replicas)) as u32
 }
 
 impl Rollout for Canary {

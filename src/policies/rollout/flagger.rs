@@ -48,7 +48,9 @@ pub use machine::{FlaggerPhase, Machine};
 use crate::policies::Algorithm;
 use crate::policies::judge::{AnyJudge, Evidence, Judge as _, JudgeSettings, Phase};
 use crate::policies::rollout::rolling::{RollingSettings, reconcile_new, reconcile_old};
-use crate::policies::rollout::{Act, Command, Measure, Milestone, Reason, ReplicaSet, Rollout};
+use crate::policies::rollout::{
+    Act, Command, Measure, Milestone, Reason, ReplicaSet, Rollout, check_whole_weight,
+};
 use crate::time::{Duration, Time};
 
 /// Settings of [`Flagger`].
@@ -114,9 +116,7 @@ impl FlaggerSettings {
         if self.interval == Duration::ZERO {
             return Err("`interval` must be longer than nothing".to_owned());
         }
-        if total == 0 {
-            return Err("`total-weight` must be at least 1".to_owned());
-        }
+        check_whole_weight("total-weight", total)?;
         let weights = self.step_weights.iter().chain(&self.max_weight).chain([&self.step_weight]);
         if let Some(weight) = weights.into_iter().find(|&&weight| weight > total) {
             return Err(format!("a weight of {weight} is more than `total-weight`, which is {total}"));

@@ -529,15 +529,12 @@ pub(super) mod tests {
         }
     }
 
+    fn set(spec: u32, available: u32, is_new: bool) -> ReplicaSet {
+        ReplicaSet { spec, available, ready: available, existing: spec, is_new }
+    }
+
     #[test]
     fn a_pass_over_two_old_versions_is_ordered_one_by_one() {
-        let set = |spec, available, is_new| ReplicaSet {
-            spec,
-            available,
-            ready: available,
-            existing: spec,
-            is_new,
-        };
         let mut sets = vec![set(4, 4, false), set(6, 3, false), set(3, 3, true)];
         let settings = RollingSettings {
             max_surge: IntOrPercent::Int(3),
@@ -555,13 +552,6 @@ pub(super) mod tests {
 
     #[test]
     fn a_change_of_scale_keeps_the_mix_of_versions() {
-        let set = |spec, available, is_new| ReplicaSet {
-            spec,
-            available,
-            ready: available,
-            existing: spec,
-            is_new,
-        };
         let mut rollout = Rolling::new(&RollingSettings::default(), Time::ZERO);
         let sets = [set(8, 8, false), set(5, 0, true)];
         assert_eq!(rollout.sync(Time::ZERO, 10, &sets), None);
@@ -575,13 +565,6 @@ pub(super) mod tests {
     /// instances, of which 8 serve; going back removes all five in one pass.
     #[test]
     fn a_crash_loop_freezes_the_rollout_and_undo_thaws_it() {
-        let set = |spec, available, is_new| ReplicaSet {
-            spec,
-            available,
-            ready: available,
-            existing: spec,
-            is_new,
-        };
         let settings = RollingSettings::default();
         let mut rollout = Rolling::new(&settings, Time::ZERO);
         let scale = |set, to| Some(Command::Scale { set, to });

@@ -465,7 +465,38 @@ impl Check<'_> {
         let known: Vec<&str> =
             scenario.services[service].versions.iter().map(|version| version.name.as_str()).collect();
         let to = self.lookup_in(&table.service.value, "version", &table.to.value, table.to.place, &known)?;
-        Some(RolloutPlan { at: Time(table.at.value.0), service, to, how: table.how.value })
+        let how = table.how.value;
+        if how.weighs() {
+            self.deaf_to_weights(service, scenario);
+        }
+        Some(RolloutPlan { at: Time(table.at.value.0), service, to, how })
+    }
+
+    /// Callers that do not divide their traffic, whatever a rollout says.
+    fn deaf_to_weights(&mut self, service: usize, scenario: &Scenario) {
+        let of_services = scenario.services.iter().map(|caller| (&caller.name, &caller.edges));
+        let of_sources = scenario.sources.iter().map(|caller| (&caller.name, &caller.edges));
+        for (caller, edges) in of_services.chain(of_sources) {
+            let Some(edge) = edges.iter().find(|edge| edge.to == service) else { continue };
+            let knows_health =
+                edge.outlier.is_some() || edge.health_check.is_some() || edge.host_selection.is_some();
+            let why = if edge.connections.is_some() {
+                "it keeps connections"
+            } else if knows_health {
+                "it looks at the health of endpoints"
+            } else if edge.cookie {
+                "cookies name the instance"
+            } else {
+                continue;
+            };
+            let callee = &scenario.services[service].name;
+            let warning = format!(
+                "the rollout of `{callee}` divides traffic by weight, but `{caller}` sees all instances alike: {why}"
+            );
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
     }
 }
 

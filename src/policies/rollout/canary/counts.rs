@@ -150,7 +150,7 @@ pub struct Routed {
 impl Routed {
     /// Instances for a weight, rounded up (`trafficWeightToReplicas`).
     fn replicas(&self, replicas: u32, weight: u32) -> u32 {
-        (f64::from(weight * replicas) / f64::from(self.max_weight)).ceil() as u32
+        (f64::from(weight) * f64::from(replicas) / f64::from(self.max_weight)).ceil() as u32
     }
 
     /// `CheckMinPodsPerReplicaSet`.
