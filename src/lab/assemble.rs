@@ -5,6 +5,8 @@
 use crate::policies::detector::Detector as _;
 use crate::policies::recommender::Recommender as _;
 use crate::policies::recommender::updater::UpdateMode;
+use crate::policies::rollout::RolloutSettings;
+use crate::policies::rollout::rolling::RollingSettings;
 use crate::random::Key;
 use crate::random::law::Law;
 use crate::random::variate::Zipf;
@@ -238,7 +240,8 @@ impl<'a> Assembly<'a> {
             written::CpuSharing::Fifo => CpuMode::Fifo,
             written::CpuSharing::Shared => CpuMode::Shared,
         };
-        let updated = self.scenario.rollouts.iter().any(|rollout| rollout.service == index);
+        let planned = self.scenario.rollouts.iter().find(|rollout| rollout.service == index);
+        let updated = planned.is_some() || switches(self.scenario, index);
         ServiceSpec {
             name: service.name.clone(),
             replicas: service.replicas,
@@ -307,6 +310,7 @@ impl<'a> Assembly<'a> {
             caches: service.caches.iter().map(cache).collect(),
             pools: service.pools.iter().map(connections).collect(),
             versions: service.versions.iter().map(version).collect(),
+            update: planned.map_or_else(usual_update, |planned| planned.how.clone()),
             version_slot: updated.then(|| {
                 *slots += 1;
                 *slots - 1
@@ -606,6 +610,17 @@ fn resizes(scenario: &written::Scenario, service: &written::Service) -> bool {
     advised || resized(scenario, service).next().is_some()
 }
 
+/// Whether a service may come to another version without a plan.
+fn switches(scenario: &written::Scenario, service: usize) -> bool {
+    let switches = |action: &written::Action| matches!(action.what, written::Operation::Switch { service: of, .. } if of == service);
+    scenario.actions.iter().any(switches)
+}
+
+/// How a Deployment moves unless somebody says otherwise.
+fn usual_update() -> RolloutSettings {
+    RolloutSettings::Rolling(RollingSettings::default())
+}
+
 /// Whether an operator gives the instances of a service a quota.
 fn gains_quota(scenario: &written::Scenario, service: &written::Service) -> bool {
     resized(scenario, service).any(|to| to.cpu_limit.is_some())
@@ -765,6 +780,8 @@ fn version(version: &written::Version) -> VersionSpec {
         image: version.image,
         start: version.start,
         leak_per_hour: version.leak_per_hour,
+        crash_loop: version.crash_loop.clone(),
+        parent: version.parent.map(|parent| parent as u8),
     }
 }
 
@@ -860,6 +877,10 @@ fn operation(action: &written::Action, entries: &[Vec<u16>]) -> Operation {
         written::Operation::Resize { service, to } => {
             let written::Resize { cpu_request, cpu_limit, memory, memory_limit } = *to;
             Operation::Resize(*service as u32, Resize { cpu_request, cpu_limit, memory, memory_limit })
+        }
+        written::Operation::Rollout { service, act } => Operation::Rollout(*service as u32, *act),
+        written::Operation::Switch { service, to } => {
+            Operation::Switch(*service as u32, to.map(|to| to as u8))
         }
         written::Operation::Undo { service, revision } => Operation::Undo(*service as u32, *revision),
         written::Operation::Drain { lasts } => Operation::Drain { lasts: *lasts },

@@ -88,6 +88,7 @@ pub fn direction(name: &str) -> Direction {
         | "recovery_unrecovered"
         | "throttled_per_instance_s"
         | "oom_kills"
+        | "crash_restarts"
         | "readiness_lost"
         | "rollouts_stalled"
         | "shutdown_refused"

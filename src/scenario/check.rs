@@ -14,6 +14,7 @@ mod measures;
 mod queues;
 mod resources;
 mod traffic;
+mod versions;
 mod widths;
 
 use std::ops::Range;
@@ -25,7 +26,7 @@ use super::loops;
 use super::model::{
     Activator, Arrivals, Attribute, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Instance, Limits,
     Link, MetricsPipeline, Mode, Network, NodePool, OnTerm, Pool, Registry, Scenario, Service, Signal,
-    SlowDown, Thing, Version, WarmUp,
+    SlowDown, Thing, WarmUp,
 };
 use super::schema::{
     ActivatorTable, CacheTable, Count, CpuWord, EdgeTable, FullWord, InstanceTable, LawText, LimitsTable,
@@ -723,51 +724,6 @@ impl<'a> Check<'a> {
             local: table.scope != Some(ScopeWord::Service),
             single_flight: table.single_flight.unwrap_or(false),
         }
-    }
-
-    fn versions(&mut self, table: &ServiceTable) -> Vec<Version> {
-        let mut seen: Vec<&str> = Vec::new();
-        for version in &table.version {
-            self.well_formed("version", &version.name, true);
-            if seen.contains(&version.name.value.as_str()) {
-                self.wrong(
-                    format!("there are two versions named `{}`", version.name.value),
-                    version.name.place,
-                );
-            }
-            seen.push(&version.name.value);
-        }
-        let image = table.instance.image.map_or(0, |image| image.value.0);
-        if table.version.is_empty() {
-            return vec![Version {
-                name: "v1".to_owned(),
-                demand: 1.0,
-                error_rate: 0.0,
-                image,
-                start: 1.0,
-                leak_per_hour: 0,
-            }];
-        }
-        let versions = table.version.iter();
-        versions
-            .map(|version| Version {
-                name: version.name.value.clone(),
-                demand: version
-                    .demand
-                    .map_or(1.0, |demand| self.above_zero(demand.value, "demand", demand.place)),
-                error_rate: version.error_rate.map_or(0.0, |share| share.0),
-                image: version.image.map_or(image, |image| image.value.0),
-                start: version.start.map_or(1.0, |start| self.above_zero(start.value, "start", start.place)),
-                leak_per_hour: version.leak_per_hour.map_or(0, |leak| {
-                    if table.instance.memory_use.is_none() {
-                        let fault = "nothing can leak, since the memory of the service is not simulated";
-                        let hint = "write instance = { memory-limit = \"1GiB\", memory-use = { base = \"300MiB\" } }";
-                        self.errors.push(Diagnostic::new(fault).at(leak.place).hint(hint));
-                    }
-                    leak.value.0
-                }),
-            })
-            .collect()
     }
 
     /// `[limits]`, laid over the defaults.

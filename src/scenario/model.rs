@@ -18,7 +18,7 @@ use crate::policies::outlier::OutlierSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
-use crate::policies::rollout::RolloutSettings;
+use crate::policies::rollout::{Act, RolloutSettings};
 use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
 use crate::policies::shedding::SheddingSettings;
 use crate::random::law::Law;
@@ -946,6 +946,10 @@ pub struct Version {
     pub start: f64,
     /// Bytes that every instance loses per hour, beside what the service does (default 0).
     pub leak_per_hour: u64,
+    /// From the start of a process to its end, if it always comes to that.
+    pub crash_loop: Option<Law>,
+    /// Position of the version from which it was made (default: the one before).
+    pub parent: Option<usize>,
 }
 
 /// `metrics = { period = "15s", window = "30s", delay = "0s" }`.
@@ -1299,6 +1303,20 @@ pub enum Operation {
         service: usize,
         /// Which.
         to: Resize,
+    },
+    /// Do something about the rollout of a service.
+    Rollout {
+        /// Service.
+        service: usize,
+        /// What.
+        act: Act,
+    },
+    /// Move a service to another version.
+    Switch {
+        /// Service.
+        service: usize,
+        /// Position in its `versions`; `None` is the version from which the present one was made.
+        to: Option<usize>,
     },
     /// Roll a service back.
     Undo {

@@ -746,6 +746,10 @@ pub(super) struct VersionTable {
     pub(super) start: Option<Spanned<f64>>,
     /// Memory that every instance loses per hour, beside what the service does; needs `memory-use` (default 0).
     pub(super) leak_per_hour: Option<Spanned<Bytes>>,
+    /// From the start of every process of it to its end: it crashes, again and again (default never).
+    pub(super) crash_loop: Option<Spanned<LawText>>,
+    /// The version from which it was made, one that stands before it (default: the one right before it).
+    pub(super) parent: Option<Spanned<String>>,
 }
 
 /// `[service.call.X]`, `[source.call.X]`, `[service.callers]`
@@ -1474,6 +1478,18 @@ pub(super) enum ActionChoice {
     Resize(ResizeTable),
     /// Lets only a share of a source's requests in, or of a caller's calls out.
     Throttle(ThrottleTable),
+    /// Ends a pause of a rollout, or skips its present step, or all that is left.
+    Promote(PromoteTable),
+    /// Takes a rollout back.
+    Abort(OfServiceTable),
+    /// Holds a rollout where it is.
+    Pause(OfServiceTable),
+    /// Lets a rollout go on.
+    Resume(OfServiceTable),
+    /// Begins a rollout anew that was taken back.
+    Retry(OfServiceTable),
+    /// Moves a service to another version of its tree.
+    Switch(SwitchTable),
     /// Rolls a service back to a former revision.
     Undo(UndoTable),
     /// Moves everything away from what is predicted to fail; only with `on-prediction`.
@@ -1492,6 +1508,34 @@ pub(super) struct ScaleTable {
     pub(super) service: Spanned<String>,
     /// Wanted replicas.
     pub(super) replicas: Spanned<u32>,
+}
+
+/// `promote = { service = "x", full = true }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct PromoteTable {
+    /// Which service.
+    pub(super) service: Spanned<String>,
+    /// Whether all steps, pauses and analyses that are left are skipped (default false).
+    pub(super) full: Option<bool>,
+}
+
+/// `switch = { service = "x", version = "v1" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct SwitchTable {
+    /// Which service.
+    pub(super) service: Spanned<String>,
+    /// Which version; `"parent"` is the one from which the version in place was made.
+    pub(super) version: Spanned<String>,
+}
+
+/// `abort = { service = "x" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct OfServiceTable {
+    /// Which service.
+    pub(super) service: Spanned<String>,
 }
 
 /// `undo = { service = "x", to-revision = 2 }`

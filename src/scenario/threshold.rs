@@ -78,6 +78,7 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
     ("throttled_per_instance_s", Unit::Seconds),
     ("steal_ratio", Unit::Share),
     ("oom_kills", Unit::Number),
+    ("crash_restarts", Unit::Number),
     ("cpu_requested_mean", Unit::Number),
     ("memory_requested_mean_bytes", Unit::Number),
     ("disk_evictions", Unit::Number),

@@ -40,6 +40,8 @@ pub(super) enum Control {
     Kill(u32, Time),
     /// The memory of an instance may be too much.
     OutOfMemory(u32),
+    /// The process of an instance that has been restarted so often ends by itself.
+    CrashLoop(u32, u32),
     /// The disk of an instance may be (nearly) full.
     DiskPressure(u32),
     /// A client learns of an endpoint ...
@@ -183,6 +185,7 @@ impl World<'_> {
             Control::Close(instance, told_at) => self.close_door(now, queue, instance, told_at),
             Control::Kill(instance, told_at) => self.grace_over(now, queue, instance, told_at),
             Control::OutOfMemory(instance) => self.on_out_of_memory(now, queue, instance),
+            Control::CrashLoop(instance, restarts) => self.on_crash_loop(now, queue, instance, restarts),
             Control::DiskPressure(instance) => self.on_disk_pressure(now, queue, instance),
             Control::Learn(outbound, slot) => {
                 self.learn(now, queue, outbound, slot);
@@ -436,6 +439,8 @@ impl World<'_> {
                 self.resize_service(now, queue, service, to);
                 Ok(())
             }
+            Operation::Rollout(service, act) => self.act_on_rollout(now, queue, service, act),
+            Operation::Switch(service, to) => self.switch_version(now, queue, service, to),
             Operation::Undo(service, revision) => self.undo_rollout(now, queue, service, revision),
             // What to drain is said by whoever predicts.
             Operation::Drain { .. } => Ok(()),

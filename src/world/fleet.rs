@@ -183,8 +183,44 @@ impl World<'_> {
         let factor = spec.versions[instance.version as usize].start;
         let start = spec.start.sample_duration(&mut rng);
         let start = if factor == 1.0 { start } else { Duration::from_secs_f64(start.as_secs_f64() * factor) };
-        let ready_at = now + if pulled { start } else { pull + start };
-        self.schedule(queue, ready_at, Control::Ready(index));
+        let begins = if pulled { now } else { now + pull };
+        self.begin_container(queue, index, begins, start);
+    }
+
+    /// The process of an instance starts at `begins` and is ready `start` later, unless it ends before.
+    fn begin_container(&mut self, queue: &mut Queue, index: u32, begins: Time, start: Duration) {
+        let ends = self.begin_crash_loop(queue, index, begins);
+        if ends.is_none_or(|ends| begins + start <= ends) {
+            self.schedule(queue, begins + start, Control::Ready(index));
+        }
+    }
+
+    /// When the process that starts at `begins` will end, if its version always comes to that.
+    fn begin_crash_loop(&mut self, queue: &mut Queue, index: u32, begins: Time) -> Option<Time> {
+        let instance = &self.instances[index as usize];
+        let spec = &self.spec.services[instance.service as usize];
+        let law = spec.versions[usize::from(instance.version)].crash_loop.as_ref()?;
+        let restarts = instance.more.restarts;
+        let key = Key::new(self.seed).named("crash-loop").named(&spec.name);
+        let key = key.with(u64::from(instance.ordinal)).with(u64::from(restarts));
+        let ends = begins + law.sample_duration(&mut key.draws());
+        if ends < self.spec.horizon {
+            self.schedule(queue, ends, Control::CrashLoop(index, restarts));
+        }
+        Some(ends)
+    }
+
+    /// The process of an instance ends by itself, if it still is the one that began then.
+    pub(super) fn on_crash_loop(&mut self, now: Time, queue: &mut Queue, index: u32, restarts: u32) -> Flow {
+        let instance = &self.instances[index as usize];
+        let runs = matches!(instance.state, State::Starting | State::Ready | State::Draining);
+        if !runs || instance.more.restarts != restarts {
+            return Ok(());
+        }
+        let (service, leaving) = (instance.service as usize, instance.more.leaving);
+        self.services[service].crash_restarts += u64::from(self.counts_at(now));
+        self.log_instance(now, index, "crashed");
+        if leaving { self.kill(now, queue, index, false) } else { self.restart(now, queue, index) }
     }
 
     /// The image is there: the process starts.
@@ -224,6 +260,7 @@ impl World<'_> {
                     self.begin_probes(Time::ZERO, queue, index);
                     self.watch_memory(Time::ZERO, queue, index);
                     self.begin_disk(Time::ZERO, queue, index);
+                    self.begin_crash_loop(queue, index, Time::ZERO);
                 }
             }
         }
@@ -385,7 +422,7 @@ impl World<'_> {
         self.set_speed(now, queue, index);
         let key = Key::new(self.seed).named("restart").named(&spec.name).with(u64::from(ordinal));
         let start = spec.start.sample_duration(&mut key.with(u64::from(restarts)).draws());
-        self.schedule(queue, now + wait + start, Control::Ready(index));
+        self.begin_container(queue, index, now + wait, start);
         self.membership_changed(now, queue, service)?;
         if let Some(memory) = &mut self.instances[index as usize].more.memory {
             memory.restart(now + wait);

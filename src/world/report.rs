@@ -272,7 +272,10 @@ impl World<'_> {
                     }
                 }
             }
-            if self.spec.rollouts.iter().any(|rollout| rollout.service as usize == index) {
+            if spec.versions.iter().any(|version| version.crash_loop.is_some()) {
+                put("crash_restarts", service.crash_restarts as f64);
+            }
+            if spec.version_slot.is_some() {
                 let rollouts = &service.rollouts;
                 put("rollouts_completed", rollouts.completed as f64);
                 put("rollouts_stalled", rollouts.stalled as f64);

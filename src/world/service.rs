@@ -119,6 +119,8 @@ pub(super) struct Service {
     pub(super) cpu_counts: CpuCounts,
     /// Instances killed for lack of memory.
     pub(super) oom_kills: u64,
+    /// Processes of a version that crashes which have ended by themselves, in the counted part.
+    pub(super) crash_restarts: u64,
     /// Instances evicted for their disk in the counted part of the run.
     pub(super) disk_evictions: u64,
     /// Bytes in and out of all instances.
@@ -192,6 +194,7 @@ impl Service {
             ready: Integral::default(),
             cpu_counts: CpuCounts::default(),
             oom_kills: 0,
+            crash_restarts: 0,
             disk_evictions: 0,
             network_bytes: 0,
             handshakes: 0,

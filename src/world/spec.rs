@@ -19,7 +19,7 @@ use crate::policies::outlier::OutlierSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
-use crate::policies::rollout::RolloutSettings;
+use crate::policies::rollout::{Act, RolloutSettings};
 use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
 use crate::policies::shedding::SheddingSettings;
 use crate::policies::view::Resources;
@@ -335,6 +335,8 @@ pub struct ServiceSpec {
     pub pools: Vec<ConnectionPoolSpec>,
     /// Versions; the first runs at the start.
     pub versions: Vec<VersionSpec>,
+    /// How it moves to another version when no plan says it.
+    pub update: RolloutSettings,
     /// Slot in a request's version record, if this service is ever updated.
     pub version_slot: Option<u8>,
     /// What its instances do with the connections of their clients.
@@ -562,6 +564,10 @@ pub struct VersionSpec {
     pub start: f64,
     /// Bytes that every instance loses per hour, beside what the service does.
     pub leak_per_hour: u64,
+    /// From the start of a process to its end, if it always comes to that.
+    pub crash_loop: Option<Law>,
+    /// Position of the version from which it was made.
+    pub parent: Option<u8>,
 }
 
 /// The calling side between one caller and one called service.
@@ -1124,6 +1130,10 @@ pub enum Operation {
     KillSwitch(u16, bool),
     /// Other requests and limits for the instances of a service.
     Resize(u32, Resize),
+    /// Something about the rollout of a service.
+    Rollout(u32, Act),
+    /// To a version of a service, or the one from which the present one was made.
+    Switch(u32, Option<u8>),
     /// Back to a revision of a service; 0 is the one before the last.
     Undo(u32, u32),
     /// Move everything away from what is predicted to fail; nodes take nothing new for so long.
