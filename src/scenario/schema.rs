@@ -1620,6 +1620,15 @@ pub(super) struct RolloutTable {
     pub(super) service: Spanned<String>,
     /// The new version.
     pub(super) to: Spanned<String>,
+    /// A Rollout of Argo, a Canary of Flagger or a Deployment that says how, in a file or folder of manifests.
+    #[serde(rename = "manifest")]
+    pub(super) _manifest: Option<String>,
+    /// Name of the workload there, if it is not that of the service.
+    #[serde(rename = "workload")]
+    pub(super) _workload: Option<String>,
+    /// What the metrics that its manifest names are here: `{ errors = "error-percent" }`.
+    #[serde(rename = "metric-names")]
+    pub(super) _metric_names: Option<BTreeMap<String, String>>,
     #[serde(rename = "$rollout")]
     #[schemars(flatten)]
     pub(super) how: Spanned<RolloutSettings>,
@@ -1743,6 +1752,13 @@ pub fn json_schema() -> serde_json::Value {
 
 /// Autoscalers can be read from a manifest; then nothing else is required.
 fn allow_manifests(schema: &mut serde_json::Value) {
+    // Whoever names a manifest need not name a policy.
+    for list in ["oneOf", "anyOf"] {
+        let path = format!("/$defs/RolloutTable/{list}");
+        if let Some(ways) = schema.pointer_mut(&path).and_then(serde_json::Value::as_array_mut) {
+            ways.push(serde_json::json!({ "required": ["manifest"] }));
+        }
+    }
     for name in ["HpaSettings", "KedaSettings", "KpaSettings"] {
         let Some(settings) = schema.pointer_mut(&format!("/$defs/{name}")) else { continue };
         settings["properties"]["manifest"] = serde_json::json!({

@@ -50,7 +50,12 @@ fn promotion_in_full_skips_what_is_left() {
 
 #[test]
 fn what_was_aborted_can_be_tried_again_before_it_is_gone_and_after() {
-    let told = story("", "", WAITS, &[(50, &of("abort")), (60, &of("retry")), (90, &of("abort")), (200, &of("retry"))]);
+    let told = story(
+        "",
+        "",
+        WAITS,
+        &[(50, &of("abort")), (60, &of("retry")), (90, &of("abort")), (200, &of("retry"))],
+    );
     assert_eq!(told.times("api", "abort: an operator"), [50.0, 90.0]);
     // The second one ends when the canary is taken away, half a minute later; the retry begins a rollout of its own.
     assert_eq!(told.times("api", "aborted"), [120.0]);
@@ -73,7 +78,12 @@ fn a_deployment_that_is_held_does_not_begin() {
     let told = story("", "", "rolling = {}", &[(5, &of("pause")), (40, &of("resume"))]);
     assert_eq!(told.times("api", "pause: the next rollout will wait"), [5.0]);
     assert_eq!(told.times("api", "complete"), [40.0]);
-    let held = story("", "", "rolling = {}", &[(5, &of("pause")), (40, "scale = { service = \"api\", replicas = 12 }")]);
+    let held = story(
+        "",
+        "",
+        "rolling = {}",
+        &[(5, &of("pause")), (40, "scale = { service = \"api\", replicas = 12 }")],
+    );
     // The present version follows the scale, the next one waits.
     held.is("service.api.rollouts_completed", 0.0);
     held.is("service.api.replicas_mean", (10.0 * 40.0 + 12.0 * 260.0) / 300.0);
@@ -124,18 +134,27 @@ fn a_version_that_never_gets_ready_meets_the_progress_deadline() {
     told.is("availability", 1.0);
     told.is("service.api.rollouts_stalled", 1.0);
     // A pause stops the clock, and it begins anew.
-    let held = story(start, crashes, "rolling = { progress-deadline = \"60s\" }", &[(30, &of("pause")), (100, &of("resume"))]);
+    let held = story(
+        start,
+        crashes,
+        "rolling = { progress-deadline = \"60s\" }",
+        &[(30, &of("pause")), (100, &of("resume"))],
+    );
     assert_eq!(held.times("api", "progress deadline exceeded"), [161.0]);
     let canary = "canary = { traffic-routing = true, progress-deadline = \"60s\", progress-deadline-abort = true, steps = [{ set-weight = 20 }, { pause = {} }] }";
     let told = story(start, crashes, canary, &[]);
-    assert_eq!(told.times("api", "abort: the progress deadline").iter().map(|t| t.round()).collect::<Vec<_>>(), [70.0]);
+    assert_eq!(
+        told.times("api", "abort: the progress deadline").iter().map(|t| t.round()).collect::<Vec<_>>(),
+        [70.0]
+    );
     told.is("service.api.rollouts_aborted", 1.0);
     told.is("availability", 1.0);
 }
 
 /// Four versions: `v2` and `v2-fix` both come from `v1`, `v3` from `v2`.
 fn tree(orders: &[(u32, &str)]) -> Told {
-    let more = "[[service.version]]\nname = \"v3\"\n[[service.version]]\nname = \"v2-fix\"\nparent = \"v1\"\n";
+    let more =
+        "[[service.version]]\nname = \"v3\"\n[[service.version]]\nname = \"v2-fix\"\nparent = \"v1\"\n";
     story("", more, "stop-the-world = {}", orders)
 }
 

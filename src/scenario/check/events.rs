@@ -1,8 +1,8 @@
 //! What happens to the system: faults, operator actions, rollouts.
 
 use super::Check;
-use super::versions::PARENT;
 use super::measures::{Part, not_simulated};
+use super::versions::PARENT;
 use crate::policies::rollout::{Act, RolloutSettings};
 use crate::random::law::Law;
 use crate::scenario::de::Spanned;
@@ -323,8 +323,11 @@ impl Check<'_> {
                 let to = if switch.version.value == PARENT {
                     None
                 } else {
-                    let known: Vec<&str> =
-                        scenario.services[service].versions.iter().map(|version| version.name.as_str()).collect();
+                    let known: Vec<&str> = scenario.services[service]
+                        .versions
+                        .iter()
+                        .map(|version| version.name.as_str())
+                        .collect();
                     let Spanned { value, place } = &switch.version;
                     Some(self.lookup_in(&switch.service.value, "version", value, *place, &known)?)
                 };
@@ -354,12 +357,7 @@ impl Check<'_> {
     }
 
     /// A service that has a rollout.
-    fn rolled_out(
-        &mut self,
-        name: &Spanned<String>,
-        otherwise: &str,
-        scenario: &Scenario,
-    ) -> Option<usize> {
+    fn rolled_out(&mut self, name: &Spanned<String>, otherwise: &str, scenario: &Scenario) -> Option<usize> {
         let service = self.service_named(name)?;
         if scenario.rollouts.iter().all(|rollout| rollout.service != service) {
             let message =

@@ -60,7 +60,8 @@ impl Check<'_> {
             leak_per_hour: version.leak_per_hour.map_or(0, |leak| {
                 if table.instance.memory_use.is_none() {
                     let fault = "nothing can leak, since the memory of the service is not simulated";
-                    let hint = "write instance = { memory-limit = \"1GiB\", memory-use = { base = \"300MiB\" } }";
+                    let hint =
+                        "write instance = { memory-limit = \"1GiB\", memory-use = { base = \"300MiB\" } }";
                     self.errors.push(Diagnostic::new(fault).at(leak.place).hint(hint));
                 }
                 leak.value.0
