@@ -6,6 +6,7 @@
 mod alerts;
 mod attributes;
 mod calls;
+mod configs;
 mod connections;
 mod events;
 mod health;
@@ -97,6 +98,8 @@ impl<'a> Check<'a> {
             prediction,
             action,
             rollout,
+            config,
+            rollback,
             ..
         } = file;
         let (scheduler, provisioner) = (calls::set(&file.scheduler), calls::set(&file.provisioner));
@@ -108,6 +111,8 @@ impl<'a> Check<'a> {
         self.names.alerts = self.unique_names("alert", alert.iter().map(|alert| &alert.name));
         self.names.predictions =
             self.unique_names("prediction", prediction.iter().map(|prediction| &prediction.name));
+        self.unique_names("configuration", config.iter().map(|config| &config.name));
+        self.unique_names("rollback", rollback.iter().map(|rollback| &rollback.name));
         self.names.endpoints = service
             .iter()
             .map(|service| service.endpoint.iter().map(|endpoint| endpoint.name.clone()).collect())
@@ -140,6 +145,8 @@ impl<'a> Check<'a> {
             predictions: Vec::new(),
             actions: Vec::new(),
             rollouts: Vec::new(),
+            configs: Vec::new(),
+            rollbacks: Vec::new(),
         };
         scenario.faults = fault.iter().filter_map(|fault| self.fault(fault, &scenario)).collect();
         scenario.alerts = alert.iter().filter_map(|alert| self.alert(alert)).collect();
@@ -147,6 +154,9 @@ impl<'a> Check<'a> {
             prediction.iter().filter_map(|prediction| self.prediction(prediction, &scenario)).collect();
         scenario.rollouts =
             rollout.into_iter().filter_map(|rollout| self.rollout(rollout, &scenario)).collect();
+        scenario.configs = config.iter().filter_map(|config| self.config(config)).collect();
+        scenario.rollbacks =
+            rollback.iter().filter_map(|rollback| self.rollback(rollback, &scenario)).collect();
         scenario.actions = action.iter().filter_map(|action| self.action(action, &scenario)).collect();
         if scenario.sources.is_empty() {
             self.errors.push(
@@ -472,6 +482,11 @@ impl<'a> Check<'a> {
             edges,
             limiter: self.own_limiter(table),
             activator: self.activator(table),
+            on_outage: table.on_outage.as_ref().map(|written| {
+                let most = u64::from(written.value.most);
+                self.within_limit(most, "instances", self.limits.instances, "instances", Some(written.place));
+                written.value
+            }),
             disruption_budget: table.disruption_budget,
             signals: self.signals(table),
             autoscaler: calls::set(&table.autoscaler),

@@ -21,6 +21,7 @@ use crate::policies::limiter::LimiterSettings;
 use crate::policies::outlier::OutlierSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
+use crate::policies::replacement::ReplacementSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::SchedulerSettings;
@@ -85,6 +86,12 @@ pub(super) struct ScenarioFile {
     /// Version changes.
     #[serde(default)]
     pub(super) rollout: Vec<RolloutTable>,
+    /// Configurations.
+    #[serde(default)]
+    pub(super) config: Vec<ConfigTable>,
+    /// Who takes changes back by itself.
+    #[serde(default)]
+    pub(super) rollback: Vec<RollbackTable>,
     /// What is compared; each lays its overrides on the scenario.
     #[serde(rename = "strategy", default)]
     pub(super) _strategy: Vec<StrategyTable>,
@@ -291,6 +298,9 @@ pub(super) struct ServiceTable {
     pub(super) recommender: Policy<RecommenderSettings>,
     /// Holds requests back while their callers know no instance.
     pub(super) activator: Option<ActivatorTable>,
+    /// What a request that finds no answer there sets off: `{ way = "seed", most = 100 }` starts another instance each time,
+    /// `one-at-a-time` only while none is starting (default: nothing).
+    pub(super) on_outage: Option<Spanned<ReplacementSettings>>,
     /// Instances that stay when others are taken away on purpose.
     pub(super) disruption_budget: Option<DisruptionBudget>,
     /// What it serves.
@@ -1490,6 +1500,8 @@ pub(super) enum ActionChoice {
     Retry(OfServiceTable),
     /// Moves a service to another version of its tree.
     Switch(SwitchTable),
+    /// Publishes a version of a configuration.
+    Publish(PublishTable),
     /// Rolls a service back to a former revision.
     Undo(UndoTable),
     /// Moves everything away from what is predicted to fail; only with `on-prediction`.
@@ -1634,6 +1646,112 @@ pub(super) struct RolloutTable {
     pub(super) how: Spanned<RolloutSettings>,
 }
 
+/// `[[config]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ConfigTable {
+    /// Unique name.
+    pub(super) name: Spanned<String>,
+    /// The service whose instances follow it, short for `environment = { production = ".." }`.
+    pub(super) service: Option<Spanned<String>>,
+    /// Services by environment: `{ staging = "api-staging", production = "api" }`.
+    #[serde(default)]
+    pub(super) environment: Named<Spanned<String>>,
+    /// From a publication to an instance, drawn for each (default 0s).
+    pub(super) delay: Option<Spanned<LawText>>,
+    /// What decryption adds to that (default 0s).
+    pub(super) encryption: Option<Duration>,
+    /// Whether an instance takes it with a restart (default false).
+    pub(super) restart: Option<bool>,
+    /// Versions; the first is in force at the start.
+    #[serde(default)]
+    pub(super) version: Vec<ConfigVersionTable>,
+}
+
+/// `[[config.version]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ConfigVersionTable {
+    /// Unique within the configuration.
+    pub(super) name: Spanned<String>,
+    /// Share of attempts that fail after their work (default 0%).
+    pub(super) error_rate: Option<Share>,
+    /// Multiplies every cpu step (default 1).
+    pub(super) demand: Option<Spanned<f64>>,
+}
+
+/// `publish = { config = "limits", version = "c2" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct PublishTable {
+    /// Which configuration.
+    pub(super) config: Spanned<String>,
+    /// Which version; an old one is published anew.
+    pub(super) version: Spanned<String>,
+    /// Where (default: in every environment).
+    pub(super) environment: Option<Spanned<String>>,
+    /// Share of the instances that get it first (default 100%).
+    pub(super) share: Option<Spanned<Share>>,
+    /// How long only they have it (default 0s).
+    pub(super) soak: Option<Duration>,
+    /// A tool brings it to them in batches, instead of the centre.
+    pub(super) batch: Option<BatchTable>,
+}
+
+/// `batch = { size = 5, takes = "20s" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct BatchTable {
+    /// Instances at a time (default 1).
+    pub(super) size: Option<Spanned<u32>>,
+    /// How long one takes (default 0s).
+    pub(super) takes: Option<Spanned<LawText>>,
+    /// Share of tries that fail (default 0%).
+    pub(super) failure_rate: Option<Share>,
+    /// Tries after one that failed (default 0).
+    pub(super) retries: Option<u32>,
+    /// Between batches (default 0s).
+    pub(super) pause: Option<Duration>,
+    /// A batch with a larger share of instances that failed for good stops the run (default 0%).
+    pub(super) max_failed: Option<Share>,
+}
+
+/// `[[rollback]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct RollbackTable {
+    /// Unique name.
+    pub(super) name: Spanned<String>,
+    /// Whose last change is taken back: a release, or a configuration.
+    pub(super) service: Spanned<String>,
+    /// More failed attempts than this share, as callers see it.
+    pub(super) error_ratio: Option<Share>,
+    /// A longer mean latency than this, as callers see it.
+    pub(super) mean_latency: Option<Spanned<Duration>>,
+    /// So many processes that ended by themselves within the window.
+    pub(super) crashes: Option<Spanned<u32>>,
+    /// More of the disks in use than this share.
+    pub(super) disk: Option<Spanned<Share>>,
+    /// This alert fires.
+    pub(super) alert: Option<Spanned<String>>,
+    /// For how long it must have been bad (default 0s).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Duration>,
+    /// From a rollback to its test (default 2min).
+    pub(super) settle: Option<Spanned<Duration>>,
+    /// Rollbacks in a row before people are called (default 2).
+    pub(super) max_steps: Option<u32>,
+    /// Time between looks (default 15s).
+    pub(super) every: Option<Spanned<Duration>>,
+    /// How far back a look goes (default 1min).
+    pub(super) window: Option<Spanned<Duration>>,
+    /// Attempts within the window without which their errors and latencies mean nothing (default 20).
+    pub(super) least: Option<Spanned<u32>>,
+    /// How a release goes back (default rolling).
+    #[serde(default)]
+    pub(super) by: Policy<RolloutSettings>,
+}
+
 /// `[[strategy]]`
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -1683,6 +1801,12 @@ pub(super) struct StrategyTable {
     /// Overrides by rollout name or service, or rollouts of its own.
     #[serde(rename = "rollout")]
     pub(super) _rollout: Option<Anything>,
+    /// Overrides by name of a configuration, or configurations of its own.
+    #[serde(rename = "config")]
+    pub(super) _config: Option<Anything>,
+    /// Overrides by name of a rollback, or rollbacks of its own.
+    #[serde(rename = "rollback")]
+    pub(super) _rollback: Option<Anything>,
 }
 
 /// `[thresholds]`

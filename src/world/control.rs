@@ -11,6 +11,7 @@ use crate::time::{Duration, Time};
 
 use super::backlog::BacklogTicket;
 use super::call::Expiry;
+use super::config::Delivery;
 use super::connection::{Tie, Word};
 use super::hedge::TieTicket;
 use super::predict::Forecast;
@@ -131,6 +132,12 @@ pub(super) enum Control {
     },
     /// ... until the node may take something again.
     Uncordon(u32),
+    /// An attempt found no answer at a service.
+    StartAnother(u32),
+    /// Something about a publication.
+    Config(Delivery),
+    /// Whoever takes changes back looks.
+    Watch(u32),
     /// A planned rollout starts.
     Rollout(u32),
     /// The rollout of a service wants to be asked again.
@@ -303,6 +310,9 @@ impl World<'_> {
                 self.uncordon(now, queue, node);
                 Ok(())
             }
+            Control::StartAnother(service) => self.start_another(now, queue, service),
+            Control::Config(delivery) => self.on_config(now, queue, delivery),
+            Control::Watch(watcher) => self.on_watch(now, queue, watcher),
             Control::Rollout(rollout) => self.begin_rollout(now, queue, rollout),
             Control::Sync(service) => self.sync_rollout(now, queue, service),
             Control::PoolWait(ticket) => self.on_pool_wait(now, queue, ticket),
@@ -441,6 +451,7 @@ impl World<'_> {
             }
             Operation::Rollout(service, act) => self.act_on_rollout(now, queue, service, act),
             Operation::Switch(service, to) => self.switch_version(now, queue, service, to),
+            Operation::Publish(ref publish) => self.publish(now, queue, publish),
             Operation::Undo(service, revision) => self.undo_rollout(now, queue, service, revision),
             // What to drain is said by whoever predicts.
             Operation::Drain { .. } => Ok(()),

@@ -106,6 +106,7 @@ impl<'a> World<'a> {
         } else if state.version == to {
             return Ok(());
         }
+        self.note_change(now, service, None);
         let state = &mut self.services[service as usize];
         state.version = to;
         // The way back to a version that is remembered goes on with its set, which is no younger for that.

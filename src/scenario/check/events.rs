@@ -333,6 +333,7 @@ impl Check<'_> {
                 };
                 Operation::Switch { service, to }
             }
+            ActionChoice::Publish(publish) => self.publish(publish, scenario)?,
             ActionChoice::Undo(undo) => {
                 let service = self.rolled_out(&undo.service, "nothing to go back to", scenario)?;
                 Operation::Undo { service, revision: undo.to_revision.unwrap_or(0) }
