@@ -206,8 +206,8 @@ fn a_bad_release_is_taken_back_tested_and_taken_back_further() {
     assert_eq!((back.len(), further.len(), good.len()), (1, 1, 1), "{:?}", told.0.events_log);
     // A window of ten seconds, half of which is bad, ends at the first or the second look after the change.
     assert!((105.0..=120.0).contains(&back[0]), "{back:?}");
-    assert_eq!(further[0] - back[0], 30.0);
-    assert_eq!(good[0] - further[0], 30.0);
+    assert!((further[0] - back[0] - 30.0).abs() < 1e-6);
+    assert!((good[0] - further[0] - 30.0).abs() < 1e-6);
     told.is("rollback.guard.rollbacks", 2.0);
     told.is("rollback.guard.detect_s", back[0] - 100.0);
     told.is("rollback.guard.recover_s", 60.0);
@@ -219,8 +219,8 @@ fn a_bad_release_is_taken_back_tested_and_taken_back_further() {
 
 #[test]
 fn a_good_release_that_is_taken_back_is_a_mistake() {
-    // Something else is slow from 105 s on.
-    let slow = "[[fault]]\nat = \"105s\"\nslow = { service = \"api\", factor = 20, for = \"60s\" }\n";
+    // The network is slow from 105 s on.
+    let slow = "[[fault]]\nat = \"105s\"\nadded-latency = { latency = \"500ms\", for = \"60s\" }\n";
     let told = guarded("", "", "mean-latency = \"100ms\"", &(to("v2", 100) + slow));
     told.is("rollback.guard.wrong_rollbacks", 1.0);
     // It does not help, and v1 was made from nothing.
@@ -335,7 +335,11 @@ fn the_lives_of_versions_are_remembered() {
         .0
         .lives
         .iter()
-        .map(|life| (life.version.as_str(), life.parent.as_deref(), life.spans.clone()))
+        .map(|life| {
+            // Some request may still be inside at the switch.
+            let spans = life.spans.iter().map(|(from, to)| (from.round(), to.round()));
+            (life.version.as_str(), life.parent.as_deref(), spans.collect())
+        })
         .collect();
     assert_eq!(
         spans,
