@@ -870,6 +870,9 @@ fn fault(fault: &written::Fault) -> FaultSpec {
             }
             written::Trouble::MemoryLeak(at, per_hour) => Trouble::MemoryLeak(target(at), *per_hour),
             written::Trouble::DiskFull(at) => Trouble::DiskFull(target(at)),
+            written::Trouble::BadConfig { config, version } => {
+                Trouble::BadConfig(*config as u32, *version as u8)
+            }
             written::Trouble::Outage { service } => Trouble::Outage(*service as u32),
         },
     }

@@ -148,13 +148,13 @@ impl<'a> Check<'a> {
             configs: Vec::new(),
             rollbacks: Vec::new(),
         };
+        scenario.configs = config.iter().filter_map(|config| self.config(config)).collect();
         scenario.faults = fault.iter().filter_map(|fault| self.fault(fault, &scenario)).collect();
         scenario.alerts = alert.iter().filter_map(|alert| self.alert(alert)).collect();
         scenario.predictions =
             prediction.iter().filter_map(|prediction| self.prediction(prediction, &scenario)).collect();
         scenario.rollouts =
             rollout.into_iter().filter_map(|rollout| self.rollout(rollout, &scenario)).collect();
-        scenario.configs = config.iter().filter_map(|config| self.config(config)).collect();
         scenario.rollbacks =
             rollback.iter().filter_map(|rollback| self.rollback(rollback, &scenario)).collect();
         scenario.actions = action.iter().filter_map(|action| self.action(action, &scenario)).collect();

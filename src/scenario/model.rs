@@ -1201,6 +1201,13 @@ pub enum Trouble {
     MemoryLeak(Target, u64),
     /// Disks are full, until the fault ends.
     DiskFull(Target),
+    /// A version of a configuration is published in every environment, and the one before it when the fault ends.
+    BadConfig {
+        /// Position in `Scenario::configs`.
+        config: usize,
+        /// Position in its versions.
+        version: usize,
+    },
     /// Every attempt at the service is refused at once.
     Outage {
         /// Service.

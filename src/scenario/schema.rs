@@ -1177,6 +1177,21 @@ pub(super) enum FaultChoice {
     MemoryLeak(MemoryLeakTable),
     /// Disks are full.
     DiskFull(DiskFullTable),
+    /// A version of a configuration is published to everybody, and the one before it when the fault ends.
+    BadConfig(BadConfigTable),
+}
+
+/// `bad-config = { config = "limits", version = "c2", for = "10min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct BadConfigTable {
+    /// Which configuration.
+    pub(super) config: Spanned<String>,
+    /// Which version.
+    pub(super) version: Spanned<String>,
+    /// Until the one before is published again (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
 }
 
 /// `crash = { service = "x", count = 1 }`

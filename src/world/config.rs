@@ -118,7 +118,7 @@ impl World<'_> {
         }
     }
 
-    fn config_version(&self, feed: u32, version: u8) -> &ConfigVersionSpec {
+    pub(super) fn config_version(&self, feed: u32, version: u8) -> &ConfigVersionSpec {
         let config = self.configs.feeds[feed as usize].config;
         &self.spec.configs[config as usize].versions[usize::from(version)]
     }
@@ -142,6 +142,29 @@ impl World<'_> {
             let meant = publish.environment.is_none_or(|wanted| wanted == environment);
             if config == publish.config && meant {
                 self.publish_to(now, queue, feed, publish.version, publish)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A bad version is published everywhere, or the one before it where it still is in force.
+    pub(super) fn set_bad_config(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        config: u32,
+        version: u8,
+        on: bool,
+    ) -> Flow {
+        for feed in self.feeds_of(config as usize) {
+            let history = &self.configs.feeds[feed as usize].history;
+            let to = match on {
+                true => Some(version),
+                false if history.last() == Some(&version) => self.older_config(feed),
+                false => None,
+            };
+            if let Some(to) = to {
+                self.publish_again(now, queue, feed, to)?;
             }
         }
         Ok(())

@@ -1045,6 +1045,8 @@ pub enum Trouble {
     MemoryLeak(Target, u64),
     /// Disks are full.
     DiskFull(Target),
+    /// A version of a configuration is published, and the one before it at the end.
+    BadConfig(u32, u8),
 }
 
 /// Which instances.

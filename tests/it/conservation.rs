@@ -983,6 +983,14 @@ impl Writer<'_> {
                 .unwrap();
             }
         }
+        if self.has("configurations") {
+            let (at, lasts) = (self.at("bad config"), self.lasting("bad config lasts"));
+            writeln!(
+                text,
+                "[[fault]]\nname = \"bad config\"\nat = \"{at}\"\nbad-config = {{ config = \"knobs\", version = \"c2\", for = \"{lasts}\" }}"
+            )
+            .unwrap();
+        }
         if self.has("taken back") {
             writeln!(
                 text,
@@ -1172,6 +1180,10 @@ impl Writer<'_> {
                 }
             }
             writeln!(text, "instance = {{ {} }}", self.instance(name)).unwrap();
+            if name == "leaf" && self.has("herd") {
+                let way = self.one_of("herd way", &["seed", "one-at-a-time"]);
+                writeln!(text, "on-outage = {{ way = \"{way}\", most = 12 }}").unwrap();
+            }
             let steps: Vec<String> = steps.iter().map(|step| format!("{step:?}")).collect();
             writeln!(text, "[[service.endpoint]]\nname = \"get\"\nsteps = [{}]", steps.join(", ")).unwrap();
             if self.has("bytes") {
@@ -1197,10 +1209,6 @@ impl Writer<'_> {
                 let wait = if self.has("impatient pool") { "max-wait = \"15ms\"\n" } else { "" };
                 let size = self.number("pool size", 1, 3);
                 writeln!(text, "[[service.pool]]\nname = \"db\"\nsize = {size}\n{wait}").unwrap();
-            }
-            if name == "leaf" && self.has("herd") {
-                let way = self.one_of("herd way", &["seed", "one-at-a-time"]);
-                writeln!(text, "on-outage = {{ way = \"{way}\", most = 12 }}").unwrap();
             }
             if name != "front" {
                 let errors =

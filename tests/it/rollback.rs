@@ -262,6 +262,21 @@ fn a_bad_configuration_is_published_away() {
 }
 
 #[test]
+fn a_bad_configuration_can_be_a_fault() {
+    let fault =
+        "[[fault]]\nat = \"100s\"\nbad-config = { config = \"knobs\", version = \"c2\", for = \"50s\" }\n";
+    let told =
+        tell("300s", &(system("", "", "rolling = {}").replace("poisson", "deterministic") + KNOBS + fault));
+    assert!((told.metric("failed_ratio") * 300.0 - 50.0).abs() < 0.1);
+    told.is("config.knobs.publishes", 2.0);
+    // Somebody else took it back in time; the end of the fault changes nothing.
+    let mended = system("", "", "rolling = {}").replace("poisson", "deterministic") + KNOBS + fault;
+    let told = tell("300s", &(mended + &publish("c1", 120, "")));
+    assert!((told.metric("failed_ratio") * 300.0 - 20.0).abs() < 0.1);
+    told.is("config.knobs.publishes", 2.0);
+}
+
+#[test]
 fn a_stage_keeps_instances_apart() {
     let stage = publish("c2", 100, ", share = \"20%\", soak = \"60s\"");
     let told = tell(

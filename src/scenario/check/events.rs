@@ -264,6 +264,18 @@ impl Check<'_> {
                 let label = format!("full disks of {}", table.service.value);
                 (target.map(Trouble::DiskFull), table.lasts, label)
             }
+            FaultChoice::BadConfig(table) => {
+                let known: Vec<&str> = scenario.configs.iter().map(|config| config.name.as_str()).collect();
+                let at = self.lookup("configuration", &table.config.value, table.config.place, &known);
+                let trouble = at.and_then(|config| {
+                    let versions = scenario.configs[config].versions.iter();
+                    let known: Vec<&str> = versions.map(|version| version.name.as_str()).collect();
+                    let Spanned { value, place } = &table.version;
+                    let version = self.lookup_in(&table.config.value, "version", value, *place, &known)?;
+                    Some(Trouble::BadConfig { config, version })
+                });
+                (trouble, table.lasts, format!("bad configuration {}", table.version.value))
+            }
             FaultChoice::Outage(table) => {
                 let trouble = self.service_named(&table.service).map(|service| Trouble::Outage { service });
                 (trouble, table.lasts, format!("outage of {}", table.service.value))
