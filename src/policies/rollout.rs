@@ -1,10 +1,19 @@
 //! Rollouts: how a service moves from one version to another.
 
 pub mod container_swap;
+mod dynamic;
+pub mod quiescence;
 pub mod rolling;
+pub mod standing;
+pub mod state_hand_over;
 pub mod stop_the_world;
+pub mod tranquillity;
+pub mod update_request;
+pub mod version_consistency;
 
 use crate::time::{Duration, Time};
+
+use standing::{Census, Stance};
 
 /// The instances of one version of the service (a `ReplicaSet`), as the rollout's control loop sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +43,15 @@ pub enum Command {
     Done,
 }
 
+/// What it takes to hand an old instance's state over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandOver {
+    /// The old instance writes, after its last request and within its grace period.
+    pub write: Duration,
+    /// The new version reads.
+    pub read: Duration,
+}
+
 /// A rollout in progress. The world calls `sync` at every change of the lists, and again after every command, until the
 /// answer is `None`.
 pub trait Rollout {
@@ -49,6 +67,29 @@ pub trait Rollout {
     fn min_ready(&self) -> Duration {
         Duration::ZERO
     }
+
+    /// Whether it wants to know what running requests have to do with the service. It is asked once.
+    fn watches(&self) -> bool {
+        false
+    }
+
+    /// What running requests have to do with the service, before each `sync`; only for those who watch.
+    fn on_census(&mut self, _census: &Census) {}
+
+    /// What it asks of calls, after each `sync`; only of those who watch.
+    fn stance(&self) -> Stance {
+        Stance::Open
+    }
+
+    /// Whether the update waits only for the right moment, and whether that has come; only of those who watch.
+    fn progress(&self) -> (bool, bool) {
+        (false, false)
+    }
+
+    /// How old instances hand their state over, if they do.
+    fn hand_over(&self) -> Option<HandOver> {
+        None
+    }
 }
 
 registry! {
@@ -59,8 +100,13 @@ registry! {
     AnyRollout: Rollout,
     family "rollout" in "rollout",
     "container-swap" => container_swap::ContainerSwap,
+    "quiescence" => quiescence::Quiescence,
     "rolling" => rolling::Rolling,
+    "state-hand-over" => state_hand_over::StateHandOver,
     "stop-the-world" => stop_the_world::StopTheWorld,
+    "tranquillity" => tranquillity::Tranquillity,
+    "update-request" => update_request::UpdateRequest,
+    "version-consistency" => version_consistency::VersionConsistency,
 }
 
 impl Rollout for AnyRollout {
@@ -74,6 +120,26 @@ impl Rollout for AnyRollout {
 
     fn min_ready(&self) -> Duration {
         dispatch!(self, policy => policy.min_ready())
+    }
+
+    fn watches(&self) -> bool {
+        dispatch!(self, policy => policy.watches())
+    }
+
+    fn on_census(&mut self, census: &Census) {
+        dispatch!(self, policy => policy.on_census(census));
+    }
+
+    fn stance(&self) -> Stance {
+        dispatch!(self, policy => policy.stance())
+    }
+
+    fn progress(&self) -> (bool, bool) {
+        dispatch!(self, policy => policy.progress())
+    }
+
+    fn hand_over(&self) -> Option<HandOver> {
+        dispatch!(self, policy => policy.hand_over())
     }
 }
 
