@@ -15,10 +15,12 @@ use crate::policies::balancer::Balancer as _;
 use crate::policies::breaker::Breaker as _;
 use crate::policies::limiter::Limiter as _;
 use crate::policies::retry::{Budget as _, Ended, Retry, RetryPolicy as _};
+use crate::policies::rollout::standing::Way;
 use crate::policies::view::{Admit, Class, Outcome, Permit, RequestHead, Slot};
 use crate::random::{Key, Rng};
 use crate::time::{Duration, Time};
 
+use super::consistency::Bonds;
 use super::control::Control;
 use super::frame::{AWAITED, ENDED, EVENT, Frame, HELD, INSIDE, NIL, Side, WIRE};
 use super::hang::Late;
@@ -102,6 +104,8 @@ pub(super) struct CallState {
     pub(super) admitted: bool,
     /// Number of its ticket while it waits for room at its limiter, else 0.
     pub(super) waits: u64,
+    /// What it has promised its request, as long as it may go again: services by version slot.
+    pub(super) ahead: u8,
     /// The call is not over yet.
     pub(super) open: bool,
 }
@@ -119,6 +123,8 @@ pub(super) struct RequestRecord {
     pub(super) key: u64,
     /// Version (plus 1) of each updating service that the request has seen first.
     pub(super) versions: [u8; 8],
+    /// What ties it to services that are being updated.
+    pub(super) bonds: Bonds,
     /// It has seen two versions of one service.
     pub(super) inconsistent: bool,
     /// Some part of its answer is of lower quality.
@@ -254,11 +260,15 @@ impl World<'_> {
             sibling: NIL,
             admitted: false,
             waits: 0,
+            ahead: 0,
             open: true,
         };
         let slot = self.calls.insert(state).ok_or(Full::InFlight)?;
         if job.request != NIL {
             self.requests[job.request].refs += 1;
+        }
+        if self.watching != 0 {
+            self.promise_of_call(slot);
         }
         Ok(slot)
     }
@@ -358,6 +368,10 @@ impl World<'_> {
     ) -> Result<Option<Class>, Full> {
         let spec = self.spec;
         let target = &spec.calls[call as usize];
+        let way = if self.watching == 0 { Way::Any } else { self.way(target.service, origin) };
+        if way == Way::Hold {
+            return self.wait_at_gate(now, queue, call, key, origin, state);
+        }
         let mut head = RequestHead { affinity: None, attempt };
         let asks = self.outbounds[origin.outbound as usize].asks;
         let value =
@@ -365,9 +379,14 @@ impl World<'_> {
         let outbound = &mut self.outbounds[origin.outbound as usize];
         // Without recorded draws there is nothing to drop.
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(origin.tag)).rng());
-        let Some(slot) = outbound.pick(now, &head, &mut rng) else {
+        let picked = match way {
+            Way::Any => outbound.pick(now, &head, &mut rng),
+            way => self.pick_version(now, origin.outbound, way, &head, &mut rng),
+        };
+        let Some(slot) = picked else {
             return self.hold(now, queue, call, key, origin, state);
         };
+        let outbound = &self.outbounds[origin.outbound as usize];
         let slot = if outbound.hedges {
             self.elsewhere(now, origin.outbound, state, &head, slot, &mut rng)
         } else {
@@ -402,6 +421,9 @@ impl World<'_> {
         let frame = self.frames.insert(frame).ok_or(Full::InFlight)?;
         if self.has_sides {
             self.note_side(frame, origin, state);
+            if self.watching != 0 {
+                self.set_out(frame);
+            }
         }
         if target.ring != NO_RING {
             self.rings[target.ring as usize].arm(now, frame, queue);
@@ -531,6 +553,9 @@ impl World<'_> {
                 self.tell_hosts(now, queue, from, Slot(ordinal), &outcome, Key(key ^ u64::from(tag)));
             } else {
                 outbound.balancer.on_outcome(now, Slot(ordinal), &outcome);
+                if let Some(split) = &mut outbound.split {
+                    split.on_outcome(now, Slot(ordinal), &outcome);
+                }
             }
         }
         if !alone {
@@ -734,6 +759,9 @@ impl World<'_> {
     fn close_call(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
         let CallState { job, started, .. } = self.calls[slot];
         self.calls[slot].open = false;
+        if self.watching != 0 {
+            self.promise_of_call(slot);
+        }
         if let Over::Hedge(hedge) = job.over {
             self.unlink_copy(hedge, slot);
         }
@@ -780,6 +808,9 @@ impl World<'_> {
             self.tell_budget(now, slot, Class::Abandoned, true);
         }
         self.calls[slot].open = false;
+        if self.watching != 0 {
+            self.promise_of_call(slot);
+        }
         if let Over::Hedge(hedge) = job.over {
             self.unlink_copy(hedge, slot);
         }
@@ -1097,6 +1128,9 @@ impl World<'_> {
     pub(super) fn release_if_loose(&mut self, slot: u32) {
         if self.frames[slot].is_loose() {
             if self.has_sides {
+                if self.watching != 0 {
+                    self.reckon(slot);
+                }
                 let request = self.sides[slot as usize].request;
                 self.let_go(request);
             }
@@ -1112,6 +1146,9 @@ impl World<'_> {
             let record = &mut self.requests[request];
             record.refs -= 1;
             if record.refs == 0 {
+                if self.watching != 0 {
+                    self.forget_bonds(request);
+                }
                 self.requests.remove(request);
             }
         }

@@ -12,6 +12,7 @@ use crate::random::Rng;
 use crate::time::Time;
 
 use super::backlog::Backlog;
+use super::consistency::Split;
 use super::frame::NIL;
 use super::hosts::Hosts;
 use super::pool::Pool;
@@ -38,6 +39,8 @@ pub(super) struct Outbound {
     /// Endpoints as this client knows them.
     pub(super) view: Endpoints,
     pub(super) balancer: AnyBalancer,
+    /// The endpoints by version, while an update tells the versions apart.
+    pub(super) split: Option<Box<Split>>,
     /// What it knows about their health, if it cares.
     pub(super) hosts: Option<Box<Hosts>>,
     /// What it asks for.
@@ -134,6 +137,7 @@ impl Outbound {
             hosts: edge.knows_health().then(|| Box::new(Hosts::new(edge, now))),
             view: Endpoints { service: edge.callee.0.clone(), clients: 1, ..Endpoints::default() },
             balancer,
+            split: None,
             asks,
             affinity: edge.affinity.unwrap_or(NO_ATTRIBUTE),
             weights: edge.callee.1.clone(),
@@ -262,6 +266,7 @@ impl Outbound {
     pub(super) fn bury(&mut self) {
         self.alive = false;
         self.hosts = None;
+        self.split = None;
         self.asks |= STALE;
         self.view = Endpoints::default();
         self.pool = None;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::kernel::journal::Journal;
+use crate::policies::rollout::Rollout as _;
 use crate::stats::histogram::Totals;
 use crate::time::Time;
 
@@ -126,6 +127,7 @@ impl World<'_> {
         let mut metrics = BTreeMap::new();
         self.request_metrics(&mut metrics, &started, &ended);
         self.service_metrics(&mut metrics, &started, &ended);
+        self.rollout_metrics(&mut metrics, end);
         self.fleet_metrics(&mut metrics, &started, &ended);
         for (alert, watch) in self.spec.alerts.iter().zip(&self.alerts) {
             metrics.insert(format!("alert.{}.fired", alert.name), watch.fired as f64);
@@ -207,6 +209,30 @@ impl World<'_> {
                 if let Some(recovered) = recovered {
                     metrics.insert("recovery_time_s".into(), recovered);
                 }
+            }
+        }
+    }
+
+    /// How long the version changes of each service took together, and what they cost those who were held. One that is not
+    /// over counts up to the end.
+    fn rollout_metrics(&self, metrics: &mut BTreeMap<String, f64>, end: Time) {
+        for (progress, plan) in self.rollouts.iter().zip(&self.spec.rollouts) {
+            let Some(began) = progress.began else { continue };
+            let service = &self.spec.services[plan.service as usize];
+            let mut put = |what: &str, value: f64| {
+                *metrics.entry(format!("rollout.{}.{what}", service.name)).or_default() += value;
+            };
+            put("update_s", (progress.ended.unwrap_or(end) - began).as_secs_f64());
+            put("unfinished", f64::from(u8::from(progress.ended.is_none())));
+            if plan.how.build(Time::ZERO).watches() {
+                let asked = progress.asked.unwrap_or(end);
+                put("timeliness_s", (progress.switched.unwrap_or(end).max(asked) - asked).as_secs_f64());
+                put("held", progress.held as f64);
+                put("held_s", progress.held_ns as f64 / 1e9);
+                put("held_lost", progress.lost as f64);
+            }
+            if plan.how.build(Time::ZERO).hand_over().is_some() {
+                put("states_lost", progress.states_lost as f64);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Version changes: the rollout policy decides, the fleet obeys.
 
 use crate::kernel::queue::Queue;
+use crate::policies::rollout::standing::Stance;
 use crate::policies::rollout::{AnyRollout, Command, ReplicaSet, Rollout as _};
 use crate::time::{Duration, Time};
 
@@ -20,11 +21,34 @@ pub(super) struct Progress {
     policy: Option<AnyRollout>,
     /// The policy is being asked; nested changes of the fleet wait for it.
     busy: bool,
+    /// When it began, when only the right moment was missing, when that came, and when it was over.
+    pub(super) began: Option<Time>,
+    pub(super) asked: Option<Time>,
+    pub(super) switched: Option<Time>,
+    pub(super) ended: Option<Time>,
+    /// Calls that it held, how long they waited, and how many of them never went out.
+    pub(super) held: u64,
+    pub(super) held_ns: u128,
+    pub(super) lost: u64,
+    /// Old instances that did not manage to hand their state over.
+    pub(super) states_lost: u64,
 }
 
 impl Progress {
     pub(super) const fn new(service: u32) -> Self {
-        Self { service, policy: None, busy: false }
+        Self {
+            service,
+            policy: None,
+            busy: false,
+            began: None,
+            asked: None,
+            switched: None,
+            ended: None,
+            held: 0,
+            held_ns: 0,
+            lost: 0,
+            states_lost: 0,
+        }
     }
 }
 
@@ -37,6 +61,7 @@ impl World<'_> {
         // A newer rollout takes over from one that is still in progress.
         if let Some(older) = self.rollout_of(spec.service) {
             self.rollouts[older as usize].policy = None;
+            self.open_gate(now, queue, older)?;
             self.telemetry.log(
                 now,
                 "rollout_end",
@@ -52,7 +77,14 @@ impl World<'_> {
         let known = sets.iter().position(|set| set.version == spec.to).map(|at| sets.remove(at));
         sets.push(known.unwrap_or(Set { version: spec.to, spec: 0 }));
         self.telemetry.log(now, "rollout", service.name.clone(), format!("to {to}, {}", spec.how.name()));
-        self.rollouts[index as usize].policy = Some(spec.how.build(now));
+        let policy = spec.how.build(now);
+        if policy.watches() {
+            self.begin_watch(index);
+        }
+        let progress = &mut self.rollouts[index as usize];
+        progress.policy = Some(policy);
+        progress.began = Some(now);
+        self.services[spec.service as usize].inherited = None;
         self.sync_rollout(now, queue, index)
     }
 
@@ -82,14 +114,36 @@ impl World<'_> {
             let Some(min_ready) = min_ready else { break };
             let (sets, next_available) = self.replica_sets(now, service, min_ready);
             let wanted = self.services[service as usize].wanted;
+            let census = if self.watching == 0 { None } else { self.census(index) };
+            let progress = &mut self.rollouts[index as usize];
+            let Some(policy) = &mut progress.policy else { break };
+            if let Some(census) = &census {
+                policy.on_census(census);
+            }
+            let command = policy.sync(now, wanted, &sets);
+            if census.is_some() {
+                let (stance, (asked, switched)) = (policy.stance(), policy.progress());
+                let next = policy.next_wakeup();
+                if asked && progress.asked.is_none() {
+                    progress.asked = Some(now);
+                }
+                let news = switched && progress.switched.is_none();
+                if news {
+                    progress.switched = Some(now);
+                }
+                self.note_stance(now, queue, index, stance, news);
+                if let Some(at) = next.filter(|at| *at > now && command.is_some()) {
+                    self.schedule(queue, at, Control::Sync(index));
+                }
+            }
             let Some(policy) = &mut self.rollouts[index as usize].policy else { break };
-            match policy.sync(now, wanted, &sets) {
+            match command {
                 Some(Command::Scale { set, to }) => {
                     self.services[service as usize].sets[set].spec = to;
                     self.reconcile(now, queue, service)?;
                 }
                 Some(Command::Done) => {
-                    self.end_rollout(now, index);
+                    self.end_rollout(now, queue, index)?;
                     break;
                 }
                 None => {
@@ -104,14 +158,64 @@ impl World<'_> {
         Ok(())
     }
 
-    fn end_rollout(&mut self, now: Time, index: u32) {
+    /// What the policy asks of calls from now on; `switched`, if callers go to the new version from this moment on.
+    fn note_stance(&mut self, now: Time, queue: &mut Queue, index: u32, stance: Stance, switched: bool) {
+        self.take_stance(now, queue, index, stance);
+        if switched {
+            let spec = &self.spec.rollouts[index as usize];
+            let service = &self.spec.services[spec.service as usize];
+            let to = &service.versions[spec.to as usize].name;
+            self.telemetry.log(now, "rollout", service.name.clone(), format!("the moment for {to} has come"));
+        }
+    }
+
+    /// An update that is over holds nobody.
+    fn open_gate(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        let service = self.spec.rollouts[index as usize].service;
+        self.take_stance(now, queue, index, Stance::Open);
+        if let Some(at) = self.spec.services[service as usize].version_slot {
+            self.on_ungate(now, queue, u32::from(at))?;
+            self.end_watch(at);
+        }
+        Ok(())
+    }
+
+    fn end_rollout(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
         let spec = &self.spec.rollouts[index as usize];
         let name = self.spec.services[spec.service as usize].name.clone();
         let service = &mut self.services[spec.service as usize];
         service.version = spec.to;
         service.sets.retain(|set| set.version == spec.to);
         self.rollouts[index as usize].policy = None;
+        self.rollouts[index as usize].ended = Some(now);
         self.telemetry.log(now, "rollout_end", name, "complete".to_owned());
+        self.open_gate(now, queue, index)
+    }
+
+    /// An old instance of a service that is being updated has done its last work, and hands its state over if the rollout
+    /// wants that.
+    pub(super) fn hand_state_over(&mut self, now: Time, index: u32) {
+        let instance = &self.instances[index as usize];
+        let (service, version, told_at) = (instance.service, instance.version, instance.more.told_at);
+        let Some(rollout) = self.rollout_of(service) else { return };
+        let progress = &mut self.rollouts[rollout as usize];
+        let Some(hand_over) = progress.policy.as_ref().and_then(AnyRollout::hand_over) else { return };
+        if version == self.spec.rollouts[rollout as usize].to {
+            return;
+        }
+        let written = now + hand_over.write;
+        let grace = self.spec.services[service as usize].grace;
+        let in_time = told_at == Time::MAX || written <= told_at + grace;
+        if !in_time {
+            progress.states_lost += 1;
+            self.log_instance(now, index, "state lost");
+            return;
+        }
+        let old = |&at: &u32| self.instances[at as usize].version == version && at != index;
+        let last = !self.services[service as usize].living.iter().any(old);
+        if last && self.rollouts[rollout as usize].states_lost == 0 {
+            self.services[service as usize].inherited = Some(written + hand_over.read);
+        }
     }
 
     /// The sets as the control plane sees them, and when the next ready instance becomes available: once it has been

@@ -57,6 +57,8 @@ pub(super) struct Service {
     pub(super) ask: Ask,
     /// Wanted replicas.
     pub(super) wanted: u32,
+    /// From when on its new version knows what the old one knew.
+    pub(super) inherited: Option<Time>,
     /// Version that new instances get.
     pub(super) version: u8,
     /// Wanted instances by version; more than one while a rollout is in progress, the new one last.
@@ -149,6 +151,7 @@ impl Service {
             shared: Vec::new(),
             ask: spec.ask,
             wanted: spec.replicas,
+            inherited: None,
             version: 0,
             sets: vec![Set { version: 0, spec: spec.replicas }],
             autoscaler: None,
@@ -185,6 +188,11 @@ impl Service {
             handshakes: 0,
             connections: None,
         }
+    }
+
+    /// The version that is, or comes to be, the present one.
+    pub(super) fn newest(&self) -> u8 {
+        self.sets.last().map_or(self.version, |set| set.version)
     }
 
     /// Attempts that wait at the activator.

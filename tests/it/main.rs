@@ -7,6 +7,7 @@ mod calibrate;
 mod cli;
 mod connections;
 mod conservation;
+mod consistency;
 mod contracts;
 mod determinism;
 mod errors;

@@ -109,7 +109,8 @@ impl Dynamic {
             if let Some(set) = sets.iter().position(|set| !set.is_new && set.spec > 0) {
                 return Some(Command::Scale { set, to: 0 });
             }
-            if is_complete(replicas, sets) {
+            // Until the last caller has heard of it, callers must not go by their lists alone.
+            if is_complete(replicas, sets) && self.census.lagging == 0 {
                 self.phase = Phase::Over;
                 return Some(Command::Done);
             }
@@ -155,7 +156,11 @@ mod tests {
         update.on_census(&Census { blocking: 0, ..busy });
         assert_eq!(update.sync(at(30_000_000), 2, &both), scale(0, 0));
         assert_eq!((update.stance(), update.is_switched()), (Stance::New, true));
-        assert_eq!(update.sync(at(30_000_000), 2, &[set(0, 0, false), set(2, 2, true)]), Some(Command::Done));
+        let new = [set(0, 0, false), set(2, 2, true)];
+        update.on_census(&Census { lagging: 1, ..Census::default() });
+        assert_eq!(update.sync(at(30_000_000), 2, &new), None, "somebody still knows the old ones");
+        update.on_census(&Census::default());
+        assert_eq!(update.sync(at(30_000_000), 2, &new), Some(Command::Done));
         assert_eq!(update.stance(), Stance::Open);
     }
 }

@@ -69,6 +69,8 @@ pub struct Census {
     pub returning: u32,
     /// Callers of the target that do not know an instance of the new version yet.
     pub unaware: u32,
+    /// Callers of the target that still know an instance of an old version.
+    pub lagging: u32,
     /// Calls between the target and the service farthest from it that depends on it.
     pub depth: u32,
 }
