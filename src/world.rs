@@ -12,7 +12,19 @@
 //! | `HEDGE` | another copy of a call may go out | `hedge` |
 //! | `PATIENCE` | a queued attempt gives up | `instance`, `waiting` |
 //! | `PROBE` | a probe or its answer arrives | `probe` |
-//! | `CONTROL` | everything rare: life cycle, control loops, faults, windows | `control`, `fleet`, `cluster`, `provisioning`, `image`, `fault`, `telemetry` |
+//! | `CONTROL` | everything rare: life cycle, control loops, faults, windows | `control`, and whoever is concerned |
+//!
+//! Whom rare events concern:
+//!
+//! | what | files |
+//! |---|---|
+//! | instances come and go | `fleet`, `cluster`, `provisioning`, `image`, `rollout`, `recommend`, `resize` |
+//! | what an instance runs on | `cpu`, `governor`, `burst`, `neighbours`, `memory`, `disk`, `traffic` |
+//! | what it does besides | `cache`, `hang`, `backoff`, `kubelet` |
+//! | who knows whom | `outbound`, `hosts`, `prober`, `discovery`, `dns` |
+//! | ways between them | `network`, `pool`, `connection` |
+//! | waiting outside an instance | `activator`, `backlog` |
+//! | who looks on and acts | `metrics`, `alert`, `predict`, `degrade`, `fault`, `telemetry` |
 //!
 //! The life of one attempt: `call` picks an endpoint and sends it, `network` delivers it, `instance` queues and starts
 //! it, `program` runs its steps, `instance` lets it leave, `network` carries the answer, `call` decides what follows.

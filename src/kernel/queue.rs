@@ -65,12 +65,16 @@ const NEVER: u128 = u128::MAX;
 impl Family {
     /// Position and key of the least member.
     #[inline(always)]
+    #[expect(
+        clippy::many_single_char_names,
+        reason = "taken apart into registers; indexed, it stays in memory"
+    )]
     const fn least(&self) -> (usize, u128) {
-        let keys = self.0;
+        let [a, b, c, d] = self.0;
         // A tournament in two independent halves: the comparisons become conditional moves.
-        let left = if keys[1] < keys[0] { (1, keys[1]) } else { (0, keys[0]) };
-        let right = if keys[3] < keys[2] { (3, keys[3]) } else { (2, keys[2]) };
-        if right.1 < left.1 { right } else { left }
+        let (left, l) = if b < a { (1, b) } else { (0, a) };
+        let (right, r) = if d < c { (3, d) } else { (2, c) };
+        if r < l { (right, r) } else { (left, l) }
     }
 }
 

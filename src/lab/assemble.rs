@@ -474,6 +474,7 @@ impl<'a> Assembly<'a> {
             },
             balancer: edge.balancer.clone(),
             affinity: edge.affinity.map(|at| at as u16),
+            cookie: edge.cookie,
             outlier: edge.outlier.clone(),
             check: None,
             host_selection: edge.host_selection.clone(),

@@ -26,12 +26,25 @@ use crate::random::Rng;
 use crate::time::{Duration, Time};
 
 /// What a balancer wants beyond the counts of its own client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
     /// [`Endpoints::load`] before each pick.
     pub load: bool,
     /// Answers to probes.
     pub probes: bool,
+    /// To hear how attempts end: all that do not say otherwise.
+    pub outcomes: bool,
+}
+
+impl Default for Needs {
+    fn default() -> Self {
+        Self { load: false, probes: false, outcomes: true }
+    }
+}
+
+impl Needs {
+    /// Nothing at all: picks follow from list, weights and active requests.
+    pub const NOTHING: Self = Self { load: false, probes: false, outcomes: false };
 }
 
 /// What an instance answers to a probe.

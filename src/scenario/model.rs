@@ -724,6 +724,8 @@ pub struct Edge {
     /// Attribute whose values are kept together (by a balancer that hashes), and whose breaks are counted; position in
     /// `Scenario::attributes`.
     pub affinity: Option<usize>,
+    /// A cookie with that value names the instance that answered last; the balancer picks for those who have none.
+    pub cookie: bool,
     /// Leaves endpoints out that answer badly.
     pub outlier: Option<OutlierSettings>,
     /// Leaves endpoints out that fail checks.

@@ -595,6 +595,16 @@ pub(super) enum CpuWord {
     Fifo,
 }
 
+/// `affinity-by`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum AffinityWord {
+    /// A balancer that hashes the value.
+    Hash,
+    /// A cookie that names the instance, as long as the client may pick that.
+    Cookie,
+}
+
 /// `sharing`
 #[derive(Clone, Copy, Debug, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -755,6 +765,8 @@ pub(super) struct EdgeTable {
     pub(super) host_selection: Policy<HostSelectionSettings>,
     /// Attribute of requests that a hashing balancer keeps together, and whose breaks are counted (default none).
     pub(super) affinity: Option<Spanned<String>>,
+    /// What keeps it together (default hash).
+    pub(super) affinity_by: Option<Spanned<AffinityWord>>,
     /// Who owns the policies' state (default instance).
     pub(super) sharing: Option<SharingWord>,
     /// How connections are kept; without it attempts need none.

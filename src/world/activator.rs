@@ -17,7 +17,6 @@ use crate::time::{Duration, Time};
 use super::call::{Origin, PICK_SALT};
 use super::control::Control;
 use super::frame::{AWAITED, ENDED, Frame, HELD, NIL, Side};
-use super::outbound::{AFFINITY, PROBES};
 use super::spec::ActivatorSpec;
 use super::telemetry::{Integral, Moments};
 use super::{Flow, Full, World};
@@ -198,19 +197,9 @@ impl World<'_> {
         let at = if pooled {
             self.choose_place(now, queue, key, attempt, &origin, call)?
         } else {
-            let mut head = RequestHead { affinity: None, attempt };
-            let asks = self.outbounds[outbound as usize].asks;
-            let value = if asks != 0 { self.brief(now, outbound, request, &mut head) } else { None };
+            let head = RequestHead { affinity: None, attempt };
             let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(tag)).rng());
-            let client = &mut self.outbounds[outbound as usize];
-            let picked = client.pick(now, &head, &mut rng);
-            if let Some(slot) = picked {
-                client.view.active[slot.0 as usize] += 1;
-                client.attempts += 1;
-                if asks & (PROBES | AFFINITY) != 0 {
-                    self.picked(now, queue, &origin, value, slot, &mut rng)?;
-                }
-            }
+            let picked = self.pick_with_care(now, queue, &origin, head, call, &mut rng)?;
             picked.map(|slot| slot.0)
         };
         let Some(at) = at else { return Ok(()) };

@@ -7,13 +7,13 @@
 
 use crate::policies::balancer::Balancer as _;
 use crate::policies::view::{RequestHead, Slot};
-use crate::random::Key;
 use crate::random::xxhash::xxhash64;
+use crate::random::{Key, Rng};
 use crate::time::Time;
 
 use super::World;
 use super::frame::NIL;
-use super::outbound::{AFFINITY, LOAD, STALE};
+use super::outbound::{AFFINITY, COOKIE, LOAD, STALE};
 use super::spec::{AttributeSpec, Carried, SourceSpec};
 
 /// Whether those who came back to a service found their instance again.
@@ -33,6 +33,11 @@ impl Stickiness {
         let values = |at: usize| sources.iter().map(|source| source.values(at)).max().unwrap_or(0);
         let tables = attributes.iter().enumerate().map(|(at, _)| vec![0; values(at) as usize]);
         Self { last: tables.collect(), returned: 0, broken: 0 }
+    }
+
+    /// Where the last attempt with this value went.
+    fn last(&self, attribute: u16, value: u32) -> Option<Slot> {
+        self.last[attribute as usize][value as usize].checked_sub(1).map(Slot)
     }
 
     /// An attempt with this value goes to `slot`.
@@ -97,6 +102,27 @@ impl World<'_> {
         let value = self.value_of(request, attribute)?;
         head.affinity = Some(self.spec.attributes[attribute as usize].hash(value));
         Some(value)
+    }
+
+    /// The endpoint for an attempt of a request that `brief` has told of: where its cookie says, or what the balancer picks.
+    pub(super) fn pick_for(
+        &mut self,
+        now: Time,
+        index: u32,
+        head: &RequestHead,
+        value: Option<u32>,
+        rng: &mut Rng,
+    ) -> Option<Slot> {
+        let outbound = &mut self.outbounds[index as usize];
+        if outbound.asks & COOKIE != 0
+            && let Some(value) = value
+            && let Some(stickiness) = &self.services[outbound.service as usize].stickiness
+            && let Some(slot) = stickiness.last(outbound.affinity, value)
+            && outbound.may_pick(slot)
+        {
+            return Some(slot);
+        }
+        outbound.pick(now, head, rng)
     }
 
     /// An attempt with this value goes out to `slot`.

@@ -24,7 +24,7 @@ use super::consistency::Bonds;
 use super::control::Control;
 use super::frame::{AWAITED, ENDED, EVENT, Frame, HELD, INSIDE, NIL, Side, WIRE};
 use super::hang::Late;
-use super::outbound::{AFFINITY, ANYWHERE, PROBES};
+use super::outbound::{AFFINITY, ANYWHERE, HEDGES, PROBES};
 use super::spec::{Deadline, NO_RING};
 use super::{Flow, Full, RETRY, World};
 
@@ -275,10 +275,10 @@ impl World<'_> {
 
     /// One attempt of a stateful call: breaker, limiter, then the level below or the wire.
     pub(super) fn attempt(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
-        let state = self.calls[slot];
-        let Job { outbound: from, level, .. } = state.job;
+        let CallState { job, admitted, .. } = self.calls[slot];
+        let Job { outbound: from, level, .. } = job;
         let stack = self.outbounds[from as usize].stack_mut(level);
-        if !state.admitted {
+        if !admitted {
             if let Some(breaker) = &mut stack.breaker {
                 let answer = breaker.try_acquire(now);
                 self.note_breaker(now, from, level);
@@ -299,8 +299,8 @@ impl World<'_> {
             let stack = self.outbounds[from as usize].stack_mut(level);
             if let Some(limiter) = &mut stack.limiter {
                 // Without recorded draws there is nothing to drop. How long a call may wait is the limiter's own setting.
-                let mut rng = ManuallyDrop::new(state.draws(LIMITER_SALT));
-                let priority = self.spec.priorities[usize::from(state.job.priority)];
+                let mut rng = ManuallyDrop::new(self.calls[slot].draws(LIMITER_SALT));
+                let priority = self.spec.priorities[usize::from(job.priority)];
                 match limiter.try_acquire_of(now, priority, 1, Duration::MAX, &mut rng) {
                     Admit::Now(permit) => self.calls[slot].limiter = permit,
                     Admit::At(at, permit) => {
@@ -328,24 +328,20 @@ impl World<'_> {
         let state = &mut self.calls[slot];
         state.admitted = false;
         state.sent = now;
-        let state = *state;
-        let tag = attempt_tag(state.job.tag, state.attempt);
+        let attempt = state.attempt;
+        let tag = attempt_tag(job.tag, attempt);
         if level > 0 {
             if ring != NO_RING {
                 self.level_rings[ring as usize].arm(now, slot, queue);
             }
-            return self.open(
-                now,
-                queue,
-                &Job { level: level - 1, tag, over: Over::Call(slot), ..state.job },
-            );
+            return self.open(now, queue, &Job { level: level - 1, tag, over: Over::Call(slot), ..job });
         }
-        let Job { parent, parent_pc, call, outbound, request, key, priority, .. } = state.job;
+        let Job { parent, parent_pc, call, outbound, request, key, priority, .. } = job;
         let origin = Origin { parent, parent_pc, outbound, request, tag, priority };
         let refused = if self.outbounds[outbound as usize].pool.is_some() {
-            self.send_pooled(now, queue, call, key, state.attempt, &origin, slot)?
+            self.send_pooled(now, queue, call, key, attempt, &origin, slot)?
         } else {
-            self.send(now, queue, call, key, state.attempt, &origin, slot)?
+            self.send(now, queue, call, key, attempt, &origin, slot)?
         };
         match refused {
             None => Ok(()),
@@ -372,33 +368,26 @@ impl World<'_> {
         if way == Way::Hold {
             return self.wait_at_gate(now, queue, call, key, origin, state);
         }
-        let mut head = RequestHead { affinity: None, attempt };
-        let asks = self.outbounds[origin.outbound as usize].asks;
-        let value =
-            if asks != 0 { self.brief(now, origin.outbound, origin.request, &mut head) } else { None };
+        let head = RequestHead { affinity: None, attempt };
         let outbound = &mut self.outbounds[origin.outbound as usize];
+        let zone = outbound.zone as u16;
         // Without recorded draws there is nothing to drop.
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(origin.tag)).rng());
-        let picked = match way {
-            Way::Any => outbound.pick(now, &head, &mut rng),
-            way => self.pick_version(now, origin.outbound, way, &head, &mut rng),
+        let picked = if way != Way::Any {
+            self.pick_version(now, origin, way, head, &mut rng)
+        } else if outbound.asks == 0 {
+            let picked = outbound.pick(now, &head, &mut rng);
+            if let Some(slot) = picked {
+                outbound.view.active[slot.0 as usize] += 1;
+                outbound.attempts += 1;
+            }
+            picked
+        } else {
+            self.pick_with_care(now, queue, origin, head, state, &mut rng)?
         };
         let Some(slot) = picked else {
             return self.hold(now, queue, call, key, origin, state);
         };
-        let outbound = &self.outbounds[origin.outbound as usize];
-        let slot = if outbound.hedges {
-            self.elsewhere(now, origin.outbound, state, &head, slot, &mut rng)
-        } else {
-            slot
-        };
-        let outbound = &mut self.outbounds[origin.outbound as usize];
-        outbound.view.active[slot.0 as usize] += 1;
-        outbound.attempts += 1;
-        if asks & (PROBES | AFFINITY) != 0 {
-            self.picked(now, queue, origin, value, slot, &mut rng)?;
-        }
-        let outbound = &self.outbounds[origin.outbound as usize];
         let instance = self.services[target.service as usize].slots[slot.0 as usize];
         let frame = Frame {
             started: now,
@@ -416,7 +405,7 @@ impl World<'_> {
             flags: AWAITED,
             ring: target.ring,
             priority: origin.priority,
-            zone: outbound.zone as u16,
+            zone,
         };
         let frame = self.frames.insert(frame).ok_or(Full::InFlight)?;
         if self.has_sides {
@@ -430,6 +419,31 @@ impl World<'_> {
         }
         self.transmit(now, queue, frame)?;
         Ok(None)
+    }
+
+    /// The same pick where something has to be seen to before it or after it.
+    #[inline(never)]
+    pub(super) fn pick_with_care(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        origin: &Origin,
+        mut head: RequestHead,
+        state: u32,
+        rng: &mut Rng,
+    ) -> Result<Option<Slot>, Full> {
+        let from = origin.outbound;
+        let asks = self.outbounds[from as usize].asks;
+        let value = self.brief(now, from, origin.request, &mut head);
+        let Some(slot) = self.pick_for(now, from, &head, value, rng) else { return Ok(None) };
+        let slot = if asks & HEDGES == 0 { slot } else { self.elsewhere(now, from, state, &head, slot, rng) };
+        let outbound = &mut self.outbounds[from as usize];
+        outbound.view.active[slot.0 as usize] += 1;
+        outbound.attempts += 1;
+        if asks & (PROBES | AFFINITY) != 0 {
+            self.picked(now, queue, origin, value, slot, rng)?;
+        }
+        Ok(Some(slot))
     }
 
     /// A new attempt that has not been sent yet: it has no instance, but its time runs.
@@ -537,31 +551,42 @@ impl World<'_> {
     pub(super) fn hear(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
         let frame = &mut self.frames[slot];
         frame.flags &= !AWAITED;
-        let Frame { parent, parent_pc, outbound: from, started, instance, key, .. } = *frame;
+        let Frame { parent, parent_pc, outbound: from, started, instance, .. } = *frame;
         let alone = !self.has_sides;
         if alone && frame.is_loose() {
             frame.flags = 0;
             self.frames.remove(slot);
         }
         let outbound = &mut self.outbounds[from as usize];
-        let outcome = Outcome::new(class, now - started);
         if outbound.alive {
             let ordinal = self.instances[instance as usize].ordinal;
             outbound.view.active[ordinal as usize] -= 1;
-            if outbound.hosts.is_some() {
-                let tag = if alone { 0 } else { self.sides[slot as usize].tag };
-                self.tell_hosts(now, queue, from, Slot(ordinal), &outcome, Key(key ^ u64::from(tag)));
-            } else {
-                outbound.balancer.on_outcome(now, Slot(ordinal), &outcome);
-                if let Some(split) = &mut outbound.split {
-                    split.on_outcome(now, Slot(ordinal), &outcome);
-                }
+            if outbound.hears {
+                self.tell_caller(now, queue, slot, class);
             }
         }
         if !alone {
-            return self.hear_beside(now, queue, slot, outcome);
+            return self.hear_beside(now, queue, slot, Outcome::new(class, now - started));
         }
         self.settle(now, queue, Caller { parent, parent_pc, outbound: from, request: NIL }, started, class)
+    }
+
+    /// The balancer of a caller, or who watches its endpoints, learns how `slot` ended, which may have been freed.
+    #[inline(never)]
+    fn tell_caller(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) {
+        let Frame { outbound: from, started, instance, key, .. } = self.frames[slot];
+        let at = Slot(self.instances[instance as usize].ordinal);
+        let outcome = Outcome::new(class, now - started);
+        let outbound = &mut self.outbounds[from as usize];
+        if outbound.hosts.is_some() {
+            let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
+            self.tell_hosts(now, queue, from, at, &outcome, Key(key ^ u64::from(tag)));
+        } else {
+            outbound.balancer.on_outcome(now, at, &outcome);
+            if let Some(split) = &mut outbound.split {
+                split.on_outcome(now, at, &outcome);
+            }
+        }
     }
 
     /// The rest of hearing where attempts have a side.
@@ -1002,7 +1027,10 @@ impl World<'_> {
         let frame = &self.frames[parent];
         // A journey ends the way its call ended; a service answers with an error of its own.
         let class = if frame.instance == NIL { class } else { Class::Failure };
-        self.finish(now, queue, parent, class)
+        self.network.go_deeper();
+        self.finish(now, queue, parent, class)?;
+        self.network.come_back();
+        Ok(())
     }
 
     /// Timeouts and deadlines of one constant delay.
@@ -1039,10 +1067,15 @@ impl World<'_> {
         if self.frames[slot].has(HELD) {
             return self.let_down(now, queue, slot, class);
         }
-        if cancel {
+        if cancel && self.network.is_deep() {
+            let expiry = Expiry { of: Under::Frame(slot), started: self.frames[slot].started };
+            self.schedule(queue, now, Control::Expire(expiry));
+        } else if cancel {
             // Held while its instance lets go of it, which may start others and end its caller.
             self.frames[slot].pending += 1;
+            self.network.go_deeper();
             self.cancel(now, queue, slot)?;
+            self.network.come_back();
             self.frames[slot].pending -= 1;
         }
         if self.frames[slot].has(AWAITED) {

@@ -507,26 +507,34 @@ impl World<'_> {
         way
     }
 
-    /// An endpoint of one version, from a balancer of its own.
+    /// An endpoint of one version for an attempt that goes there, from a balancer of its own.
     #[inline(never)]
     pub(super) fn pick_version(
         &mut self,
         now: Time,
-        index: u32,
+        origin: &Origin,
         way: Way,
-        head: &RequestHead,
+        mut head: RequestHead,
         rng: &mut Rng,
     ) -> Option<Slot> {
+        let index = origin.outbound;
         let service = self.outbounds[index as usize].service;
         let at = usize::from(self.spec.services[service as usize].version_slot?);
         let new = self.watches[at].as_ref()?.new;
+        if self.outbounds[index as usize].asks != 0 {
+            self.brief(now, index, origin.request, &mut head);
+        }
         self.split(now, index, new);
         let outbound = &mut self.outbounds[index as usize];
         let split = outbound.split.as_mut()?;
         let which = usize::from(way == Way::New);
         std::mem::swap(&mut outbound.view.eligible, &mut split.eligible[which]);
-        let picked = split.balancers[which].pick(now, head, &outbound.view, rng);
+        let picked = split.balancers[which].pick(now, &head, &outbound.view, rng);
         std::mem::swap(&mut outbound.view.eligible, &mut split.eligible[which]);
+        if let Some(slot) = picked {
+            outbound.view.active[slot.0 as usize] += 1;
+            outbound.attempts += 1;
+        }
         picked
     }
 
@@ -637,20 +645,14 @@ impl World<'_> {
             return Ok(());
         }
         let attempt = if call == NIL { 0 } else { self.calls[call].attempt };
-        let mut head = RequestHead { affinity: None, attempt };
-        if self.outbounds[outbound as usize].asks != 0 {
-            self.brief(now, outbound, request, &mut head);
-        }
+        let head = RequestHead { affinity: None, attempt };
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(tag)).rng());
         let picked = match way {
-            Way::Any => self.outbounds[outbound as usize].pick(now, &head, &mut rng),
-            way => self.pick_version(now, outbound, way, &head, &mut rng),
+            Way::Any => self.pick_with_care(now, queue, &origin, head, call, &mut rng)?,
+            way => self.pick_version(now, &origin, way, head, &mut rng),
         };
         let Some(endpoint) = picked else { return self.let_down(now, queue, slot, Class::Failure) };
         self.leave_gate(now, slot, false);
-        let client = &mut self.outbounds[outbound as usize];
-        client.view.active[endpoint.0 as usize] += 1;
-        client.attempts += 1;
         let instance = self.services[service as usize].slots[endpoint.0 as usize];
         let frame = &mut self.frames[slot];
         frame.flags &= !HELD;

@@ -97,6 +97,11 @@ impl Hosts {
         picked
     }
 
+    /// Whether some set has `slot`.
+    pub(super) fn may_pick(&self, slot: Slot) -> bool {
+        self.sets.iter().any(|set| set.members.binary_search(&slot).is_ok())
+    }
+
     /// Whether health is ignored at present.
     pub(super) fn is_panicking(&self) -> bool {
         self.selection.is_panicking()

@@ -539,7 +539,10 @@ impl World<'_> {
             self.stall(slot, true);
             return Ok(());
         }
-        self.advance(now, queue, slot)
+        self.network.go_deeper();
+        self.advance(now, queue, slot)?;
+        self.network.come_back();
+        Ok(())
     }
 
     /// Somebody wants to know that `slot` has started.
@@ -588,8 +591,11 @@ impl World<'_> {
         let instance = &mut self.instances[index as usize];
         let service = instance.service;
         self.services[service as usize].leave(now, arrived);
+        if flags & PERMIT != 0 {
+            self.give_permit_back(now, slot, Class::Success);
+        }
+        let instance = &mut self.instances[index as usize];
         if flags & STARTED != 0 {
-            instance.inside -= 1;
             if let Some(reporter) = &mut instance.more.reporter {
                 reporter.on_answer(self.sides[slot as usize].found, now - arrived);
             }
@@ -601,15 +607,14 @@ impl World<'_> {
                 self.abandon_fetches(now, queue, slot)?;
                 self.give_connection_back(now, queue, slot)?;
             }
+            // Not before: a draining instance ends with the last one inside, and what that one held ends with it.
+            self.instances[index as usize].inside -= 1;
         } else if flags & QUEUED != 0 {
             instance.queued -= 1;
             self.frames[slot].flags |= LINKED;
             if !self.services[service as usize].simple_queue {
                 self.leave_line(index);
             }
-        }
-        if flags & PERMIT != 0 {
-            self.give_permit_back(now, slot, Class::Success);
         }
         let instance = &self.instances[index as usize];
         if instance.state == State::Draining && instance.inside == 0 && instance.queued == 0 {

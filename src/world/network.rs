@@ -17,6 +17,10 @@ use super::{Flow, REPLY, TRANSMIT, World};
 pub(super) struct Network {
     /// No message ever takes time or gets lost in this run.
     quiet: bool,
+    /// So it is, and what goes on now is not nested too deeply to deliver the next message at once.
+    direct: bool,
+    /// Programs that have begun or ended while others did, within the present event.
+    nesting: u32,
     zones: usize,
     /// Pairs that cannot talk, with multiplicity.
     partitions: Vec<(u32, u32)>,
@@ -32,6 +36,8 @@ impl Network {
         });
         Self {
             quiet: instant && !troubled,
+            direct: instant && !troubled,
+            nesting: 0,
             zones: spec.zones.len() + 1,
             partitions: Vec::new(),
             losses: Vec::new(),
@@ -52,6 +58,30 @@ impl Network {
     /// Whether no message ever takes time or gets lost in this run.
     pub(super) const fn is_quiet(&self) -> bool {
         self.quiet
+    }
+
+    /// A program begins or ends, which may have others begin or end before it is done with.
+    #[inline]
+    pub(super) const fn go_deeper(&mut self) {
+        self.nesting += 1;
+        if self.nesting == DEEPEST {
+            self.direct = false;
+        }
+    }
+
+    /// It is done with.
+    #[inline]
+    pub(super) const fn come_back(&mut self) {
+        if self.nesting == DEEPEST {
+            self.direct = self.quiet;
+        }
+        self.nesting -= 1;
+    }
+
+    /// Whether what goes on is nested so deeply that what comes next has to wait for an event of its own.
+    #[inline]
+    pub(super) const fn is_deep(&self) -> bool {
+        self.nesting >= DEEPEST
     }
 
     /// Time from `from` to `to` for one message, or `None` if it cannot get through at present.
@@ -92,6 +122,10 @@ fn toggle<T: PartialEq>(list: &mut Vec<T>, entry: T, on: bool) {
     }
 }
 
+/// Without delays a chain of calls begins, and ends, within one event, link by link on the stack of the program. Behind so many
+/// links a message has an event of its own, at the same instant, so that no scenario can exhaust the stack.
+const DEEPEST: u32 = 64;
+
 /// Time before try `tries + 1`.
 const fn retransmission(tries: u16) -> Duration {
     Duration::from_millis(200 << if tries < MAX_TRIES { tries } else { MAX_TRIES })
@@ -106,7 +140,7 @@ impl World<'_> {
     /// Sends the request of `slot` to its instance.
     #[inline(always)]
     pub(super) fn transmit(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
-        if self.network.quiet {
+        if self.network.direct {
             return self.arrive(now, queue, slot);
         }
         self.transmit_far(now, queue, slot)
@@ -115,7 +149,7 @@ impl World<'_> {
     #[inline(never)]
     fn transmit_far(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
         match self.message_delay(slot, REQUEST_SALT) {
-            Some(Duration::ZERO) => self.arrive(now, queue, slot),
+            Some(Duration::ZERO) if !self.network.is_deep() => self.arrive(now, queue, slot),
             delay => {
                 self.travel(now, queue, slot, TRANSMIT, delay);
                 Ok(())
@@ -126,7 +160,7 @@ impl World<'_> {
     /// Sends the answer of `slot` to its caller.
     #[inline(always)]
     pub(super) fn reply(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
-        if self.network.quiet {
+        if self.network.direct {
             return self.hear(now, queue, slot, class);
         }
         self.reply_far(now, queue, slot, class)
@@ -135,7 +169,7 @@ impl World<'_> {
     #[inline(never)]
     fn reply_far(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
         match self.message_delay(slot, REPLY_SALT) {
-            Some(Duration::ZERO) => self.hear(now, queue, slot, class),
+            Some(Duration::ZERO) if !self.network.is_deep() => self.hear(now, queue, slot, class),
             delay => {
                 let frame = &mut self.frames[slot];
                 frame.flags = frame.flags & !(7 << CLASS_SHIFT) | (class as u16) << CLASS_SHIFT;

@@ -33,6 +33,10 @@ pub(super) const LOAD: u8 = 1 << 1;
 pub(super) const PROBES: u8 = 1 << 2;
 /// It wants to know an attribute of the request.
 pub(super) const AFFINITY: u8 = 1 << 3;
+/// Some level sends more than one copy of a call, each to another endpoint.
+pub(super) const HEDGES: u8 = 1 << 4;
+/// Cookies of requests name instances.
+pub(super) const COOKIE: u8 = 1 << 5;
 
 /// What a client (an instance, or a client of a source) knows and owns about one service it calls.
 pub(super) struct Outbound {
@@ -45,6 +49,8 @@ pub(super) struct Outbound {
     pub(super) hosts: Option<Box<Hosts>>,
     /// What it asks for.
     pub(super) asks: u8,
+    /// Balancer or `hosts` want to know how attempts end.
+    pub(super) hears: bool,
     /// Attribute that it keeps together, or [`NO_ATTRIBUTE`].
     pub(super) affinity: u16,
     /// Weights of instances by ordinal, over and over again; empty: all 1.
@@ -63,8 +69,6 @@ pub(super) struct Outbound {
     pub(super) stateful: bool,
     /// What it does with deadlines.
     pub(super) deadline: Deadline,
-    /// Some level sends more than one copy of a call.
-    pub(super) hedges: bool,
     /// Its policies.
     pub(super) stack: Stack,
     /// Those of the levels around it, from the inside out.
@@ -129,16 +133,19 @@ impl Stack {
 impl Outbound {
     pub(super) fn new(edge: &EdgeSpec, zone: u32, source: u32, now: Time) -> Self {
         let balancer = edge.balancer.build(now);
-        let Needs { load, probes } = balancer.needs();
+        let Needs { load, probes, outcomes } = balancer.needs();
         let asks = if load { LOAD } else { 0 }
             | if probes { PROBES } else { 0 }
-            | if edge.affinity.is_some() { AFFINITY } else { 0 };
+            | if edge.affinity.is_some() { AFFINITY } else { 0 }
+            | if edge.cookie { COOKIE } else { 0 }
+            | if edge.stacks().any(|stack| stack.hedge.is_some()) { HEDGES } else { 0 };
         Self {
             hosts: edge.knows_health().then(|| Box::new(Hosts::new(edge, now))),
             view: Endpoints { service: edge.callee.0.clone(), clients: 1, ..Endpoints::default() },
             balancer,
             split: None,
             asks,
+            hears: outcomes || edge.knows_health(),
             affinity: edge.affinity.unwrap_or(NO_ATTRIBUTE),
             weights: edge.callee.1.clone(),
             service: edge.to,
@@ -149,7 +156,6 @@ impl Outbound {
             stateful: edge.is_stateful(),
             share: 1.0,
             deadline: edge.deadline,
-            hedges: edge.stacks().any(|stack| stack.hedge.is_some()),
             stack: Stack::new(&edge.stack, now),
             above: edge.above.iter().map(|stack| Stack::new(stack, now)).collect(),
             connections: edge.connections.unwrap_or(NIL),
@@ -177,6 +183,7 @@ impl Outbound {
             deadline: Deadline::Stop,
             balancer: BalancerSettings::default(),
             affinity: None,
+            cookie: false,
             callee: ("".into(), [].into()),
             outlier: None,
             check: None,
@@ -198,6 +205,14 @@ impl Outbound {
                 self.panic_picks += u64::from(hosts.is_panicking());
                 hosts.pick(now, head, &mut self.view, rng)
             }
+        }
+    }
+
+    /// Whether `slot` may be picked at present.
+    pub(super) fn may_pick(&self, slot: Slot) -> bool {
+        match &self.hosts {
+            None => self.view.eligible.binary_search(&slot).is_ok(),
+            Some(hosts) => hosts.may_pick(slot),
         }
     }
 

@@ -24,7 +24,7 @@ use super::control::Control;
 use super::dns::Name;
 use super::frame::{HELD, NIL, WAITING};
 use super::instance::State;
-use super::outbound::{AFFINITY, PROBES, add, remove};
+use super::outbound::{AFFINITY, HEDGES, PROBES, add, remove};
 use super::spec::{BackoffSpec, EdgeSpec};
 use super::telemetry::{Integral, Moments};
 use super::{Flow, Full, World};
@@ -297,12 +297,13 @@ impl World<'_> {
             let somebody = places[0].connections > 0 || !front.view.eligible.is_empty();
             return Ok((somebody || waits).then_some(0));
         }
-        let (asks, hedges) = (outbound.asks, outbound.hedges);
+        let asks = outbound.asks;
         let mut head = RequestHead { affinity: None, attempt };
         let value = if asks != 0 { self.brief(now, from, origin.request, &mut head) } else { None };
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(origin.tag)).rng());
-        let Some(slot) = self.outbounds[from as usize].pick(now, &head, &mut rng) else { return Ok(None) };
-        let slot = if hedges { self.elsewhere(now, from, state, &head, slot, &mut rng) } else { slot };
+        let Some(slot) = self.pick_for(now, from, &head, value, &mut rng) else { return Ok(None) };
+        let slot =
+            if asks & HEDGES != 0 { self.elsewhere(now, from, state, &head, slot, &mut rng) } else { slot };
         if asks & (PROBES | AFFINITY) != 0 {
             self.picked(now, queue, origin, value, slot, &mut rng)?;
         }

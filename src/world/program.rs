@@ -152,7 +152,12 @@ impl World<'_> {
                         return Ok(());
                     }
                 }
-                Op::End => return self.finish(now, queue, slot, Class::Success),
+                Op::End => {
+                    self.network.go_deeper();
+                    self.finish(now, queue, slot, Class::Success)?;
+                    self.network.come_back();
+                    return Ok(());
+                }
             }
         }
     }
@@ -229,10 +234,13 @@ impl World<'_> {
             if instance.queued == 0 {
                 instance.set_running(now, instance.running - 1);
                 instance.inside -= 1;
-            } else {
+            } else if !self.hand_over(now, queue, index) {
                 // Held while its instance starts another one, which may end its caller.
-                frame.pending += 1;
-                self.hand_over(now, queue, index)?;
+                self.frames[slot].pending += 1;
+                let instance = &mut self.instances[index as usize];
+                instance.set_running(now, instance.running - 1);
+                instance.inside -= 1;
+                self.dispatch(now, queue, index)?;
                 let frame = &mut self.frames[slot];
                 frame.pending -= 1;
                 if !frame.has(AWAITED) {
@@ -275,9 +283,9 @@ impl World<'_> {
         self.advance(now, queue, slot)
     }
 
-    /// A worker and its core go from an attempt that has ended to the next one that waits.
+    /// A worker and its core go from an attempt that has ended to the next one that waits, if that is as simple as that.
     #[inline(always)]
-    fn hand_over(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+    fn hand_over(&mut self, now: Time, queue: &mut Queue, index: u32) -> bool {
         let instance = &mut self.instances[index as usize];
         let next = instance.lane.head;
         let frame = &mut self.frames[next];
@@ -299,12 +307,10 @@ impl World<'_> {
                     self.sides[next as usize].cpu += demand.0;
                 }
                 queue.push(now + demand, Payload::new(STEP, next));
-                return Ok(());
+                return true;
             }
         }
-        instance.set_running(now, instance.running - 1);
-        instance.inside -= 1;
-        self.dispatch(now, queue, index)
+        false
     }
 
     /// The event of a step that nobody is interested in any more.

@@ -573,6 +573,8 @@ pub struct EdgeSpec {
     pub balancer: BalancerSettings,
     /// Attribute that the balancer keeps together, by position in [`Spec::attributes`].
     pub affinity: Option<u16>,
+    /// A cookie that comes with it names the instance.
+    pub cookie: bool,
     /// Name of the called service, and the weights of its instances by ordinal, over and over again (empty: all 1).
     pub callee: (Arc<str>, Arc<[u32]>),
     /// Leaves endpoints out that answer badly.

@@ -37,6 +37,18 @@ mod affinity {
     }
 
     #[test]
+    fn a_cookie_keeps_sessions_with_any_balancer_until_their_instance_is_lost() {
+        let cookie = "affinity = \"session\"\naffinity-by = \"cookie\"\nbalancer.p2c = {}";
+        let source = format!("{TO_API}attributes.session = \"uniform(500)\"");
+        tell("200s", &api(4, &source, cookie)).is("service.api.affinity_broken_ratio", 0.0);
+        // One of four instances goes: its sessions move, once each, and nobody else does. Nearly all come back in 100 s.
+        let crash = "[[fault]]\nat = \"100s\"\ncrash = { service = \"api\", count = 1 }\n";
+        let told = tell("200s", &format!("{}{crash}", api(4, &source, cookie)));
+        let moved = told.metric("service.api.affinity_broken_ratio") * (20_000.0 - 500.0);
+        is_share(moved / 500.0, 0.25, 500.0);
+    }
+
+    #[test]
     fn who_loses_an_instance_moves_and_nobody_else() {
         // Three of four sessions stay. The fourth moves when its instance goes, and some of all move when the new one comes:
         // about a quarter again. Each is counted once it comes back.

@@ -424,6 +424,9 @@ impl Writer<'_> {
         if self.has("affinity") {
             let attribute = self.one_of(&format!("{name} affinity"), &["session", "path"]);
             writeln!(text, "affinity = \"{attribute}\"").unwrap();
+            if self.number(&format!("{name} cookie"), 0, 1) == 0 {
+                text += "affinity-by = \"cookie\"\n";
+            }
         }
         text
     }

@@ -18,6 +18,7 @@ mod inside;
 mod layers;
 mod machines;
 mod manifests;
+mod nesting;
 mod overload;
 mod papers;
 mod production;

@@ -39,7 +39,7 @@ fn shown(study: &Study) -> String {
         panic!("it calls")
     };
     format!(
-        "timeout {:?}, cancel {}\nretry {:#?}\nbudget {:#?}\nbreaker {:#?}\nlimiter {:#?}\nbalancer {:#?}\noutlier {:#?}\nhost selection {:#?}\n{}\n",
+        "timeout {:?}, cancel {}\nretry {:#?}\nbudget {:#?}\nbreaker {:#?}\nlimiter {:#?}\nbalancer {:#?}\noutlier {:#?}\nhealth check {:#?}\nhost selection {:#?}\nconnections {:#?}\nlevels {:#?}\n{}\n",
         call.timeout,
         edge.policies.cancel,
         edge.policies.retry,
@@ -48,7 +48,10 @@ fn shown(study: &Study) -> String {
         edge.policies.limiter,
         edge.balancer,
         edge.outlier,
+        edge.health_check,
         edge.host_selection,
+        edge.connections,
+        edge.levels,
         study.warnings.join("\n"),
     )
 }
@@ -110,6 +113,16 @@ fn what_the_scenario_says_wins() {
     let breaker = format!("{:?}", edge(&study).policies.breaker);
     assert!(breaker.contains("0.77") && breaker.contains("sliding_window_size: 20"), "{breaker}");
     assert!(edge(&study).policies.retry.is_none());
+}
+
+#[test]
+fn limits_on_connections_hold_where_there_are_connections() {
+    let with = "source.shop.call.payments.connections.max-pending=3";
+    let study = load("sidecar.yaml", &[with]).unwrap();
+    let connections = edge(&study).connections.as_ref().expect("it has some");
+    assert_eq!(connections.connect_timeout, simlab::time::Duration::from_millis(200));
+    assert_eq!((connections.max, connections.max_pending), (20, 3), "what the scenario says wins");
+    assert!(!study.warnings.iter().any(|line| line.contains("connect_timeout")), "{:?}", study.warnings);
 }
 
 #[test]

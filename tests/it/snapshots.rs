@@ -157,7 +157,9 @@ fn only_run_json_knows_the_wall_clock() {
 #[test]
 fn charts_say_what_they_show() {
     let files = files(&sample::typhoon());
-    for chart in ["latency", "percentiles", "availability", "load", "replicas", "nodes", "forecast", "cost"] {
+    for chart in
+        ["latency", "percentiles", "availability", "load", "replicas", "nodes", "forecast", "cost", "ranking"]
+    {
         let svg = text(&files, &format!("charts/{chart}.svg"));
         let words = words(&svg);
         for needed in [

@@ -36,7 +36,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
-use super::{Balancer, p2c};
+use super::{Balancer, Needs, p2c};
 use crate::policies::Algorithm;
 use crate::policies::view::{Endpoints, RequestHead, Slot};
 use crate::random::{Key, Rng};
@@ -210,6 +210,10 @@ impl Balancer for Aperture {
         let (aw, bw) = (weight(a), weight(b));
         let a_wins = if (aw - bw).abs() < 0.0001 { load(a) <= load(b) } else { load(a) / aw <= load(b) / bw };
         Some(endpoints.eligible[if a_wins { a } else { b } as usize])
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::NOTHING
     }
 }
 

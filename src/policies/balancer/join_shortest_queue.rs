@@ -55,7 +55,7 @@ impl Algorithm for JoinShortestQueue {
 
 impl Balancer for JoinShortestQueue {
     fn needs(&self) -> Needs {
-        Needs { load: true, ..Needs::default() }
+        Needs { load: true, ..Needs::NOTHING }
     }
 
     fn pick(

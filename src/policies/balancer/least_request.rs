@@ -40,9 +40,9 @@ use std::num::NonZeroU32;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
-use super::Balancer;
 use super::edf::EdfScheduler;
 use super::slow_start::{SlowStart, hosts_weigh_the_same};
+use super::{Balancer, Needs};
 use crate::policies::Algorithm;
 use crate::policies::view::{Endpoints, RequestHead, Slot};
 use crate::random::Rng;
@@ -156,6 +156,10 @@ impl Balancer for LeastRequest {
             SelectionMethod::FullScan => pick_full_scan(eligible.len(), active, rng),
         };
         Some(eligible[picked])
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::NOTHING
     }
 }
 

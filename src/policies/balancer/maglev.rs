@@ -32,8 +32,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
-use super::Balancer;
 use super::ring_hash::hosts;
+use super::{Balancer, Needs};
 use crate::policies::Algorithm;
 use crate::policies::view::{Endpoints, RequestHead, Slot};
 use crate::random::Rng;
@@ -186,6 +186,10 @@ impl Balancer for Maglev {
         let attempt = if settings.retry_other_host { request.attempt } else { 0 };
         let host = table.choose_host(hash, attempt)?;
         Some(endpoints.eligible[host as usize])
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::NOTHING
     }
 }
 

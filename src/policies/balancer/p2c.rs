@@ -28,7 +28,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Balancer;
+use super::{Balancer, Needs};
 use crate::policies::Algorithm;
 use crate::policies::view::{Endpoints, RequestHead, Slot};
 use crate::random::Rng;
@@ -79,6 +79,10 @@ impl Balancer for P2c {
                 Some(eligible[pick(n as u32, rng, |_| Status::Open, load) as usize])
             }
         }
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::NOTHING
     }
 }
 

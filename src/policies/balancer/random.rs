@@ -24,7 +24,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Balancer;
+use super::{Balancer, Needs};
 use crate::policies::Algorithm;
 use crate::policies::view::{Endpoints, RequestHead, Slot};
 use crate::random::Rng;
@@ -60,5 +60,9 @@ impl Balancer for Random {
             0 => None,
             n => Some(endpoints.eligible[rng.index(n as u32) as usize]),
         }
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::NOTHING
     }
 }

@@ -40,7 +40,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Balancer;
+use super::{Balancer, Needs};
 use crate::policies::Algorithm;
 use crate::policies::view::{Endpoints, RequestHead, Slot};
 use crate::random::Rng;
@@ -194,6 +194,10 @@ impl Balancer for RingHash {
         let attempt = if settings.retry_other_host { request.attempt } else { 0 };
         let host = ring.choose_host(hash, attempt)?;
         Some(endpoints.eligible[host as usize])
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::NOTHING
     }
 }
 

@@ -27,7 +27,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Balancer;
+use super::{Balancer, Needs};
 use crate::policies::Algorithm;
 use crate::policies::view::{Endpoints, RequestHead, Slot};
 use crate::random::Rng;
@@ -76,6 +76,10 @@ impl Balancer for RoundRobin {
             self.position = 0;
         }
         Some(slot)
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::NOTHING
     }
 }
 

@@ -26,7 +26,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Balancer;
+use super::{Balancer, Needs};
 use crate::policies::Algorithm;
 use crate::policies::view::{Endpoints, RequestHead, Slot};
 use crate::random::Rng;
@@ -74,6 +74,10 @@ impl Balancer for WeightedRandom {
         let total = *self.cumulative.last()?;
         let draw = below_exactly(rng, total);
         Some(endpoints.eligible[self.cumulative.partition_point(|&sum| sum <= draw)])
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::NOTHING
     }
 }
 

@@ -31,9 +31,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Balancer;
 use super::edf::EdfScheduler;
 use super::slow_start::{SlowStart, hosts_weigh_the_same};
+use super::{Balancer, Needs};
 use crate::policies::Algorithm;
 use crate::policies::view::{Endpoints, RequestHead, Slot};
 use crate::random::Rng;
@@ -107,6 +107,10 @@ impl Balancer for WeightedRoundRobin {
         let slot = endpoints.eligible[(state.index % n) as usize];
         state.index += 1;
         Some(slot)
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::NOTHING
     }
 }
 

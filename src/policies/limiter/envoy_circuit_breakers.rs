@@ -15,7 +15,7 @@
 //!
 //! ## Settings
 //! * `max-requests` (default 1024).
-//! * `max-connections`, `max-pending-requests`: refused, see below.
+//! * `max-connections`, `max-pending-requests`: refused here; they bound `connections` of the edge.
 //! * `max-retries`, `retry-budget`: refused here; they bound retries, not requests.
 //!
 //! ## Origin
@@ -23,7 +23,7 @@
 //! (`canCreate`: active below the maximum), from documentation and memory; there are no recorded cases.
 //!
 //! ## Deliberate differences
-//! * Connections and what waits for one are not counted by this limiter, and their thresholds are refused rather than ignored.
+//! * Connections and what waits for one are counted where connections are kept: `connections.max`, `connections.max-pending`.
 //! * One set of thresholds for all priorities; Envoy has one for each of its two routing priorities.
 //! * Envoy's workers may exceed a threshold a little when they race; this does not.
 
@@ -76,7 +76,9 @@ impl Default for EnvoyCircuitBreakersSettings {
 }
 
 fn connections<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
-    Err(de::Error::custom("connections are not counted here: bound requests by max-requests"))
+    Err(de::Error::custom(
+        "requests are counted here; the edge bounds its connections: connections.max and connections.max-pending",
+    ))
 }
 
 fn retries<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {

@@ -82,8 +82,8 @@ impl PartitionedSettings {
         let sum: f64 = self.partitions.iter().map(|partition| partition.percent.0).sum();
         if sum > 1.0 + 1e-9 {
             return Err(format!(
-                "the percentages sum to {:.4} %, and upstream wants at most 100 %",
-                sum * 100.0
+                "the percentages sum to {} %, and upstream wants at most 100 %",
+                (sum * 1e6).round() / 1e4
             ));
         }
         Ok(())

@@ -10,7 +10,7 @@ use crate::scenario::error::{Diagnostic, Place, shortened};
 use crate::scenario::model::{
     Cache, Call, Connections, Demand, Edge, EdgeLevel, EdgePolicies, EndpointRef, Pool, Sharing, Step,
 };
-use crate::scenario::schema::{EdgeTable, LevelTable, SharingWord};
+use crate::scenario::schema::{AffinityWord, EdgeTable, LevelTable, SharingWord};
 use crate::scenario::step::{self, Form, Need, Part, StepError};
 use crate::time::{Duration, Time};
 use crate::units::{parse_duration, parse_share};
@@ -267,7 +267,7 @@ impl Check<'_> {
         let health_check = own.health_check.or(callers.health_check);
         let health_check = health_check.as_ref().and_then(|table| self.health_check(table, to));
         let host_selection = set(&over(own.host_selection, callers.host_selection));
-        self.zones_of_priorities(host_selection.as_ref(), to);
+        self.zones_of_priorities(host_selection.as_ref(), to, place);
         let outlier = set(&over(own.outlier, callers.outlier));
         let cares = outlier.is_some() || health_check.is_some() || host_selection.is_some();
         if cares && connections.as_ref().is_some_and(|kept| kept.per_connection) {
@@ -275,16 +275,24 @@ impl Check<'_> {
             let message =
                 format!("the edge to `{callee}`: behind one address a client cannot tell endpoints apart");
             let hint = "leave out `outlier`, `health-check` and `host-selection`, or balance per request";
-            self.errors.push(Diagnostic::new(message).hint(hint));
+            self.wrong_edge(Diagnostic::new(message).hint(hint), place);
         }
         if cares && balancer.build(Time::ZERO).needs().probes {
             let (callee, name) = (self.names.services[to].clone(), balancer.name());
             let message = format!("the edge to `{callee}`: `{name}` judges endpoints by probes of its own");
             let hint = "leave out `outlier`, `health-check` and `host-selection`, or use another balancer";
-            self.errors.push(Diagnostic::new(message).hint(hint));
+            self.wrong_edge(Diagnostic::new(message).hint(hint), place);
         }
         let affinity = own.affinity.or(callers.affinity).and_then(|name| self.affinity(&name));
-        let Needs { load, probes } = balancer.build(Time::ZERO).needs();
+        let by = own.affinity_by.or(callers.affinity_by);
+        if let Some(by) = &by
+            && affinity.is_none()
+        {
+            let error = Diagnostic::new("what is kept together?").at(by.place);
+            self.errors.push(error.hint("name an attribute of requests: affinity = \"session\""));
+        }
+        let cookie = by.is_some_and(|by| by.value == AffinityWord::Cookie);
+        let Needs { load, probes, .. } = balancer.build(Time::ZERO).needs();
         if let (Some(table), Some(Connections { per_connection: true, .. })) = (&written, &connections)
             && (load || probes || affinity.is_some())
         {
@@ -314,6 +322,7 @@ impl Check<'_> {
             propagate_deadline,
             balancer,
             affinity,
+            cookie,
             outlier,
             health_check,
             host_selection,
@@ -367,6 +376,11 @@ impl Check<'_> {
         } else {
             return;
         };
+        self.wrong_edge(error, place);
+    }
+
+    /// An error about a whole edge, which may be written nowhere but at its callee.
+    pub(super) fn wrong_edge(&mut self, error: Diagnostic, place: Option<Place>) {
         self.errors.push(match place {
             Some(place) => error.at(place),
             None => error,

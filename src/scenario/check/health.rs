@@ -6,7 +6,7 @@ use crate::policies::discovery::DiscoverySettings;
 use crate::policies::host_selection::HostSelectionSettings;
 use crate::random::law::Law;
 use crate::scenario::de::Spanned;
-use crate::scenario::error::Diagnostic;
+use crate::scenario::error::{Diagnostic, Place};
 use crate::scenario::model::{HealthCheck, Probe, ProbeWork, Scenario};
 use crate::scenario::schema::{DiscoveryChoice, HealthCheckTable, LawText, ProbeTable, ServiceTable};
 use crate::time::Duration;
@@ -92,7 +92,12 @@ impl Check<'_> {
     }
 
     /// Zones that priority levels name must exist.
-    pub(super) fn zones_of_priorities(&mut self, settings: Option<&HostSelectionSettings>, to: usize) {
+    pub(super) fn zones_of_priorities(
+        &mut self,
+        settings: Option<&HostSelectionSettings>,
+        to: usize,
+        place: Option<Place>,
+    ) {
         let Some(HostSelectionSettings::Envoy(settings)) = settings else { return };
         for zone in settings.zones() {
             if !self.names.zones.iter().any(|known| known == zone) {
@@ -107,7 +112,7 @@ impl Check<'_> {
                     error.among(zone, known.iter().copied())
                 };
                 if !self.errors.iter().any(|old| old.message == error.message) {
-                    self.errors.push(error);
+                    self.wrong_edge(error, place);
                 }
             }
         }

@@ -47,6 +47,10 @@ pub(in crate::scenario) struct Cluster {
     pub(in crate::scenario) thresholds: Option<Thresholds>,
     /// Fields of `outlier_detection` in the order of the file.
     pub(in crate::scenario) outlier_detection: Option<OutlierDetection>,
+    /// The first of them; Envoy makes them all.
+    pub(in crate::scenario) health_check: Option<HealthCheck>,
+    /// That of the round robin or of least request, whichever is the policy.
+    pub(in crate::scenario) slow_start: Option<SlowStart>,
 }
 
 /// `lb_policy`.
@@ -67,6 +71,7 @@ pub(in crate::scenario) struct LeastRequest {
     pub(in crate::scenario) choice_count: Option<At<u64>>,
     pub(in crate::scenario) active_request_bias: Option<At<f64>>,
     pub(in crate::scenario) full_scan: Option<At<bool>>,
+    slow_start: Option<SlowStart>,
 }
 
 /// `ring_hash_lb_config`.
@@ -93,6 +98,25 @@ pub(in crate::scenario) struct RetryBudget {
     /// Percent.
     pub(in crate::scenario) budget_percent: Option<At<f64>>,
     pub(in crate::scenario) min_retry_concurrency: Option<At<u64>>,
+}
+
+/// One of `health_checks`.
+#[derive(Debug)]
+pub(in crate::scenario) struct HealthCheck {
+    pub(in crate::scenario) place: Place,
+    pub(in crate::scenario) counts: Vec<(&'static str, At<u64>)>,
+    /// Nanoseconds.
+    pub(in crate::scenario) durations: Vec<(&'static str, At<u64>)>,
+}
+
+/// `slow_start_config`.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::scenario) struct SlowStart {
+    pub(in crate::scenario) place: Place,
+    /// Nanoseconds.
+    pub(in crate::scenario) window: At<u64>,
+    pub(in crate::scenario) aggression: Option<At<f64>>,
+    pub(in crate::scenario) min_weight_percent: Option<At<f64>>,
 }
 
 /// `outlier_detection`, by the names of its fields.
@@ -326,6 +350,10 @@ fn cluster(fields: &mut Fields<'_>) -> Option<Cluster> {
     let lb_policy = fields.choice("lb_policy", &policies);
     let lb_policy = lb_policy.map(|value| At { value, place: place(fields, "lb_policy") });
     let least_request = fields.object("least_request_lb_config", least_request).unwrap_or_default();
+    let round_robin = fields.object("round_robin_lb_config", |fields| {
+        fields.no_effect(&["locality_lb_config"]);
+        Some(fields.object("slow_start_config", slow_start))
+    });
     let ring_hash = fields.object("ring_hash_lb_config", ring_hash).unwrap_or_default();
     let maglev = fields.object("maglev_lb_config", |fields| {
         fields.no_effect(&["consistent_hashing_lb_config", "locality_weighted_lb_config"]);
@@ -346,6 +374,7 @@ fn cluster(fields: &mut Fields<'_>) -> Option<Cluster> {
     });
     let thresholds = fields.object("circuit_breakers", circuit_breakers).flatten();
     let outlier_detection = fields.object("outlier_detection", outlier_detection);
+    let health_checks = fields.list("health_checks", health_check).unwrap_or_default();
     fields.no_effect(&[
         "alt_stat_name",
         "cleanup_interval",
@@ -361,7 +390,6 @@ fn cluster(fields: &mut Fields<'_>) -> Option<Cluster> {
         "dns_resolvers",
         "eds_cluster_config",
         "filters",
-        "health_checks",
         "http2_protocol_options",
         "http_protocol_options",
         "ignore_health_on_host_removal",
@@ -376,7 +404,6 @@ fn cluster(fields: &mut Fields<'_>) -> Option<Cluster> {
         "preconnect_policy",
         "protocol_selection",
         "respect_dns_ttl",
-        "round_robin_lb_config",
         "track_cluster_stats",
         "track_timeout_budgets",
         "transport_socket",
@@ -391,6 +418,11 @@ fn cluster(fields: &mut Fields<'_>) -> Option<Cluster> {
         "wait_for_warm_on_init",
     ]);
     fields.silent(&["metadata", "type"]);
+    let slow_start = match lb_policy.map(|policy| policy.value) {
+        None | Some(LbPolicy::RoundRobin) => round_robin.flatten(),
+        Some(LbPolicy::LeastRequest) => least_request.slow_start,
+        Some(_) => None,
+    };
     Some(Cluster {
         name: name?,
         path: format!("{}.", fields.path()),
@@ -402,6 +434,8 @@ fn cluster(fields: &mut Fields<'_>) -> Option<Cluster> {
         healthy_panic_threshold: common.flatten(),
         thresholds,
         outlier_detection,
+        health_check: health_checks.into_iter().next(),
+        slow_start,
     })
 }
 
@@ -418,8 +452,78 @@ fn least_request(fields: &mut Fields<'_>) -> Option<LeastRequest> {
     let method = fields.choice("selection_method", &methods);
     let method = method.map(|value| At { value, place: place(fields, "selection_method") });
     let full_scan = flag(fields, "enable_full_scan");
-    fields.no_effect(&["slow_start_config", "locality_lb_config"]);
-    Some(LeastRequest { choice_count, active_request_bias: bias.flatten(), full_scan: method.or(full_scan) })
+    fields.no_effect(&["locality_lb_config"]);
+    Some(LeastRequest {
+        choice_count,
+        active_request_bias: bias.flatten(),
+        full_scan: method.or(full_scan),
+        slow_start: fields.object("slow_start_config", slow_start),
+    })
+}
+
+/// Without a window it is off.
+fn slow_start(fields: &mut Fields<'_>) -> Option<SlowStart> {
+    let window = duration(fields, "slow_start_window");
+    let aggression = fields.object("aggression", |fields| {
+        fields.silent(&["runtime_key"]);
+        Some(number(fields, "default_value"))
+    });
+    Some(SlowStart {
+        place: fields.place,
+        aggression: aggression.flatten(),
+        min_weight_percent: percent(fields, "min_weight_percent"),
+        window: window.filter(|window| window.value > 0)?,
+    })
+}
+
+fn health_check(fields: &mut Fields<'_>) -> Option<HealthCheck> {
+    fields.need(&["timeout", "interval", "unhealthy_threshold", "healthy_threshold"]);
+    let mut read = HealthCheck { place: fields.place, counts: Vec::new(), durations: Vec::new() };
+    for name in ["unhealthy_threshold", "healthy_threshold"] {
+        read.counts.extend(whole(fields, name).map(|count| (name, count)));
+    }
+    for name in [
+        "timeout",
+        "interval",
+        "interval_jitter",
+        "unhealthy_interval",
+        "unhealthy_edge_interval",
+        "healthy_edge_interval",
+    ] {
+        read.durations.extend(duration(fields, name).map(|length| (name, length)));
+    }
+    for name in
+        ["timeout", "interval", "unhealthy_interval", "unhealthy_edge_interval", "healthy_edge_interval"]
+    {
+        if read.durations.iter().any(|(other, length)| *other == name && length.value == 0) {
+            fields.refuse(name, format!("`{name}` must be longer than zero"));
+        }
+    }
+    for (name, count) in &read.counts {
+        if count.value == 0 {
+            fields.refuse(name, format!("`{name}` must be at least 1"));
+        }
+    }
+    // How it asks and what it makes of the words of the answer is not behaviour here.
+    for kind in ["http_health_check", "grpc_health_check", "tcp_health_check", "custom_health_check"] {
+        fields.silent(&[kind]);
+    }
+    fields.silent(&[
+        "event_log_path",
+        "event_logger",
+        "tls_options",
+        "transport_socket_match_criteria",
+        "alt_port",
+    ]);
+    fields.silent(&["always_log_health_check_failures", "always_log_health_check_success"]);
+    fields.no_effect(&[
+        "initial_jitter",
+        "interval_jitter_percent",
+        "no_traffic_interval",
+        "no_traffic_healthy_interval",
+    ]);
+    fields.no_effect(&["reuse_connection"]);
+    Some(read)
 }
 
 fn ring_hash(fields: &mut Fields<'_>) -> Option<RingHash> {

@@ -11,7 +11,8 @@ use super::{Notes, lay_under, table, text, text_of};
 use crate::scenario::error::{Diagnostic, Place, shortened};
 use crate::scenario::files::Files;
 use crate::scenario::manifest::envoy::{
-    self, At, Cluster, Envoy, LbPolicy, OutlierDetection, Retry, RingHash, Route, Thresholds,
+    self, At, Cluster, Envoy, HealthCheck, LbPolicy, OutlierDetection, Retry, RingHash, Route, SlowStart,
+    Thresholds,
 };
 use crate::scenario::manifest::resilience4j::{self, Module, Properties};
 use crate::scenario::tree::{Entry, Key, Node, Table, Value};
@@ -302,6 +303,18 @@ const OUTLIER: &[(&str, &str)] = &[
     ("always_eject_one_host", "always-eject-one-host"),
 ];
 
+/// Fields of `health_checks`, and what they are called here.
+const HEALTH_CHECK: &[(&str, &str)] = &[
+    ("timeout", "timeout"),
+    ("interval", "interval"),
+    ("interval_jitter", "interval-jitter"),
+    ("unhealthy_interval", "unhealthy-interval"),
+    ("unhealthy_edge_interval", "unhealthy-edge-interval"),
+    ("healthy_edge_interval", "healthy-edge-interval"),
+    ("unhealthy_threshold", "unhealthy-threshold"),
+    ("healthy_threshold", "healthy-threshold"),
+];
+
 /// An edge being filled from Envoy's file.
 struct Side<'a> {
     edge: &'a mut Table,
@@ -334,7 +347,12 @@ impl Side<'_> {
         let policy = cluster.lb_policy.map_or(LbPolicy::RoundRobin, |policy| policy.value);
         let place = cluster.lb_policy.map_or(cluster.name.place, |policy| policy.place);
         match policy {
-            LbPolicy::RoundRobin => self.policy("balancer", "round-robin", [], place),
+            LbPolicy::RoundRobin => match cluster.slow_start {
+                None => self.policy("balancer", "round-robin", [], place),
+                Some(slow) => {
+                    self.policy("balancer", "weighted-round-robin", [slow_start(&slow)], place);
+                }
+            },
             LbPolicy::Random => self.policy("balancer", "random", [], place),
             LbPolicy::LeastRequest => {
                 let read = &cluster.least_request;
@@ -346,6 +364,7 @@ impl Side<'_> {
                         .filter(|scan| scan.value)
                         .map(|scan| ("selection-method", text("full-scan", scan.place))),
                 );
+                settings.extend(cluster.slow_start.as_ref().map(slow_start));
                 self.policy("balancer", "least-request", settings, place);
             }
             LbPolicy::RingHash => {
@@ -365,14 +384,14 @@ impl Side<'_> {
             }
             LbPolicy::Elsewhere => self.without_effect(place, "this lb_policy"),
         }
-        if let Some(timeout) = cluster.connect_timeout {
-            self.without_effect(timeout.place, "connect_timeout");
-        }
         if let Some(detection) = &cluster.outlier_detection {
             self.outlier(detection);
         }
+        if let Some(check) = &cluster.health_check {
+            self.health_check(check);
+        }
         if let Some(threshold) = cluster.healthy_panic_threshold {
-            if self.edge.get("outlier").is_some() {
+            if self.edge.get("outlier").is_some() || self.edge.get("health-check").is_some() {
                 // Envoy rounds it.
                 let percent = text(format!("{}%", threshold.value.round()), threshold.place);
                 let settings = [("healthy-panic-threshold", percent)];
@@ -381,16 +400,71 @@ impl Side<'_> {
                 self.without_effect(threshold.place, "common_lb_config.healthy_panic_threshold");
             }
         }
-        if let Some(thresholds) = &cluster.thresholds {
-            for (threshold, name) in [
-                (thresholds.max_connections, "max_connections"),
-                (thresholds.max_pending_requests, "max_pending_requests"),
-                (thresholds.max_requests, "max_requests"),
-            ] {
-                if let Some(threshold) = threshold {
-                    self.without_effect(threshold.place, format!("circuit_breakers.thresholds.{name}"));
-                }
+        let thresholds = cluster.thresholds.as_ref();
+        let most = thresholds.and_then(|thresholds| thresholds.max_requests);
+        if let Some(most) = most.filter(|_| self.edge.get("limiter").is_some()) {
+            self.without_effect(
+                most.place,
+                "circuit_breakers.thresholds.max_requests, as the edge has a limiter",
+            );
+        }
+        // Envoy has this one whether it is written or not.
+        let settings = most.map(|most| ("max-requests", whole(most)));
+        self.policy(
+            "limiter",
+            "envoy-circuit-breakers",
+            settings,
+            most.map_or(cluster.name.place, |most| most.place),
+        );
+        self.connections([
+            (
+                "connect-timeout",
+                "connect_timeout",
+                cluster.connect_timeout.map(|limit| (limit.place, nanos(limit))),
+            ),
+            (
+                "max",
+                "circuit_breakers.thresholds.max_connections",
+                thresholds.and_then(|found| found.max_connections).map(|most| (most.place, whole(most))),
+            ),
+            (
+                "max-pending",
+                "circuit_breakers.thresholds.max_pending_requests",
+                thresholds.and_then(|found| found.max_pending_requests).map(|most| (most.place, whole(most))),
+            ),
+        ]);
+    }
+
+    /// What is said of connections holds where the scenario has an edge with connections: here, the name of the file's
+    /// field, and what it says.
+    fn connections(&mut self, settings: [(&'static str, &str, Option<(Place, Node)>); 3]) {
+        for (here, name, found) in settings {
+            let Some((place, node)) = found else { continue };
+            if let Some(Value::Table(table)) = self.edge.get_mut("connections").map(|node| &mut node.value) {
+                lay_under(table, vec![(here, node)], place);
+            } else {
+                self.without_effect(place, format!("{name}, as the edge has no connections"));
             }
+        }
+    }
+
+    /// What is asked for is said by the scenario, else an answer costs nothing but a worker.
+    fn health_check(&mut self, check: &HealthCheck) {
+        let counts = check.counts.iter().map(|(name, count)| (*name, whole(*count)));
+        let lengths = check.durations.iter().map(|(name, length)| (*name, nanos(*length)));
+        let here =
+            |name: &str| HEALTH_CHECK.iter().find(|(upstream, _)| *upstream == name).map(|(_, here)| *here);
+        let settings = counts.chain(lengths).filter_map(|(name, node)| Some((here(name)?, node))).collect();
+        let mut detector = Table::default();
+        lay_under(&mut detector, settings, check.place);
+        let detector = Node { value: Value::Table(detector), place: check.place };
+        let detector = table(check.place, [("envoy", detector)]);
+        if self.edge.get("health-check").is_none() {
+            let key = Key { name: "health-check".to_owned(), place: check.place };
+            self.edge.put(key, table(check.place, [("detector", detector)]));
+        } else if let Some(Value::Table(own)) = self.edge.get_mut("health-check").map(|node| &mut node.value)
+        {
+            lay_under(own, vec![("detector", detector)], check.place);
         }
     }
 
@@ -428,22 +502,26 @@ impl Side<'_> {
     fn route(&mut self, route: &Route, cluster: &Cluster) {
         let retry = route.retry.as_ref();
         let per_try = retry.and_then(|retry| retry.per_try_timeout).filter(|timeout| timeout.value > 0);
-        // The route's limit is for all tries together; an edge has one for each.
+        // The route's limit is for all tries together.
         let whole_call = route.timeout.unwrap_or(At { value: 15_000_000_000, place: route.place });
-        if let Some(limit) = per_try.or_else(|| (whole_call.value > 0).then_some(whole_call))
+        let whole_call = Some(whole_call).filter(|limit| limit.value > 0);
+        let tries_again =
+            retry.is_some_and(|retry| retry.num_retries.is_none_or(|retries| retries.value > 0));
+        let each_try = if tries_again { per_try } else { per_try.or(whole_call) };
+        if let Some(limit) = each_try
             && self.edge.get("timeout").is_none()
         {
             lay_under(self.edge, vec![("timeout", nanos(limit))], limit.place);
+        }
+        if let Some(limit) = whole_call
+            && tries_again
+        {
+            self.whole_call(limit, route);
         }
         // What Envoy gives up on, it resets.
         if self.edge.get("cancel").is_none() {
             let node = Node { value: Value::Boolean(true), place: route.place };
             lay_under(self.edge, vec![("cancel", node)], route.place);
-        }
-        if per_try.is_some()
-            && let Some(timeout) = route.timeout
-        {
-            self.without_effect(timeout.place, "route.timeout over all tries");
         }
         if let Some(hedge) = &route.hedge
             && let Some(flag) = hedge.hedge_on_per_try_timeout.filter(|flag| flag.value)
@@ -456,6 +534,26 @@ impl Side<'_> {
                 self.retry_budget(cluster.thresholds.as_ref(), retry.place);
             }
         }
+    }
+
+    /// A limit for all tries of a call together is a level around them.
+    fn whole_call(&mut self, limit: At<u64>, route: &Route) {
+        if self.edge.get("level").is_some() {
+            if let Some(timeout) = route.timeout {
+                self.without_effect(timeout.place, "route.timeout over all tries, as the edge has levels");
+            }
+            return;
+        }
+        let place = limit.place;
+        let level = table(
+            place,
+            [
+                ("name", text("route", place)),
+                ("timeout", nanos(limit)),
+                ("cancel", Node { value: Value::Boolean(true), place }),
+            ],
+        );
+        lay_under(self.edge, vec![("level", Node { value: Value::Array(vec![level]), place })], place);
     }
 
     /// So many retries at one moment, three if nothing is written; or a share of what is active.
@@ -525,6 +623,15 @@ impl Side<'_> {
         ];
         self.policy("retry", "exponential", settings, retry.place);
     }
+}
+
+fn slow_start(slow: &SlowStart) -> (&'static str, Node) {
+    let mut settings = vec![("window", nanos(slow.window))];
+    settings.extend(slow.aggression.map(|aggression| ("aggression", float(aggression))));
+    let least = slow.min_weight_percent;
+    settings
+        .extend(least.map(|least| ("min-weight-percent", text(format!("{}%", least.value), least.place))));
+    ("slow-start", table(slow.place, settings))
 }
 
 fn whole(number: At<u64>) -> Node {

@@ -124,11 +124,14 @@ fn limiters() {
 fn balancers() {
     for_each(BalancerSettings::KINDS, |_, text, settings: &BalancerSettings| {
         let mut policy = settings.build(Time::ZERO);
+        // Its twin, which is told everything but how attempts end.
+        let mut deaf = settings.build(Time::ZERO);
         let mut rng = Key::new(23).rng();
         let (mut now, mut digest) = (Time::ZERO, 0);
         let mut endpoints = Endpoints::default();
         let mut out: Vec<Slot> = Vec::new();
         policy.on_update(now, &endpoints);
+        deaf.on_update(now, &endpoints);
         for step in 0..STEPS {
             now += pause(&mut rng);
             if rng.index(500) == 0 {
@@ -141,6 +144,7 @@ fn balancers() {
                 }
                 endpoints.weight[0] = [1, 1_000_000][rng.index(2) as usize];
                 policy.on_update(now, &endpoints);
+                deaf.on_update(now, &endpoints);
             }
             if rng.index(2) == 0 {
                 let affinity = (rng.index(2) == 0).then(|| rng.bits());
@@ -149,7 +153,12 @@ fn balancers() {
                     endpoints.load.clone_from(&endpoints.active);
                 }
                 let mut draws = Key::new(u64::from(step)).rng();
+                let mut same_draws = draws.clone();
                 let picked = hot(|| policy.pick(now, &request, &endpoints, &mut draws));
+                if !policy.needs().outcomes {
+                    let unheard = deaf.pick(now, &request, &endpoints, &mut same_draws);
+                    assert_eq!(unheard, picked, "{text}: it does listen to outcomes");
+                }
                 // Probes go out, and nobody answers most of them.
                 while let Some(slot) = hot(|| policy.next_probe(now, &endpoints, &mut draws)) {
                     if rng.index(10) == 0 {
