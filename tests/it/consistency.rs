@@ -256,7 +256,8 @@ mod published {
         for (component, calls) in calls.iter().enumerate() {
             let parts = calls.len() as f64 + 1.0;
             let work = format!("\"wait normal({}ms, {}ms)\"", 50.0 / parts, 10.0 / parts.sqrt());
-            let steps: String = calls.iter().map(|callee| format!(", \"call c{callee}.work\", {work}")).collect();
+            let steps: String =
+                calls.iter().map(|callee| format!(", \"call c{callee}.work\", {work}")).collect();
             text += &format!(
                 "[[service]]\nname = \"c{component}\"\ninstance = {{ mode = \"async\", max-in-flight = 100_000 }}\n\
                  [[service.endpoint]]\nname = \"work\"\nsteps = [{work}{steps}]\n\
