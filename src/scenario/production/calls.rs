@@ -416,35 +416,28 @@ impl Side<'_> {
             settings,
             most.map_or(cluster.name.place, |most| most.place),
         );
-        self.connections([
-            (
-                "connect-timeout",
-                "connect_timeout",
-                cluster.connect_timeout.map(|limit| (limit.place, nanos(limit))),
-            ),
-            (
-                "max",
-                "circuit_breakers.thresholds.max_connections",
-                thresholds.and_then(|found| found.max_connections).map(|most| (most.place, whole(most))),
-            ),
-            (
-                "max-pending",
-                "circuit_breakers.thresholds.max_pending_requests",
-                thresholds.and_then(|found| found.max_pending_requests).map(|most| (most.place, whole(most))),
-            ),
-        ]);
+        let limit = cluster.connect_timeout;
+        self.of_connections(
+            "connect-timeout",
+            "connect_timeout",
+            limit.map(|limit| (limit.place, nanos(limit))),
+        );
+        let most = thresholds.and_then(|thresholds| thresholds.max_connections);
+        let name = "circuit_breakers.thresholds.max_connections";
+        self.of_connections("max", name, most.map(|most| (most.place, whole(most))));
+        let most = thresholds.and_then(|thresholds| thresholds.max_pending_requests);
+        let name = "circuit_breakers.thresholds.max_pending_requests";
+        self.of_connections("max-pending", name, most.map(|most| (most.place, whole(most))));
     }
 
     /// What is said of connections holds where the scenario has an edge with connections: here, the name of the file's
     /// field, and what it says.
-    fn connections(&mut self, settings: [(&'static str, &str, Option<(Place, Node)>); 3]) {
-        for (here, name, found) in settings {
-            let Some((place, node)) = found else { continue };
-            if let Some(Value::Table(table)) = self.edge.get_mut("connections").map(|node| &mut node.value) {
-                lay_under(table, vec![(here, node)], place);
-            } else {
-                self.without_effect(place, format!("{name}, as the edge has no connections"));
-            }
+    fn of_connections(&mut self, here: &'static str, name: &str, found: Option<(Place, Node)>) {
+        let Some((place, node)) = found else { return };
+        if let Some(Value::Table(table)) = self.edge.get_mut("connections").map(|node| &mut node.value) {
+            lay_under(table, vec![(here, node)], place);
+        } else {
+            self.without_effect(place, format!("{name}, as the edge has no connections"));
         }
     }
 
