@@ -218,6 +218,9 @@ impl World<'_> {
         let frame = &mut self.frames[slot];
         frame.flags &= !HELD;
         frame.instance = instance;
+        if self.watching != 0 {
+            self.set_out(slot);
+        }
         self.transmit(now, queue, slot)
     }
 

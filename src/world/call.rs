@@ -478,6 +478,9 @@ impl World<'_> {
         let slot = self.frames.insert(frame).ok_or(Full::InFlight)?;
         if self.has_sides {
             self.note_side(slot, origin, state);
+            if self.watching != 0 {
+                self.set_out(slot);
+            }
         }
         if target.ring != NO_RING {
             self.rings[target.ring as usize].arm(now, slot, queue);

@@ -372,7 +372,8 @@ impl World<'_> {
             return;
         }
         *count -= 1;
-        if *count == 0 {
+        // Who asks nothing of calls looks when it wants to.
+        if *count == 0 && self.watch(at).stance != Stance::Open {
             self.look_soon(at);
         }
     }
@@ -590,7 +591,6 @@ impl World<'_> {
         watch.held.push_back(slot);
         let rollout = watch.rollout as usize;
         self.rollouts[rollout].held += 1;
-        self.set_out(slot);
         Ok(None)
     }
 

@@ -492,7 +492,9 @@ impl Check<'_> {
                 }
                 () => None,
             };
-            against = against.or(found.map(|found| (edge.to, format!("calls to it {found}"))));
+            if let (None, Some(found)) = (&against, found) {
+                against = Some((edge.to, format!("calls to it {found}")));
+            }
         }
         if scenario.services[service].activator.is_some() {
             against = Some((service, "an activator holds calls to it".to_owned()));
