@@ -1,5 +1,7 @@
 //! Dynamic updates: no request meets two versions where that is promised, and the story of the hole in tranquillity.
 
+use std::fmt::Write as _;
+
 use proptest::prelude::*;
 
 use crate::story::{Told, load, run, tell};
@@ -29,13 +31,13 @@ fn system(size: usize, calls: &[u8], waits: &[u8], replicas: u32) -> String {
             });
             steps.push(format!("\"cpu exp({}ms)\"", 1 + next() % 5));
         }
-        text += &format!(
+        write!(text,
             "[[service]]\nname = \"s{service}\"\nreplicas = {replicas}\ndiscovery = \"uniform(0s, 300ms)\"\n\
              instance = {{ cores = 8, mode = \"async\", max-in-flight = 5000, start = \"500ms\", grace = \"5s\" }}\n\
              [[service.endpoint]]\nname = \"get\"\nsteps = [{}]\n[[service.version]]\nname = \"v1\"\n\
              [[service.version]]\nname = \"v2\"\n",
             steps.join(", ")
-        );
+        ).unwrap();
     }
     text
 }
@@ -123,10 +125,11 @@ fn none_in_a_million() {
 /// Portal, auth and proc by hand: one request every second, the token at its beginning and the verification 400 ms later.
 fn portal(how: &str, at: &str) -> Told {
     let service = |name: &str, endpoints: &[(&str, &str)]| {
-        let endpoints: String = endpoints
+        let endpoints: Vec<String> = endpoints
             .iter()
             .map(|(name, steps)| format!("[[service.endpoint]]\nname = \"{name}\"\nsteps = [{steps}]\n"))
             .collect();
+        let endpoints = endpoints.concat();
         format!(
             "[[service]]\nname = \"{name}\"\ninstance = {{ mode = \"async\", max-in-flight = 100 }}\n{endpoints}\
              [[service.version]]\nname = \"v1\"\n[[service.version]]\nname = \"v2\"\n"
@@ -256,25 +259,28 @@ mod published {
         for (component, calls) in calls.iter().enumerate() {
             let parts = calls.len() as f64 + 1.0;
             let work = format!("\"wait normal({}ms, {}ms)\"", 50.0 / parts, 10.0 / parts.sqrt());
-            let steps: String =
+            let steps: Vec<String> =
                 calls.iter().map(|callee| format!(", \"call c{callee}.work\", {work}")).collect();
-            text += &format!(
+            let steps = steps.concat();
+            write!(text,
                 "[[service]]\nname = \"c{component}\"\ninstance = {{ mode = \"async\", max-in-flight = 100_000 }}\n\
                  [[service.endpoint]]\nname = \"work\"\nsteps = [{work}{steps}]\n\
                  [[service.version]]\nname = \"v1\"\n[[service.version]]\nname = \"v2\"\n\
                  [[source]]\nname = \"r{component}\"\nto = \"c{component}.work\"\nzone = \"z\"\n\
                  arrivals.poisson = {{ rate = \"40/s\" }}\n"
-            );
+            ).unwrap();
         }
-        text += &format!(
+        write!(text,
             "[[rollout]]\nname = \"it\"\nat = \"3s\"\nservice = \"c{target}\"\nto = \"v2\"\n\
              [[strategy]]\nname = \"quiescence\"\n[strategy.rollout.it]\nquiescence = {{ message = \"5ms\" }}\n"
-        );
+        ).unwrap();
         for strategy in ["blocking", "concurrent-versions"] {
-            text += &format!(
+            write!(
+                text,
                 "[[strategy]]\nname = \"{strategy}\"\n[strategy.rollout.it]\n\
                  version-consistency = {{ strategy = \"{strategy}\", message = \"5ms\" }}\n"
-            );
+            )
+            .unwrap();
         }
         text
     }
@@ -317,6 +323,7 @@ mod published {
     /// `cargo test --release --test it a_hundred_graphs -- --ignored --nocapture` prints the table.
     #[test]
     #[ignore = "a few minutes"]
+    #[expect(clippy::print_stdout, reason = "the table is what it is run for")]
     fn a_hundred_graphs() {
         for components in [4, 8, 16, 32] {
             let found = measure(components, 100);
