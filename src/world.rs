@@ -74,6 +74,7 @@ mod report;
 mod resize;
 mod rollout;
 mod service;
+mod shutdown;
 mod source;
 pub mod spec;
 mod telemetry;
@@ -147,7 +148,6 @@ pub struct World<'a> {
     node_cpus: Vec<neighbours::NodeCpu>,
     network: Network,
     controls: Arena<Option<Control>>,
-    rollouts: Vec<rollout::Progress>,
     /// Version slots that an update watches; 0 is the common case.
     watching: u8,
     /// What it knows, by version slot.
@@ -353,7 +353,6 @@ impl<'a> World<'a> {
             node_cpus: Vec::new(),
             network: Network::new(spec),
             controls: Arena::new(kernel::queue::MAX_INDEX),
-            rollouts: spec.rollouts.iter().map(|plan| rollout::Progress::new(plan.service)).collect(),
             watching: 0,
             watches: [const { None }; 8],
             ahead: consistency::look_ahead(spec),

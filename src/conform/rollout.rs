@@ -4,11 +4,13 @@ use serde_json::Value;
 
 use super::{Adapter, Check};
 use crate::policies::Algorithm;
+use crate::policies::rollout::history::{self, Revision};
+use crate::policies::rollout::progress::Status;
 use crate::policies::rollout::rolling::{
     self, Annotations, IntOrPercent, Limits, Rolling, RollingSettings, proportional_scale,
 };
-use crate::policies::rollout::{self, Command, ReplicaSet, Rollout};
-use crate::time::{Duration, Time};
+use crate::policies::rollout::{Command, ReplicaSet, Rollout};
+use crate::time::Time;
 
 /// See the module documentation.
 pub const ADAPTERS: &[Adapter] = &[
@@ -21,7 +23,7 @@ pub const ADAPTERS: &[Adapter] = &[
     rolling("k8s.deployment.rolling_trace", rolling_trace),
     rolling("k8s.deployment.scale", scale),
     rolling("k8s.deployment.progress", progress),
-    rolling("k8s.deployment.cleanup", |_, _| Check::Skipped("rollout.rolling keeps no history of versions")),
+    rolling("k8s.deployment.cleanup", cleanup),
 ];
 
 const fn rolling(family: &'static str, run: fn(&Value, &Value) -> Check) -> Adapter {
@@ -75,7 +77,7 @@ fn settings(input: &Value) -> Read<RollingSettings> {
     Ok(RollingSettings {
         max_surge: written(&input["max_surge"])??,
         max_unavailable: written(&input["max_unavailable"])??,
-        min_ready: Duration::ZERO,
+        ..RollingSettings::default()
     })
 }
 
@@ -86,7 +88,7 @@ fn replica_sets(list: &Value) -> Read<(Vec<String>, Vec<ReplicaSet>)> {
         let (spec, available) = (count(&set["spec_replicas"])?, count(&set["available"])?);
         let is_new = set["is_new"].as_bool().ok_or("is_new is not a truth value")?;
         let name = text(&set["name"])?.to_owned();
-        sets.push((name, ReplicaSet { spec, available, existing: spec, is_new }));
+        sets.push((name, ReplicaSet { spec, available, ready: available, existing: spec, is_new }));
     }
     Ok(sets.into_iter().unzip())
 }
@@ -227,7 +229,7 @@ fn scale(_file: &Value, case: &Value) -> Check {
         let input = &case["in"];
         let (names, mut sets) = replica_sets(&input["replica_sets"])?;
         let annotation = |value: &Value| value.as_str().and_then(|text| text.parse().ok());
-        let annotations: Vec<Annotations> = by_age(&input["replica_sets"])?
+        let mut annotations: Vec<Annotations> = by_age(&input["replica_sets"])?
             .into_iter()
             .map(|set| Annotations {
                 desired: annotation(&set["desired_annotation"]),
@@ -239,7 +241,7 @@ fn scale(_file: &Value, case: &Value) -> Check {
             &settings(input)?,
             count(&input["replicas"])?,
             &mut sets,
-            |set| annotations[set],
+            &mut annotations,
             status,
         );
         Ok(same("sizes", &sizes(&names, &sets), &expected_sizes(&case["out"])?))
@@ -249,18 +251,49 @@ fn scale(_file: &Value, case: &Value) -> Check {
 
 fn progress(_file: &Value, case: &Value) -> Check {
     let run = || {
-        let input = &case["in"];
-        if input["op"] != "complete" {
-            return Ok(Check::Skipped("rollout.rolling has no progress deadline"));
+        let (input, out) = (&case["in"], &case["out"]);
+        let status = |fields: &Value| -> Read<Status> {
+            Ok(Status {
+                replicas: count(&fields["Replicas"])?,
+                updated: count(&fields["UpdatedReplicas"])?,
+                ready: count(&fields["ReadyReplicas"])?,
+                available: count(&fields["AvailableReplicas"])?,
+            })
+        };
+        let now = status(&input["new_status"])?;
+        match text(&input["op"])? {
+            "complete" => {
+                let ours = now.is_complete(count(&input["replicas"])?);
+                Ok(same("complete", &Some(ours), &out["complete"].as_bool()))
+            }
+            "progressing" => {
+                let ours = now.is_progress_since(&status(&input["old_status"])?);
+                Ok(same("progressing", &Some(ours), &out["progressing"].as_bool()))
+            }
+            other => Err(format!("op {other}")),
         }
-        let status = &input["new_status"];
-        let ours = rollout::complete(
-            count(&input["replicas"])?,
-            count(&status["UpdatedReplicas"])?,
-            count(&status["Replicas"])?,
-            count(&status["AvailableReplicas"])?,
-        );
-        Ok(same("complete", &Some(ours), &case["out"]["complete"].as_bool()))
+    };
+    checked(run())
+}
+
+fn cleanup(_file: &Value, case: &Value) -> Check {
+    let run = || {
+        let input = &case["in"];
+        let sets = by_age(&input["replica_sets"])?;
+        let revision = |set: &&Value| -> Read<Revision> {
+            let number = text(&set["revision"])?.parse().map_err(|_| "revision is not a number")?;
+            Ok(Revision {
+                number,
+                spec: count(&set["spec_replicas"])?,
+                replicas: count(&set["status_replicas"])?,
+                is_new: set["is_new"].as_bool().ok_or("is_new is not a truth value")?,
+            })
+        };
+        let revisions: Vec<Revision> = sets.iter().map(revision).collect::<Read<_>>()?;
+        let deleted = history::cleanup(count(&input["revision_history_limit"])?, &revisions);
+        let ours: Vec<&str> = deleted.into_iter().map(|at| text(&sets[at]["name"])).collect::<Read<_>>()?;
+        let expected: Vec<&str> = rows(&case["out"]["deleted"])?.iter().map(text).collect::<Read<_>>()?;
+        Ok(same("deleted", &ours, &expected))
     };
     checked(run())
 }
@@ -300,7 +333,7 @@ pub(super) mod tests {
         for (family, [passed, skipped, refused]) in counts {
             assert!(passed + skipped > 0, "{family}: no case found");
             assert_eq!(refused, 0, "{family}");
-            assert!(passed > 0 || family == "k8s.deployment.cleanup", "{family}: all {skipped} skipped");
+            assert!(passed > 0, "{family}: all {skipped} skipped");
         }
     }
 

@@ -14,9 +14,9 @@ use crate::world::spec::{
     ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, AskSpec, AttributeSpec, BackoffSpec,
     BurstSpec, CacheSpec, CallSpec, Carried, CheckSpec, ConnectionPoolSpec, ConnectionsSpec, CpuMode,
     Deadline, DiskSpec, DnsSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, ListenerSpec, MemorySpec,
-    NO_RING, ObjectiveSpec, Op, Operation, Order, PoolSpec, PredictionSpec, ProbeSpec, ProvisioningSpec,
-    Rate, RegistrySpec, Resize, Resumption, RolloutSpec, ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec,
-    StackSpec, Standing, Target, Thing, TlsSpec, Trouble, VersionSpec, When,
+    NO_RING, ObjectiveSpec, OnTerm, Op, Operation, Order, PoolSpec, PredictionSpec, ProbeSpec,
+    ProvisioningSpec, Rate, RegistrySpec, Resize, Resumption, RolloutSpec, ServiceSpec, SidecarSpec, Signal,
+    SourceSpec, Spec, StackSpec, Standing, Target, Thing, TlsSpec, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -284,6 +284,12 @@ impl<'a> Assembly<'a> {
             start: instance.start.clone(),
             warm_up: instance.warm_up.map(|warm_up| (warm_up.lasts, warm_up.slowdown)),
             grace: instance.grace,
+            pre_stop: instance.pre_stop,
+            on_term: match instance.on_term {
+                written::OnTerm::Close { lame_duck } => OnTerm::Close(lame_duck),
+                written::OnTerm::Exit => OnTerm::Exit,
+                written::OnTerm::Ignore => OnTerm::Ignore,
+            },
             slow_down: slow_down(&instance.slow_down),
             endpoints,
             edges: self.edges(written::Thing::Service(index), &service.edges),
@@ -853,6 +859,7 @@ fn operation(action: &written::Action, entries: &[Vec<u16>]) -> Operation {
             let written::Resize { cpu_request, cpu_limit, memory, memory_limit } = *to;
             Operation::Resize(*service as u32, Resize { cpu_request, cpu_limit, memory, memory_limit })
         }
+        written::Operation::Undo { service, revision } => Operation::Undo(*service as u32, *revision),
         written::Operation::Drain { lasts } => Operation::Drain { lasts: *lasts },
         written::Operation::ThrottleCalls { caller, edge, share } => {
             Operation::ThrottleCalls(thing(*caller), *edge as u32, *share)

@@ -75,7 +75,7 @@ fn stem(name: &str) -> &str {
 pub fn direction(name: &str) -> Direction {
     let stem = stem(name);
     match stem {
-        "availability" | "goodput_rps" | "throughput_rps" => Direction::Up,
+        "availability" | "goodput_rps" | "throughput_rps" | "rollouts_completed" => Direction::Up,
         "amplification"
         | "attempts_per_request"
         | "in_system_mean"
@@ -89,6 +89,10 @@ pub fn direction(name: &str) -> Direction {
         | "throttled_per_instance_s"
         | "oom_kills"
         | "readiness_lost"
+        | "rollouts_stalled"
+        | "shutdown_refused"
+        | "shutdown_cut_off"
+        | "rollout_time_s"
         | "probe_restarts"
         | "ejections"
         | "checked_out"

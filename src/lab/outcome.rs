@@ -161,7 +161,7 @@ pub struct PercentileCurve {
 pub struct LogEvent {
     /// Seconds since the start.
     pub t_s: f64,
-    /// `fault`, `fault_end`, `instance`, `node`, `rollout`, `rollout_end`, `action`, `alert`, `alert_end`, `prediction`.
+    /// `fault`, `fault_end`, `instance`, `node`, `rollout`, `rollout_end`, `rollout_stalled`, `rollout_moves`, `action`, `alert`, `alert_end`, `prediction`.
     pub kind: &'static str,
     /// Name of the service, node, fault ...
     pub subject: String,

@@ -2,7 +2,10 @@
 
 pub mod container_swap;
 mod dynamic;
+pub mod history;
+pub mod progress;
 pub mod quiescence;
+pub mod recreate;
 pub mod rolling;
 pub mod standing;
 pub mod state_hand_over;
@@ -12,6 +15,7 @@ pub mod update_request;
 pub mod version_consistency;
 
 use crate::time::{Duration, Time};
+use progress::Status;
 
 use standing::{Census, Stance};
 
@@ -20,8 +24,10 @@ use standing::{Census, Stance};
 pub struct ReplicaSet {
     /// Wanted instances of this version.
     pub spec: u32,
-    /// Instances that are ready to serve (for at least the minimum ready time).
+    /// Instances that have been ready to serve for at least the minimum ready time.
     pub available: u32,
+    /// Instances that are ready to serve, however long.
+    pub ready: u32,
     /// Instances that still exist in any state, those being shut down included.
     pub existing: u32,
     /// Whether this is the version being rolled out.
@@ -55,7 +61,8 @@ pub struct HandOver {
 /// A rollout in progress. The world calls `sync` at every change of the lists, and again after every command, until the
 /// answer is `None`.
 pub trait Rollout {
-    /// The next order, given `replicas` wanted in all and the sets, oldest version first and the new one last.
+    /// The next order, given `replicas` wanted in all and the sets, the one that was created first at the head. The new one
+    /// may stand anywhere: the way back leads to an old set.
     fn sync(&mut self, now: Time, replicas: u32, sets: &[ReplicaSet]) -> Option<Command>;
 
     /// When to ask again even if nothing changes.
@@ -90,6 +97,16 @@ pub trait Rollout {
     fn hand_over(&self) -> Option<HandOver> {
         None
     }
+
+    /// Whether it has not moved for longer than it may. That is only reported.
+    fn is_stalled(&self) -> bool {
+        false
+    }
+
+    /// Former versions that are kept after the rollout, for whoever wants to go back.
+    fn revision_history_limit(&self) -> u32 {
+        u32::MAX
+    }
 }
 
 registry! {
@@ -101,6 +118,7 @@ registry! {
     family "rollout" in "rollout",
     "container-swap" => container_swap::ContainerSwap,
     "quiescence" => quiescence::Quiescence,
+    "recreate" => recreate::Recreate,
     "rolling" => rolling::Rolling,
     "state-hand-over" => state_hand_over::StateHandOver,
     "stop-the-world" => stop_the_world::StopTheWorld,
@@ -141,6 +159,14 @@ impl Rollout for AnyRollout {
     fn hand_over(&self) -> Option<HandOver> {
         dispatch!(self, policy => policy.hand_over())
     }
+
+    fn is_stalled(&self) -> bool {
+        dispatch!(self, policy => policy.is_stalled())
+    }
+
+    fn revision_history_limit(&self) -> u32 {
+        dispatch!(self, policy => policy.revision_history_limit())
+    }
 }
 
 /// Wanted instances over all the sets that `which` selects.
@@ -153,13 +179,15 @@ fn available_sum(sets: &[ReplicaSet]) -> u32 {
     sets.iter().map(|set| set.available).sum()
 }
 
-/// Whether everything that is wanted is of the new version, and available (upstream: `DeploymentComplete`; instances that
-/// are being shut down do not count there either).
-pub fn complete(replicas: u32, updated: u32, total: u32, available: u32) -> bool {
-    updated == replicas && total == replicas && available == replicas
+/// Whether everything that is wanted is of the new version, and available.
+fn is_complete(replicas: u32, sets: &[ReplicaSet]) -> bool {
+    Status::of(sets).is_complete(replicas)
 }
 
-/// [`complete`] for a list of sets.
-fn is_complete(replicas: u32, sets: &[ReplicaSet]) -> bool {
-    complete(replicas, spec_sum(sets, |set| set.is_new), spec_sum(sets, |_| true), available_sum(sets))
+/// What the API server's validation refuses of a Deployment.
+fn check_deadline(min_ready: Duration, progress_deadline: Duration) -> Result<(), &'static str> {
+    if progress_deadline <= min_ready {
+        return Err("`progress-deadline` must be longer than `min-ready`");
+    }
+    Ok(())
 }

@@ -24,13 +24,13 @@ use super::files::Files;
 use super::loops;
 use super::model::{
     Activator, Arrivals, Attribute, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Instance, Limits,
-    Link, MetricsPipeline, Mode, Network, NodePool, Pool, Registry, Scenario, Service, Signal, SlowDown,
-    Thing, Version, WarmUp,
+    Link, MetricsPipeline, Mode, Network, NodePool, OnTerm, Pool, Registry, Scenario, Service, Signal,
+    SlowDown, Thing, Version, WarmUp,
 };
 use super::schema::{
     ActivatorTable, CacheTable, Count, CpuWord, EdgeTable, FullWord, InstanceTable, LawText, LimitsTable,
-    MetricsTable, ModeWord, NetworkTable, PoolOrPools, PoolTable, ScenarioFile, ScopeWord, ServiceTable,
-    SlowDownChoice, SourceTable,
+    MetricsTable, ModeWord, NetworkTable, OnTermWord, PoolOrPools, PoolTable, ScenarioFile, ScopeWord,
+    ServiceTable, SlowDownChoice, SourceTable,
 };
 use crate::policies::autoscaler::{Autoscaler as _, AutoscalerSettings, Query};
 use crate::random::law::{Dimension, Law};
@@ -144,9 +144,9 @@ impl<'a> Check<'a> {
         scenario.alerts = alert.iter().filter_map(|alert| self.alert(alert)).collect();
         scenario.predictions =
             prediction.iter().filter_map(|prediction| self.prediction(prediction, &scenario)).collect();
-        scenario.actions = action.iter().filter_map(|action| self.action(action, &scenario)).collect();
         scenario.rollouts =
             rollout.into_iter().filter_map(|rollout| self.rollout(rollout, &scenario)).collect();
+        scenario.actions = action.iter().filter_map(|action| self.action(action, &scenario)).collect();
         if scenario.sources.is_empty() {
             self.errors.push(
                 Diagnostic::new("there is no [[source]], so nothing would happen")
@@ -637,7 +637,27 @@ impl<'a> Check<'a> {
                 slowdown: self.at_least(warm_up.slowdown.value, 1.0, "slowdown", warm_up.slowdown.place),
             }),
             grace: table.grace.unwrap_or(Duration::from_secs(30)),
+            pre_stop: table.pre_stop.unwrap_or_default(),
+            on_term: self.on_term(table),
             slow_down: self.slow_down(&table.slow_down),
+        }
+    }
+
+    fn on_term(&mut self, table: &InstanceTable) -> OnTerm {
+        let word = table.on_term.map_or(OnTermWord::Close, |word| word.value);
+        if let Some(lame_duck) = table.lame_duck.filter(|_| !matches!(word, OnTermWord::Close)) {
+            let error = Diagnostic::new("`lame-duck` belongs to on-term = \"close\"").at(lame_duck.place);
+            self.errors.push(error.note(match word {
+                OnTermWord::Exit => "what exits at once serves nobody any more",
+                _ => "what ignores SIGTERM serves on until it is killed",
+            }));
+        }
+        match word {
+            OnTermWord::Close => {
+                OnTerm::Close { lame_duck: table.lame_duck.map_or(Duration::ZERO, |time| time.value) }
+            }
+            OnTermWord::Exit => OnTerm::Exit,
+            OnTermWord::Ignore => OnTerm::Ignore,
         }
     }
 

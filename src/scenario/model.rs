@@ -465,6 +465,10 @@ pub struct Instance {
     pub warm_up: Option<WarmUp>,
     /// Longest time an instance may finish its work after it was asked to stop. Default 30 s.
     pub grace: Duration,
+    /// How long it serves on before SIGTERM, as part of `grace` (a `preStop` hook that sleeps). Default 0.
+    pub pre_stop: Duration,
+    /// What it does at SIGTERM. Default: closes its door at once.
+    pub on_term: OnTerm,
     /// How speed falls with the number of attempts inside.
     pub slow_down: SlowDown,
 }
@@ -571,6 +575,20 @@ pub enum CpuSharing {
     Shared,
     /// First come, first served, each step to its end on one core.
     Fifo,
+}
+
+/// What a process does at SIGTERM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnTerm {
+    /// Takes nothing new, and ends when it has done what it has.
+    Close {
+        /// It serves on for so long before that.
+        lame_duck: Duration,
+    },
+    /// Ends at once, with everything inside: nobody handles the signal.
+    Exit,
+    /// Serves on until it is killed: the signal does not reach it.
+    Ignore,
 }
 
 /// `full`.
@@ -1277,6 +1295,13 @@ pub enum Operation {
         service: usize,
         /// Which.
         to: Resize,
+    },
+    /// Roll a service back.
+    Undo {
+        /// Service.
+        service: usize,
+        /// To which revision; 0 is the one before the last.
+        revision: u32,
     },
     /// Move everything away from what is predicted to fail.
     Drain {

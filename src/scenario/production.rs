@@ -175,6 +175,7 @@ impl Notes {
 /// Fills every table that names a manifest. The answer lists what has no effect, once per file.
 pub(super) fn adopt(tree: &mut Node, files: &mut Files) -> Result<Vec<String>, Vec<Diagnostic>> {
     let mut notes = Notes::default();
+    let mut updates = Vec::new();
     for service in tables_of(tree, "service") {
         let name = service.get("name").and_then(Node::text).unwrap_or_default().to_owned();
         if let Some(Value::Table(autoscaler)) = service.get_mut("autoscaler").map(|node| &mut node.value) {
@@ -188,13 +189,20 @@ pub(super) fn adopt(tree: &mut Node, files: &mut Files) -> Result<Vec<String>, V
             }
         }
         if service.get("manifest").is_some() {
-            workload::fill(service, &name, files, &mut notes)?;
+            updates.extend(workload::fill(service, &name, files, &mut notes)?.map(|update| (name, update)));
         }
         calls::policies(service, files, &mut notes)?;
         edges(service, files, &mut notes)?;
     }
     for source in tables_of(tree, "source") {
         edges(source, files, &mut notes)?;
+    }
+    for rollout in tables_of(tree, "rollout") {
+        let service = rollout.get("service").and_then(Node::text);
+        let of = updates.iter().find(|(name, _)| service == Some(name));
+        if let Some((_, update)) = of {
+            workload::lay_under_rollout(rollout, update);
+        }
     }
     Ok(notes.lines())
 }

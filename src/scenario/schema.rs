@@ -450,6 +450,12 @@ pub(super) struct InstanceTable {
     pub(super) warm_up: Option<WarmUpTable>,
     /// Longest time to finish work after being asked to stop (default 30s).
     pub(super) grace: Option<Duration>,
+    /// How long it serves on before SIGTERM, as part of `grace`: a preStop hook that sleeps (default 0s).
+    pub(super) pre_stop: Option<Duration>,
+    /// What it does at SIGTERM (default close).
+    pub(super) on_term: Option<Spanned<OnTermWord>>,
+    /// With on-term = "close": it serves on for so long before that (default 0s).
+    pub(super) lame_duck: Option<Spanned<Duration>>,
     /// How speed falls with the number of attempts inside.
     #[serde(default)]
     pub(super) slow_down: Policy<SlowDownChoice>,
@@ -569,6 +575,18 @@ pub(super) enum FullWord {
     Reject,
     /// Say nothing.
     Drop,
+}
+
+/// `on-term`
+#[derive(Clone, Copy, Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum OnTermWord {
+    /// Takes nothing new, and ends when it has done what it has.
+    Close,
+    /// Ends at once, with everything inside.
+    Exit,
+    /// Serves on until it is killed.
+    Ignore,
 }
 
 /// `order`
@@ -1452,6 +1470,8 @@ pub(super) enum ActionChoice {
     Resize(ResizeTable),
     /// Lets only a share of a source's requests in, or of a caller's calls out.
     Throttle(ThrottleTable),
+    /// Rolls a service back to a former revision.
+    Undo(UndoTable),
     /// Moves everything away from what is predicted to fail; only with `on-prediction`.
     Drain(DrainTable),
     /// Has an endpoint answer cheaper and worse, or in full again.
@@ -1468,6 +1488,16 @@ pub(super) struct ScaleTable {
     pub(super) service: Spanned<String>,
     /// Wanted replicas.
     pub(super) replicas: Spanned<u32>,
+}
+
+/// `undo = { service = "x", to-revision = 2 }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct UndoTable {
+    /// Which service.
+    pub(super) service: Spanned<String>,
+    /// Which revision: 1 is what the service begins with, each rollout has the next number (default 0: the one before).
+    pub(super) to_revision: Option<u32>,
 }
 
 /// `resize = { service = "x", cpu-request = 2, cpu-limit = 4, memory = "2GiB" }`

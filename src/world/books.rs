@@ -465,6 +465,19 @@ impl World<'_> {
             let living = service.living.iter();
             let living = living.filter(|&&at| self.instances[at as usize].state != State::Dead).count();
             assert_eq!(living, alive(|state| state != State::Dead), "INV-6: living instances");
+            for set in &service.sets {
+                let members = self.members(index as u32, set.version);
+                let dead = |at: &&u32| self.instances[**at as usize].state == State::Dead;
+                // Whoever died unnoticed may stand for one that is not wanted any more.
+                let alive = members.len() - members.iter().filter(dead).count();
+                let wanted = set.spec as usize;
+                assert!(alive <= wanted && wanted <= members.len(), "INV-34: instances of a version");
+                let old = set.version != service.version;
+                assert!(
+                    !old || set.spec == 0 || self.is_updating(index as u32),
+                    "INV-34: an old version is gone"
+                );
+            }
         }
     }
 

@@ -331,7 +331,9 @@ impl World<'_> {
         if !gone || self.instances[connection.instance as usize].silent {
             return Ok(false);
         }
+        let instance = connection.instance;
         self.counts_of(from).stale += 1;
+        self.note_too_late(now, instance);
         self.refuse(now, queue, slot, Class::Failure)?;
         Ok(true)
     }
@@ -354,6 +356,7 @@ impl World<'_> {
             if silent {
                 self.drop_silently(now, queue, slot);
             } else {
+                self.note_too_late(now, self.frames[slot].instance);
                 self.refuse(now, queue, slot, Class::Failure)?;
             }
             return Ok(true);

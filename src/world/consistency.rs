@@ -68,7 +68,6 @@ pub(super) struct Split {
 
 /// An update that is being watched.
 pub(super) struct Watch {
-    rollout: u32,
     service: u32,
     new: u8,
     stance: Stance,
@@ -141,15 +140,12 @@ fn slots(mask: u8) -> impl Iterator<Item = usize> {
 
 impl World<'_> {
     /// A rollout begins that wants to know.
-    pub(super) fn begin_watch(&mut self, rollout: u32) {
-        let plan = &self.spec.rollouts[rollout as usize];
-        let (service, new) = (plan.service, plan.to);
+    pub(super) fn begin_watch(&mut self, service: u32, new: u8) {
         let Some(at) = self.spec.services[service as usize].version_slot else { return };
         self.end_watch(at);
         let (dependants, depth) = dependants(self.spec, service);
         let census = Census { depth, ..Census::default() };
         self.watches[usize::from(at)] = Some(Box::new(Watch {
-            rollout,
             service,
             new,
             stance: Stance::Open,
@@ -227,10 +223,9 @@ impl World<'_> {
     }
 
     /// What a policy is told before it decides.
-    pub(super) fn census(&mut self, rollout: u32) -> Option<Census> {
-        let spec = &self.spec.rollouts[rollout as usize];
-        let at = usize::from(self.spec.services[spec.service as usize].version_slot?);
-        let watch = self.watches[at].as_ref().filter(|watch| watch.rollout == rollout)?;
+    pub(super) fn census(&mut self, service: u32) -> Option<Census> {
+        let at = usize::from(self.spec.services[service as usize].version_slot?);
+        let watch = self.watches[at].as_ref()?;
         let callers = self.services[watch.service as usize].callers.iter();
         let aware = |index: &&u32| {
             let outbound = &self.outbounds[**index as usize];
@@ -255,11 +250,10 @@ impl World<'_> {
     }
 
     /// The policy has decided; those who are held may go on.
-    pub(super) fn take_stance(&mut self, now: Time, queue: &mut Queue, rollout: u32, stance: Stance) {
-        let service = self.spec.rollouts[rollout as usize].service;
+    pub(super) fn take_stance(&mut self, now: Time, queue: &mut Queue, service: u32, stance: Stance) {
         let Some(at) = self.spec.services[service as usize].version_slot else { return };
         let Some(watch) = &mut self.watches[usize::from(at)] else { return };
-        if watch.rollout != rollout || watch.stance == stance {
+        if watch.stance == stance {
             return;
         }
         watch.stance = stance;
@@ -273,8 +267,8 @@ impl World<'_> {
         let watch = self.watch(at);
         if !watch.looking {
             watch.looking = true;
-            let rollout = watch.rollout;
-            self.looks.push(rollout);
+            let service = watch.service;
+            self.looks.push(service);
         }
     }
 
@@ -288,8 +282,8 @@ impl World<'_> {
     /// Policies that have something to look at do so at this moment, after everything else that happens in this event.
     #[inline]
     pub(super) fn schedule_looks(&mut self, now: Time, queue: &mut Queue) {
-        while let Some(rollout) = self.looks.pop() {
-            self.schedule(queue, now, Control::Sync(rollout));
+        while let Some(service) = self.looks.pop() {
+            self.schedule(queue, now, Control::Sync(service));
         }
     }
 
@@ -589,8 +583,8 @@ impl World<'_> {
         let at = slots(self.watching).find(holds).expect("an update that holds it");
         let watch = self.watch(at);
         watch.held.push_back(slot);
-        let rollout = watch.rollout as usize;
-        self.rollouts[rollout].held += 1;
+        let target = watch.service as usize;
+        self.services[target].rollouts.held += 1;
         Ok(None)
     }
 
@@ -606,7 +600,7 @@ impl World<'_> {
         for watch in self.watches.iter_mut().flatten() {
             if let Some(at) = watch.held.iter().position(|held| *held == slot) {
                 watch.held.remove(at);
-                let rollout = &mut self.rollouts[watch.rollout as usize];
+                let rollout = &mut self.services[watch.service as usize].rollouts;
                 rollout.held_ns += u128::from(waited);
                 rollout.lost += u64::from(lost);
             }

@@ -25,7 +25,18 @@ use super::{CONTROL, Flow, World};
 pub(super) enum Control {
     /// An instance's process runs and answers its readiness probe.
     Ready(u32),
-    /// The grace period of an instance that was told then to stop is over.
+    /// The hook of an instance that was told then to stop is over: SIGTERM, and so long after it the end ...
+    Terminate {
+        /// Which.
+        instance: u32,
+        /// When.
+        told_at: Time,
+        /// What is left of its grace period.
+        left: Duration,
+    },
+    /// ... it takes nothing new any more ...
+    Close(u32, Time),
+    /// ... and its grace period is over.
     Kill(u32, Time),
     /// The memory of an instance may be too much.
     OutOfMemory(u32),
@@ -118,9 +129,9 @@ pub(super) enum Control {
     },
     /// ... until the node may take something again.
     Uncordon(u32),
-    /// A rollout starts.
+    /// A planned rollout starts.
     Rollout(u32),
-    /// A rollout wants to be asked again.
+    /// The rollout of a service wants to be asked again.
     Sync(u32),
     /// Those whom the update of a version slot has held may go on.
     Ungate(u32),
@@ -168,7 +179,11 @@ impl World<'_> {
         self.controls.remove(slot);
         match control {
             Control::Ready(instance) => self.on_ready(now, queue, instance),
-            Control::Kill(instance, since) => self.grace_over(now, queue, instance, since),
+            Control::Terminate { instance, told_at, left } => {
+                self.terminate(now, queue, instance, told_at, left)
+            }
+            Control::Close(instance, told_at) => self.close_door(now, queue, instance, told_at),
+            Control::Kill(instance, told_at) => self.grace_over(now, queue, instance, told_at),
             Control::OutOfMemory(instance) => self.on_out_of_memory(now, queue, instance),
             Control::DiskPressure(instance) => self.on_disk_pressure(now, queue, instance),
             Control::Learn(outbound, slot) => {
@@ -288,7 +303,7 @@ impl World<'_> {
                 Ok(())
             }
             Control::Rollout(rollout) => self.begin_rollout(now, queue, rollout),
-            Control::Sync(rollout) => self.sync_rollout(now, queue, rollout),
+            Control::Sync(service) => self.sync_rollout(now, queue, service),
             Control::Ungate(at) => self.on_ungate(now, queue, at),
             Control::PoolWait(ticket) => self.on_pool_wait(now, queue, ticket),
             Control::Connection(tie) => self.on_connection_due(now, queue, tie),
@@ -424,6 +439,7 @@ impl World<'_> {
                 self.resize_service(now, queue, service, to);
                 Ok(())
             }
+            Operation::Undo(service, revision) => self.undo_rollout(now, queue, service, revision),
             // What to drain is said by whoever predicts.
             Operation::Drain { .. } => Ok(()),
             Operation::KillSwitch(entry, on) => {

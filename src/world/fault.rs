@@ -258,7 +258,10 @@ impl World<'_> {
 
     fn ready_instances(&self, target: Target) -> Vec<u32> {
         let living = self.services[target.service as usize].living.iter().copied();
-        let ready = living.filter(|&index| self.instances[index as usize].state == State::Ready);
+        let ready = living.filter(|&index| {
+            let instance = &self.instances[index as usize];
+            instance.state == State::Ready && !instance.more.leaving
+        });
         ready.take(target.count.unwrap_or(u32::MAX) as usize).collect()
     }
 

@@ -31,10 +31,12 @@ impl World<'_> {
     /// Brings a service to the wanted number of replicas.
     pub(super) fn scale(&mut self, now: Time, queue: &mut Queue, service: u32, replicas: u32) -> Flow {
         self.services[service as usize].wanted = replicas;
-        if let Some(rollout) = self.rollout_of(service) {
-            return self.sync_rollout(now, queue, rollout);
+        if self.is_updating(service) {
+            return self.sync_rollout(now, queue, service);
         }
-        self.services[service as usize].sets[0].spec = replicas;
+        let state = &mut self.services[service as usize];
+        let newest = state.sets.iter_mut().find(|set| set.version == state.version);
+        newest.expect("the version in place has a set").spec = replicas;
         self.reconcile(now, queue, service)
     }
 
@@ -322,7 +324,7 @@ impl World<'_> {
     }
 
     /// Traffic may no longer come to an instance to which it could.
-    fn withdraw(&mut self, now: Time, queue: &mut Queue, index: u32, news: News) {
+    pub(super) fn withdraw(&mut self, now: Time, queue: &mut Queue, index: u32, news: News) {
         let instance = &mut self.instances[index as usize];
         if !std::mem::replace(&mut instance.more.available, false) {
             return;
@@ -455,53 +457,6 @@ impl World<'_> {
         self.services[service as usize].callers = callers;
     }
 
-    /// SIGTERM: clients are told, what is inside may finish within the grace period.
-    pub(super) fn shut_down(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
-        self.shut_down_within(now, queue, index, Duration::MAX)
-    }
-
-    /// The same where it may not take longer than `most`.
-    pub(super) fn shut_down_within(
-        &mut self,
-        now: Time,
-        queue: &mut Queue,
-        index: u32,
-        most: Duration,
-    ) -> Flow {
-        let instance = &mut self.instances[index as usize];
-        match instance.state {
-            State::Pending | State::Starting => return self.kill(now, queue, index, false),
-            State::Draining if instance.more.leaving => return Ok(()),
-            State::Dead => return Ok(()),
-            // Draining, too, if a probe has failed and its process was to be started anew.
-            State::Ready | State::Draining => {}
-        }
-        instance.state = State::Draining;
-        instance.more.leaving = true;
-        instance.more.ready_changed = Some(now);
-        let service = instance.service;
-        let idle = instance.inside == 0 && instance.queued == 0;
-        self.log_instance(now, index, "draining");
-        self.withdraw(now, queue, index, News::Goodbye);
-        self.drain_connections(now, queue, index);
-        if idle {
-            return self.drained(now, queue, index);
-        }
-        let grace = self.spec.services[service as usize].grace;
-        self.schedule(queue, now + grace.min(most), Control::Kill(index, now));
-        self.instances[index as usize].more.told_at = now;
-        Ok(())
-    }
-
-    /// An instance has not done with its work in time.
-    pub(super) fn grace_over(&mut self, now: Time, queue: &mut Queue, index: u32, since: Time) -> Flow {
-        let instance = &self.instances[index as usize];
-        if instance.state != State::Draining || instance.more.told_at != since {
-            return Ok(());
-        }
-        self.drained(now, queue, index)
-    }
-
     /// A draining instance has nothing left to do.
     pub(super) fn drained(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
         if self.instances[index as usize].more.leaving {
@@ -519,6 +474,7 @@ impl World<'_> {
             return Ok(());
         }
         let was = std::mem::replace(&mut instance.state, State::Dead);
+        let asked = was == State::Draining || instance.more.leaving;
         instance.silent = silent;
         instance.more.dead_at = now;
         let service = instance.service;
@@ -532,7 +488,7 @@ impl World<'_> {
         }
         let late = if silent { NODE_GRACE } else { Duration::ZERO };
         self.withdraw(now, queue, index, News::Died(late));
-        self.log_instance(now, index, if was == State::Draining { "stopped" } else { "died" });
+        self.log_instance(now, index, if asked { "stopped" } else { "died" });
         self.lose_connections(now, queue, index, silent);
         self.lose_work(now, queue, index, silent)?;
         self.look_at_held(now, queue, service);
@@ -546,8 +502,8 @@ impl World<'_> {
         if silent {
             // The control plane notices late, and waits before it gives the instance up.
             self.schedule(queue, now + NODE_GRACE + EVICTION, Control::Evict(index));
-            if let Some(rollout) = self.rollout_of(service) {
-                self.schedule(queue, now + NODE_GRACE, Control::Sync(rollout));
+            if self.is_updating(service) {
+                self.schedule(queue, now + NODE_GRACE, Control::Sync(service));
             }
             return Ok(());
         }
@@ -595,6 +551,7 @@ impl World<'_> {
         instance.more.pools.clear();
         instance.more.caches.clear();
         let service = instance.service as usize;
+        let cut_off = instance.more.leaving && !silent;
         // All of it ends before anybody hears of it: callers may sit in the same instance.
         let mut victims = Vec::new();
         for slot in here {
@@ -616,6 +573,9 @@ impl World<'_> {
                 self.tell_deadline_below(queue, slot);
             }
             self.release_if_loose(slot);
+        }
+        if cut_off && self.counts_at(now) {
+            self.services[service].shutdowns.cut_off += victims.len() as u64;
         }
         for slot in victims {
             let frame = &mut self.frames[slot];

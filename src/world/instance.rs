@@ -35,7 +35,7 @@ pub(super) enum State {
     Starting,
     /// Serves.
     Ready,
-    /// Was asked to stop; finishes what it has.
+    /// Was asked to stop and takes nothing new; finishes what it has. Before that it may serve for a while, *leaving*.
     Draining,
     /// Gone.
     Dead,
@@ -237,6 +237,12 @@ impl Instance {
         self.plain && self.dedicated && !self.hung && matches!(self.state, State::Ready)
     }
 
+    /// Whether it still has to do with an order to stop that it got then, for good or to be started anew.
+    pub(super) fn is_stopping(&self, told_at: Time) -> bool {
+        let may_stop = self.state == State::Draining || self.state == State::Ready && self.more.leaving;
+        may_stop && self.more.told_at == told_at
+    }
+
     /// Whether an attempt that arrives now is taken at all.
     #[inline]
     const fn accepts(&self) -> bool {
@@ -367,7 +373,9 @@ impl World<'_> {
         let index = self.frames[slot].instance as usize;
         let instance = &mut self.instances[index];
         if !instance.accepts() {
-            return if instance.silent { Refusal::Silent } else { Refusal::Answer(Class::Failure) };
+            let silent = instance.silent;
+            self.note_too_late(now, index as u32);
+            return if silent { Refusal::Silent } else { Refusal::Answer(Class::Failure) };
         }
         if self.services[instance.service as usize].outages > 0 || self.killed.contains(&entry) {
             return Refusal::Answer(Class::Rejected);
@@ -571,7 +579,7 @@ impl World<'_> {
             *seen = instance.version + 1;
         } else if *seen != instance.version + 1 {
             let inherited = self.services[instance.service as usize].inherited;
-            let knows = instance.version == self.services[instance.service as usize].newest();
+            let knows = instance.version == self.services[instance.service as usize].version;
             if knows && inherited.is_some_and(|since| since <= now) {
                 *seen = instance.version + 1;
             } else {

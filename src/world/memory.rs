@@ -140,7 +140,7 @@ impl World<'_> {
         self.note_oom(now, index);
         self.log_instance(now, index, "out of memory");
         let instance = &mut self.instances[index as usize];
-        if instance.state == State::Draining && instance.more.leaving {
+        if instance.more.leaving {
             return self.kill(now, queue, index, false);
         }
         self.restart(now, queue, index)

@@ -393,7 +393,7 @@ impl World<'_> {
             match instance.state {
                 // Lost with its node, which nobody waits for any longer.
                 State::Dead => self.evict(now, queue, index)?,
-                State::Draining if instance.more.leaving => {}
+                _ if instance.more.leaving => {}
                 _ if instance.more.available && self.disruptions_allowed(now, service) == 0 => refused = true,
                 _ => {
                     self.shut_down_within(now, queue, index, grace)?;

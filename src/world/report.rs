@@ -6,13 +6,13 @@ use std::sync::Arc;
 use crate::kernel::journal::Journal;
 use crate::policies::rollout::Rollout as _;
 use crate::stats::histogram::Totals;
-use crate::time::Time;
+use crate::time::{Duration, Time};
 
 use super::World;
 use super::frame::NIL;
 use super::governor::CpuShares;
 use super::instance::Instance;
-use super::spec::Operation;
+use super::spec::{Operation, RolloutSpec};
 use super::telemetry::{Mark, Moments};
 
 /// Everything one run has to say.
@@ -216,23 +216,31 @@ impl World<'_> {
     /// How long the version changes of each service took together, and what they cost those who were held. One that is not
     /// over counts up to the end.
     fn rollout_metrics(&self, metrics: &mut BTreeMap<String, f64>, end: Time) {
-        for (progress, plan) in self.rollouts.iter().zip(&self.spec.rollouts) {
-            let Some(began) = progress.began else { continue };
-            let service = &self.spec.services[plan.service as usize];
-            let mut put = |what: &str, value: f64| {
-                *metrics.entry(format!("rollout.{}.{what}", service.name)).or_default() += value;
-            };
-            put("update_s", (progress.ended.unwrap_or(end) - began).as_secs_f64());
-            put("unfinished", f64::from(u8::from(progress.ended.is_none())));
-            if plan.how.build(Time::ZERO).watches() {
-                let asked = progress.asked.unwrap_or(end);
-                put("timeliness_s", (progress.switched.unwrap_or(end).max(asked) - asked).as_secs_f64());
-                put("held", progress.held as f64);
-                put("held_s", progress.held_ns as f64 / 1e9);
-                put("held_lost", progress.lost as f64);
+        for (state, spec) in self.services.iter().zip(&self.spec.services) {
+            let rollouts = &state.rollouts;
+            if rollouts.begun == 0 {
+                continue;
             }
-            if plan.how.build(Time::ZERO).hand_over().is_some() {
-                put("states_lost", progress.states_lost as f64);
+            let mut put = |what: &str, value: f64| {
+                metrics.insert(format!("rollout.{}.{what}", spec.name), value);
+            };
+            let so_far = |since: Option<Time>| since.map_or(Duration::ZERO, |since| end - since);
+            put("update_s", (rollouts.taken + so_far(rollouts.since())).as_secs_f64());
+            put("unfinished", f64::from(u8::from(rollouts.since().is_some())));
+            let how = || {
+                let plans = self.spec.rollouts.iter();
+                let of_this =
+                    |plan: &&RolloutSpec| self.spec.services[plan.service as usize].name == spec.name;
+                plans.filter(of_this).map(|plan| plan.how.build(Time::ZERO))
+            };
+            if how().any(|policy| policy.watches()) {
+                put("timeliness_s", (rollouts.awaited + so_far(rollouts.awaits)).as_secs_f64());
+                put("held", rollouts.held as f64);
+                put("held_s", rollouts.held_ns as f64 / 1e9);
+                put("held_lost", rollouts.lost as f64);
+            }
+            if how().any(|policy| policy.hand_over().is_some()) {
+                put("states_lost", rollouts.states_lost as f64);
             }
         }
     }
@@ -297,6 +305,18 @@ impl World<'_> {
                         put("gc_pause_mean_ms", paused as f64 / 1e6 / count as f64);
                     }
                 }
+            }
+            if self.spec.rollouts.iter().any(|rollout| rollout.service as usize == index) {
+                let rollouts = &service.rollouts;
+                put("rollouts_completed", rollouts.completed as f64);
+                put("rollouts_stalled", rollouts.stalled as f64);
+                if rollouts.completed > 0 {
+                    put("rollout_time_s", rollouts.took.as_secs_f64() / rollouts.completed as f64);
+                }
+            }
+            if service.shutdowns.asked > 0 {
+                put("shutdown_refused", service.shutdowns.refused as f64);
+                put("shutdown_cut_off", service.shutdowns.cut_off as f64);
             }
             let health = service.health;
             if !spec.probes.is_empty() {

@@ -14,7 +14,8 @@ use super::hosts::HealthCounts;
 use super::metrics::History;
 use super::pool::ConnectionCounts;
 use super::recommend::{Advice, Asked};
-use super::rollout::Set;
+use super::rollout::{Rollouts, Set};
+use super::shutdown::ShutdownCounts;
 use super::spec::{Ask, CpuMode, Order, ServiceSpec};
 use super::telemetry::{Integral, Moments};
 
@@ -59,10 +60,12 @@ pub(super) struct Service {
     pub(super) wanted: u32,
     /// From when on its new version knows what the old one knew.
     pub(super) inherited: Option<Time>,
-    /// Version that new instances get.
+    /// Version that is rolled out, or was last.
     pub(super) version: u8,
-    /// Wanted instances by version; more than one while a rollout is in progress, the new one last.
+    /// Wanted instances by version, the one that came first at the head; several want some while a rollout is in progress.
     pub(super) sets: Vec<Set>,
+    pub(super) rollouts: Rollouts,
+    pub(super) shutdowns: ShutdownCounts,
     pub(super) autoscaler: Option<AnyAutoscaler>,
     /// Who knows what an instance should ask for.
     pub(super) advice: Option<Box<Advice>>,
@@ -153,7 +156,9 @@ impl Service {
             wanted: spec.replicas,
             inherited: None,
             version: 0,
-            sets: vec![Set { version: 0, spec: spec.replicas }],
+            sets: vec![Set { version: 0, spec: spec.replicas, revision: 1 }],
+            rollouts: Rollouts::default(),
+            shutdowns: ShutdownCounts::default(),
             autoscaler: None,
             advice: None,
             asked: Asked::default(),
@@ -188,11 +193,6 @@ impl Service {
             handshakes: 0,
             connections: None,
         }
-    }
-
-    /// The version that is, or comes to be, the present one.
-    pub(super) fn newest(&self) -> u8 {
-        self.sets.last().map_or(self.version, |set| set.version)
     }
 
     /// Attempts that wait at the activator.

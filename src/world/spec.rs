@@ -297,6 +297,10 @@ pub struct ServiceSpec {
     pub warm_up: Option<(Duration, f64)>,
     /// Longest shutdown.
     pub grace: Duration,
+    /// How long it serves on before SIGTERM, as part of `grace`.
+    pub pre_stop: Duration,
+    /// What it does at SIGTERM.
+    pub on_term: OnTerm,
     /// Demand factor by number of attempts inside (index 0 is one attempt); the last holds beyond. Empty: always 1.
     pub slow_down: Vec<f64>,
     /// First op of each endpoint, with its name.
@@ -1116,11 +1120,24 @@ pub enum Operation {
     KillSwitch(u16, bool),
     /// Other requests and limits for the instances of a service.
     Resize(u32, Resize),
+    /// Back to a revision of a service; 0 is the one before the last.
+    Undo(u32, u32),
     /// Move everything away from what is predicted to fail; nodes take nothing new for so long.
     Drain {
         /// How long.
         lasts: Duration,
     },
+}
+
+/// What a process does at SIGTERM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnTerm {
+    /// Serves on for so long, then takes nothing new and ends when it has done what it has.
+    Close(Duration),
+    /// Ends at once, with everything inside.
+    Exit,
+    /// Serves on until it is killed.
+    Ignore,
 }
 
 /// New requests and limits of the own container; what is not given stays.

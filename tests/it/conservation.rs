@@ -123,7 +123,7 @@ const FEATURES: [&str; 105] = [
 ];
 
 /// And some more that need the others: rollouts, a second helping of faults, and what bounds an instance from outside.
-const EXTRAS: [&str; 75] = [
+const EXTRAS: [&str; 79] = [
     "stop-the-world",
     "container-swap",
     "rolling",
@@ -199,6 +199,10 @@ const EXTRAS: [&str; 75] = [
     "update-request",
     "state-hand-over",
     "second update",
+    "recreate",
+    "undo",
+    "hooks",
+    "odd ends",
 ];
 
 const BALANCERS: [&str; 17] = [
@@ -584,6 +588,13 @@ impl Writer<'_> {
         }
         parts.push(format!("start = \"uniform(0s, {}ms)\"", number("start", 1, 4000)));
         parts.push(format!("grace = \"{}ms\"", number("grace", 0, 500)));
+        if self.has("hooks") {
+            parts.push(format!("pre-stop = \"{}ms\"", number("hook", 0, 800)));
+        }
+        if self.has("odd ends") {
+            let ends = ["on-term = \"exit\"", "on-term = \"ignore\"", "lame-duck = \"200ms\""];
+            parts.push(self.one_of(&format!("{name} ends"), &ends).to_owned());
+        }
         if self.has("nodes") {
             parts.push("memory = \"1GiB\"".to_owned());
         }
@@ -865,7 +876,11 @@ impl Writer<'_> {
         let settings = [
             ("stop-the-world", "{}"),
             ("container-swap", "{ batch = 2 }"),
-            ("rolling", "{ max-surge = 1, max-unavailable = 0, min-ready = \"2s\" }"),
+            ("recreate", "{ min-ready = \"1s\", progress-deadline = \"3s\", revision-history-limit = 0 }"),
+            (
+                "rolling",
+                "{ max-surge = 1, max-unavailable = 0, min-ready = \"2s\", progress-deadline = \"4s\" }",
+            ),
         ];
         for (how, settings) in settings {
             if self.has(how) {
@@ -906,6 +921,16 @@ impl Writer<'_> {
                     text = whole;
                 }
             }
+        }
+        let updated = ["stop-the-world", "container-swap", "recreate", "rolling"];
+        for how in updated.into_iter().filter(|how| self.has("undo") && self.has(how)) {
+            let (service, at) = (self.one_of(how, &["mid", "leaf"]), self.at(&format!("undo {how}")));
+            let to = self.number(&format!("undo {how} to"), 0, 3);
+            writeln!(
+                text,
+                "[[action]]\nname = \"undo {how}\"\nat = \"{at}\"\nundo = {{ service = \"{service}\", to-revision = {to} }}"
+            )
+            .unwrap();
         }
         if self.has("second rollout") {
             for (name, to) in [("back", "v1"), ("on", "v3")] {

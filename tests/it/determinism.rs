@@ -230,10 +230,12 @@ fn closed_loops_share_the_draws_of_a_user_and_a_cycle() {
 // ---- shipped scenarios
 
 /// How each shipped scenario is shortened; by default to a tenth of its length, and never to less than twice its warm-up.
-const SHORTENED: [(&str, &[&str]); 13] = [
+const SHORTENED: [(&str, &[&str]); 14] = [
     // The restart comes at 20 s.
     ("scenarios/balancers/cold-start.toml", &["scenario.duration=40s"]),
     ("scenarios/breaker-shootout.toml", &["scenario.duration=95s"]),
+    // The rollout is over.
+    ("scenarios/graceful-shutdown.toml", &["scenario.duration=170s"]),
     ("scenarios/limiter-shootout.toml", &["scenario.duration=40s"]),
     ("scenarios/long-lived-connections.toml", &["scenario.duration=210s"]),
     ("scenarios/machine-failures.toml", &["scenario.duration=27h"]),

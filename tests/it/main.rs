@@ -24,6 +24,7 @@ mod papers;
 mod production;
 mod queueing;
 mod scenarios;
+mod shutdown;
 mod snapshots;
 mod story;
 mod vertical;

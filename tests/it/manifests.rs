@@ -5,6 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use simlab::policies::rollout::RolloutSettings;
+use simlab::policies::rollout::recreate::RecreateSettings;
+use simlab::policies::rollout::rolling::{IntOrPercent, RollingSettings};
 use simlab::scenario::Overrides;
 use simlab::scenario::import::skeleton;
 use simlab::scenario::manifest::{
@@ -12,6 +15,7 @@ use simlab::scenario::manifest::{
     ScaledObject, SelectPolicy, Source, Strategy,
 };
 use simlab::scenario::model::Study;
+use simlab::time::Duration;
 
 const FOLDER: &str = "tests/manifests";
 
@@ -390,6 +394,70 @@ fn what_cannot_be_taken_over_is_said() {
     ];
     let text: Vec<String> = cases.into_iter().map(|case| case.expect_err("refused")).collect();
     insta::assert_snapshot!("not_taken_over", text.join("\n"));
+}
+
+#[test]
+fn a_deployment_says_how_it_is_updated_and_stopped() {
+    let load = |strategy: &str, hook: &str, how: &str| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let deployment = format!(
+            "apiVersion: apps/v1
+kind: Deployment
+metadata: {{ name: api }}
+spec:
+  minReadySeconds: 3
+  progressDeadlineSeconds: 90
+  revisionHistoryLimit: 2
+  strategy: {strategy}
+  selector: {{ matchLabels: {{ app: api }} }}
+  template:
+    metadata: {{ labels: {{ app: api }} }}
+    spec:
+      terminationGracePeriodSeconds: 45
+      containers:
+      - {{ name: app, image: 'registry/api:1', resources: {{ requests: {{ cpu: 1 }} }}, lifecycle: {{ preStop: {hook} }} }}
+"
+        );
+        fs::write(folder.path().join("api.yaml"), deployment).expect("written");
+        let text = format!(
+            "[scenario]\nname = \"x\"\nduration = \"1min\"\n[[service]]\nname = \"api\"\nmanifest = \"api.yaml\"\n\
+             [[service.version]]\nname = \"v1\"\n[[service.version]]\nname = \"v2\"\n\
+             [[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu 1ms\"]\n\
+             [[source]]\nname = \"users\"\nto = \"api.get\"\narrivals.poisson = {{ rate = \"1/s\" }}\n\
+             [[rollout]]\nat = \"10s\"\nservice = \"api\"\nto = \"v2\"\n{how}\n"
+        );
+        let path = folder.path().join("s.toml");
+        fs::write(&path, text).expect("written");
+        let study = Study::load(&path.to_string_lossy(), &Overrides::default());
+        let study = study.unwrap_or_else(|error| panic!("{}", error.render(false)));
+        let scenario = &study.strategies[0].scenario;
+        let instance = &scenario.services[0].instance;
+        let ends = (instance.grace.as_secs_f64(), instance.pre_stop.as_secs_f64());
+        (scenario.rollouts[0].how.clone(), ends, study.warnings)
+    };
+    let secs = Duration::from_secs;
+    let rolling = RollingSettings {
+        max_surge: IntOrPercent::Int(1),
+        max_unavailable: IntOrPercent::Percent(10),
+        min_ready: secs(3),
+        progress_deadline: secs(90),
+        revision_history_limit: 2,
+    };
+    let strategy = "{ type: RollingUpdate, rollingUpdate: { maxSurge: 1, maxUnavailable: 10% } }";
+    let sleeps = "{ exec: { command: [sh, -c, sleep 7] } }";
+    let (how, ends, warnings) = load(strategy, sleeps, "");
+    assert_eq!(how, RolloutSettings::Rolling(rolling.clone()));
+    assert_eq!((ends, warnings.len()), ((45.0, 7.0), 0));
+    // What the scenario says wins: a setting, or another policy.
+    let (how, ..) = load(strategy, sleeps, "rolling = { max-surge = 4 }");
+    assert_eq!(how, RolloutSettings::Rolling(RollingSettings { max_surge: IntOrPercent::Int(4), ..rolling }));
+    assert_eq!(load(strategy, sleeps, "stop-the-world = {}").0.name(), "stop-the-world");
+    // A hook that does anything else than sleep is left out, and that is said.
+    let (how, ends, warnings) = load("{ type: Recreate }", "{ httpGet: { path: /bye, port: 80 } }", "");
+    let recreate =
+        RecreateSettings { min_ready: secs(3), progress_deadline: secs(90), revision_history_limit: 2 };
+    assert_eq!((how, ends), (RolloutSettings::Recreate(recreate), (45.0, 0.0)));
+    assert!(warnings.iter().any(|line| line.contains("the preStop hook of container app")), "{warnings:?}");
 }
 
 #[test]

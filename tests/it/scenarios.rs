@@ -567,6 +567,78 @@ mod rollouts {
         assert_eq!(told.times("api-0", "draining"), [80.0]);
     }
 
+    /// Two machines' cores for two instances: there is no room for a third, and none of the two may go.
+    const FULL: &str = "[[node-pool]]\nname = \"metal\"\nnodes = 1\ncores = 2\nmemory = \"8GiB\"\n";
+
+    #[test]
+    fn a_rollout_that_does_not_move_is_reported_and_can_be_undone() {
+        let how = "rolling = { max-surge = 1, max-unavailable = 0, progress-deadline = \"60s\" }";
+        let undo = "[[action]]\nat = \"100s\"\nundo = { service = \"api\" }\n";
+        let scenario =
+            format!("{FULL}{}{EVERY_SECOND}{}{undo}", versioned("cores = 1", 2), rollout("10s", "v2", how));
+        let told = tell("200s", &scenario);
+        // Looked at one second after the deadline.
+        assert_eq!(told.times("api", "progress deadline exceeded"), [71.0]);
+        assert_eq!(told.times("api", "undo: back to v1 (revision 1)"), [100.0]);
+        assert_eq!(told.times("api-2", "died"), [100.0], "it was never placed");
+        assert_eq!(told.times("api", "complete"), [100.0]);
+        told.is("service.api.rollouts_stalled", 1.0);
+        told.is("service.api.rollouts_completed", 1.0);
+        told.is("service.api.rollout_time_s", 0.0);
+        told.is("availability", 1.0);
+    }
+
+    #[test]
+    fn undo_goes_back_as_far_as_the_history_reaches() {
+        let undo = |at: &str, to: u32| {
+            format!(
+                "[[action]]\nname = \"{at}\"\nat = \"{at}\"\nundo = {{ service = \"api\", to-revision = {to} }}\n"
+            )
+        };
+        let scenario = |limit: u32, undos: &str| {
+            let how = format!("rolling = {{ revision-history-limit = {limit} }}");
+            let rollouts = [rollout("10s", "v2", &how), rollout("20s", "v3", &how)].concat();
+            format!("{}{EVERY_SECOND}{rollouts}{undos}", versioned("start = \"1s\"", 1))
+        };
+        let undos = [undo("30s", 1), undo("40s", 1), undo("50s", 0), undo("60s", 5)].concat();
+        let told = tell("70s", &scenario(10, &undos));
+        assert_eq!(told.times("api", "undo: back to v1 (revision 1)"), [30.0]);
+        assert_eq!(told.times("api", "undo: there is no revision 1"), [40.0], "it is number 4 now");
+        assert_eq!(told.times("api", "undo: back to v3 (revision 3)"), [50.0]);
+        assert_eq!(told.times("api", "undo: revision 5 is rolled out already"), [60.0]);
+        // With one former version kept, v1 goes when v3 is there; with none nobody goes back.
+        let told = tell("70s", &scenario(1, &undos));
+        assert_eq!(told.times("api", "undo: there is no revision 1"), [30.0, 40.0]);
+        assert_eq!(told.times("api", "undo: back to v2 (revision 2)"), [50.0]);
+        let told = tell("70s", &scenario(0, &undo("30s", 0)));
+        assert_eq!(told.times("api", "undo: there is no former revision"), [30.0]);
+    }
+
+    #[test]
+    fn a_change_of_scale_in_the_middle_is_dealt_in_proportion() {
+        let scale = "[[action]]\nat = \"20s\"\nscale = { service = \"api\", replicas = 8 }\n";
+        let how = rollout("10s", "v2", "rolling = {}");
+        let told = tell("100s", &format!("{}{EVERY_SECOND}{how}{scale}", versioned("start = \"50s\"", 4)));
+        // 3 old and 2 new ones, 5 at most; now 10 at most: three more of the old, two more of the new.
+        assert_eq!(told.times("api-5", "ready (v2)"), [60.0]);
+        // When the first new ones are ready, two of the old ones that are not can go.
+        assert_eq!(told.times("api-7", "died (v1)"), [60.0]);
+        assert_eq!(told.times("api-8", "died (v1)"), [60.0]);
+        assert_eq!(told.times("api-6", "ready (v1)"), [70.0]);
+        assert_eq!(told.times("api-9", "ready (v2)"), [70.0]);
+        assert_eq!(told.times("api-10", "ready (v2)"), [70.0]);
+    }
+
+    #[test]
+    fn recreate_waits_for_the_last_old_instance() {
+        let instance = "start = \"5s\", pre-stop = \"3s\"";
+        let how = rollout("10500ms", "v2", "recreate = {}");
+        let told = tell("30s", &format!("{}{EVERY_SECOND}{how}", versioned(instance, 2)));
+        assert_eq!(told.times("api-0", "stopped (v1)"), [13.5]);
+        assert_eq!(told.times("api-2", "ready (v2)"), [18.5]);
+        told.is("service.api.rollout_time_s", 8.0);
+    }
+
     #[test]
     fn a_newer_rollout_takes_over() {
         // The way to v2 takes 50 s; after ten of them somebody wants v3, and then v1 again.

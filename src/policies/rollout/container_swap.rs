@@ -113,7 +113,7 @@ mod tests {
     use crate::policies::rollout::rolling::tests::Plant;
 
     fn set(spec: u32, available: u32, existing: u32, is_new: bool) -> ReplicaSet {
-        ReplicaSet { spec, available, existing, is_new }
+        ReplicaSet { spec, available, ready: available, existing, is_new }
     }
 
     #[test]

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     fn set(spec: u32, available: u32, is_new: bool) -> ReplicaSet {
-        ReplicaSet { spec, available, existing: spec, is_new }
+        ReplicaSet { spec, available, ready: available, existing: spec, is_new }
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! Rolling update of a Kubernetes Deployment.
+//! A Kubernetes Deployment with `strategy: {type: RollingUpdate}`.
 //!
 //! # What it does
 //! Each pass does one of three things: follow a changed number of replicas, in proportion over the versions; or grow
 //! the new version as far as `max-surge` allows; or shrink the old versions, first those of their instances that are not
-//! available, then as many as `max-unavailable` leaves. The next pass sees what became of it.
+//! available, then as many as `max-unavailable` leaves. The next pass sees what became of it. If nothing moves for
+//! `progress-deadline`, the rollout is reported as stalled; nothing else happens.
 //!
 //! # When it helps
 //! The everyday update of a stateless service: capacity stays within known bounds, and a version that does not get ready
@@ -19,17 +20,23 @@
 //! * `max-unavailable` (`"25%"`): instances that may be missing, as a number or a percentage (rounded down). If both come
 //!   out as 0, this is 1.
 //! * `min-ready` (`"0s"`): how long an instance must have been ready to count as available.
+//! * `progress-deadline` (`"600s"`): how long nothing may move before the rollout counts as stalled; 2147483647 s are no
+//!   deadline.
+//! * `revision-history-limit` (10): former versions that are kept for an `undo`; 2147483647 are no limit.
 //!
 //! # Origin
-//! kubernetes/kubernetes v1.28.0: `pkg/controller/deployment/rolling.go` (`rolloutRolling`, `reconcileNewReplicaSet`,
-//! `reconcileOldReplicaSets`, `cleanupUnhealthyReplicas`, `scaleDownOldReplicaSetsForRollingUpdate`), `sync.go` (`scale`),
+//! kubernetes/kubernetes v1.28.0: `pkg/controller/deployment/deployment_controller.go` (`syncDeployment`), `rolling.go`
+//! (`rolloutRolling`, `reconcileNewReplicaSet`, `reconcileOldReplicaSets`, `cleanupUnhealthyReplicas`,
+//! `scaleDownOldReplicaSetsForRollingUpdate`), `sync.go` (`isScalingEvent`, `scale`), `progress.go`,
 //! `util/deployment_util.go` (`ResolveFenceposts`, `NewRSNewReplicas`, `GetProportion`), and
 //! `apimachinery/pkg/util/intstr/intstr.go` (`GetScaledValueFromIntOrPercent`).
 //!
 //! # Deliberate differences
-//! * No progress deadline, pause, rollback annotation or history limit.
+//! * A rollout cannot be paused.
 //! * A pass over several versions is handed out as one order per version, at the same instant.
 //! * The controller here sees the effect of its orders at once; upstream waits for its watch.
+//! * What upstream notes on a set when it scales it is forgotten between rollouts: at the start every set counts as scaled for
+//!   the present number of replicas and the present surge.
 
 mod scale;
 
@@ -42,9 +49,12 @@ use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::policies::Algorithm;
-use crate::policies::rollout::{Command, ReplicaSet, Rollout, available_sum, is_complete, spec_sum};
+use crate::policies::rollout::progress::Progress;
+use crate::policies::rollout::{
+    Command, ReplicaSet, Rollout, available_sum, check_deadline, is_complete, spec_sum,
+};
 use crate::time::{Duration, Time};
-pub use scale::{Annotations, proportional_scale};
+pub use scale::{Annotations, is_scaling_event, proportional_scale};
 
 /// A number of instances, or a percentage of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +151,10 @@ pub struct RollingSettings {
     pub max_unavailable: IntOrPercent,
     /// How long an instance must have been ready to count as available.
     pub min_ready: Duration,
+    /// How long nothing may move before the rollout counts as stalled.
+    pub progress_deadline: Duration,
+    /// Former versions that are kept.
+    pub revision_history_limit: u32,
 }
 
 impl Default for RollingSettings {
@@ -149,6 +163,8 @@ impl Default for RollingSettings {
             max_surge: IntOrPercent::Percent(25),
             max_unavailable: IntOrPercent::Percent(25),
             min_ready: Duration::ZERO,
+            progress_deadline: Duration::from_secs(600),
+            revision_history_limit: 10,
         }
     }
 }
@@ -168,7 +184,7 @@ impl RollingSettings {
         if matches!(self.max_unavailable, IntOrPercent::Percent(percent) if percent > 100) {
             return Err("`max-unavailable` must not be more than 100%");
         }
-        Ok(())
+        check_deadline(self.min_ready, self.progress_deadline)
     }
 
     /// The bounds for so many wanted replicas (`MaxSurge`, `MaxUnavailable`, `MinAvailable`).
@@ -289,8 +305,9 @@ pub fn scale_down_old(settings: &RollingSettings, replicas: u32, sets: &mut [Rep
 #[derive(Clone, Debug)]
 pub struct Rolling {
     settings: RollingSettings,
-    /// What upstream notes on every set it scales.
-    annotations: Option<Annotations>,
+    progress: Progress,
+    /// What upstream notes on every set it scales, by position.
+    annotations: Vec<Annotations>,
     /// Orders of the present pass that are still to be given (position, size), the next one last; and the wanted number
     /// they were made for.
     orders: Vec<(usize, u32)>,
@@ -301,10 +318,11 @@ pub struct Rolling {
 impl Algorithm for Rolling {
     type Settings = RollingSettings;
 
-    fn new(settings: &RollingSettings, _now: Time) -> Self {
+    fn new(settings: &RollingSettings, now: Time) -> Self {
         Self {
+            progress: Progress::new(settings.progress_deadline, now),
             settings: settings.clone(),
-            annotations: None,
+            annotations: Vec::new(),
             orders: Vec::new(),
             planned_for: 0,
             done: false,
@@ -313,10 +331,11 @@ impl Algorithm for Rolling {
 }
 
 impl Rollout for Rolling {
-    fn sync(&mut self, _now: Time, replicas: u32, sets: &[ReplicaSet]) -> Option<Command> {
+    fn sync(&mut self, now: Time, replicas: u32, sets: &[ReplicaSet]) -> Option<Command> {
         if self.done {
             return None;
         }
+        self.progress.sync(now, replicas, sets);
         if self.planned_for != replicas {
             self.orders.clear();
         }
@@ -331,8 +350,20 @@ impl Rollout for Rolling {
         self.done.then_some(Command::Done)
     }
 
+    fn next_wakeup(&self) -> Option<Time> {
+        self.progress.next_wakeup()
+    }
+
     fn min_ready(&self) -> Duration {
         self.settings.min_ready
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.progress.is_stalled()
+    }
+
+    fn revision_history_limit(&self) -> u32 {
+        self.settings.revision_history_limit
     }
 }
 
@@ -346,18 +377,24 @@ impl Rolling {
     /// that changes anything ends it (`syncDeployment`, `rolloutRolling`).
     fn pass(&mut self, replicas: u32, sets: &[ReplicaSet]) {
         let settings = &self.settings;
-        let mut plan = sets.to_vec();
         let max = i64::from(replicas) + settings.limits(replicas).max_surge;
         let noted = Annotations { desired: Some(replicas), max: max.try_into().ok() };
-        let before = self.annotations.replace(noted);
-        if let Some(before) = before.filter(|before| before.desired != noted.desired) {
-            proportional_scale(settings, replicas, &mut plan, |_| before, 0);
+        self.annotations.resize(sets.len(), noted);
+        let annotations = &mut self.annotations;
+        let mut plan = sets.to_vec();
+        if is_scaling_event(replicas, sets, annotations) {
+            proportional_scale(settings, replicas, &mut plan, annotations, 0);
+            // Whoever is resized is noted below; without a change upstream goes on only when all know the new number.
         }
-        if plan == sets && !reconcile_new(settings, replicas, &mut plan) {
+        let scaled = plan != sets || is_scaling_event(replicas, sets, annotations);
+        if !scaled && !reconcile_new(settings, replicas, &mut plan) {
             reconcile_old(settings, replicas, &mut plan);
         }
         let sizes = plan.iter().map(|set| set.spec).enumerate().rev();
         self.orders = sizes.filter(|&(set, to)| sets[set].spec != to).collect();
+        for &(set, _) in &self.orders {
+            self.annotations[set] = noted;
+        }
         self.planned_for = replicas;
     }
 
@@ -387,8 +424,9 @@ pub(super) mod tests {
 
     impl Plant {
         pub(in crate::policies::rollout) fn new(replicas: u32) -> Self {
-            let old = ReplicaSet { spec: replicas, available: replicas, existing: replicas, is_new: false };
-            let new = ReplicaSet { spec: 0, available: 0, existing: 0, is_new: true };
+            let set =
+                |spec, is_new| ReplicaSet { spec, available: spec, ready: spec, existing: spec, is_new };
+            let (old, new) = (set(replicas, false), set(0, true));
             Self { sets: vec![old, new], draining: [0, 0] }
         }
 
@@ -397,6 +435,7 @@ pub(super) mod tests {
             if to < target.spec {
                 // Those that are not ready die first, and nothing dying is available.
                 target.available = target.available.min(to);
+                target.ready = target.available;
                 self.draining[set] += target.spec - to;
             }
             target.spec = to;
@@ -428,6 +467,7 @@ pub(super) mod tests {
                 let chance = if late { u8::MAX } else { readiness[step as usize % readiness.len()] };
                 let new = &mut self.sets[1];
                 new.available = (new.available + u32::from(chance % 8)).min(new.spec);
+                new.ready = new.available;
                 if chance >= 64 {
                     for (set, draining) in self.sets.iter_mut().zip(&mut self.draining) {
                         *draining /= 2;
@@ -454,7 +494,7 @@ pub(super) mod tests {
             max_unavailable in int_or_percent(),
             readiness in prop::collection::vec(any::<u8>(), 1..64),
         ) {
-            let settings = RollingSettings { max_surge, max_unavailable, min_ready: Duration::ZERO };
+            let settings = RollingSettings { max_surge, max_unavailable, ..RollingSettings::default() };
             prop_assume!(settings.check().is_ok());
             let limits = settings.limits(replicas);
             let finished = Plant::new(replicas).drive(
@@ -485,12 +525,18 @@ pub(super) mod tests {
 
     #[test]
     fn a_pass_over_two_old_versions_is_ordered_one_by_one() {
-        let set = |spec, available, is_new| ReplicaSet { spec, available, existing: spec, is_new };
+        let set = |spec, available, is_new| ReplicaSet {
+            spec,
+            available,
+            ready: available,
+            existing: spec,
+            is_new,
+        };
         let mut sets = vec![set(4, 4, false), set(6, 3, false), set(3, 3, true)];
         let settings = RollingSettings {
             max_surge: IntOrPercent::Int(3),
             max_unavailable: IntOrPercent::Int(2),
-            min_ready: Duration::ZERO,
+            ..RollingSettings::default()
         };
         let mut rollout = Rolling::new(&settings, Time::ZERO);
         // At most 13 - 8 = 5 may go: 3 unhealthy ones of the second version, and 10 - 8 = 2 of the first.
@@ -503,7 +549,13 @@ pub(super) mod tests {
 
     #[test]
     fn a_change_of_scale_keeps_the_mix_of_versions() {
-        let set = |spec, available, is_new| ReplicaSet { spec, available, existing: spec, is_new };
+        let set = |spec, available, is_new| ReplicaSet {
+            spec,
+            available,
+            ready: available,
+            existing: spec,
+            is_new,
+        };
         let mut rollout = Rolling::new(&RollingSettings::default(), Time::ZERO);
         let sets = [set(8, 8, false), set(5, 0, true)];
         assert_eq!(rollout.sync(Time::ZERO, 10, &sets), None);
@@ -511,6 +563,36 @@ pub(super) mod tests {
         assert_eq!(rollout.sync(Time::ZERO, 20, &sets), Some(Command::Scale { set: 0, to: 15 }));
         let sets = [set(15, 8, false), set(5, 0, true)];
         assert_eq!(rollout.sync(Time::ZERO, 20, &sets), Some(Command::Scale { set: 1, to: 10 }));
+    }
+
+    /// A version that crashes in a loop, in numbers that upstream's own code gave (`k8s_rolling_trace`): frozen at 13
+    /// instances, of which 8 serve; going back removes all five in one pass.
+    #[test]
+    fn a_crash_loop_freezes_the_rollout_and_undo_thaws_it() {
+        let set = |spec, available, is_new| ReplicaSet {
+            spec,
+            available,
+            ready: available,
+            existing: spec,
+            is_new,
+        };
+        let settings = RollingSettings::default();
+        let mut rollout = Rolling::new(&settings, Time::ZERO);
+        let scale = |set, to| Some(Command::Scale { set, to });
+        let mut sync = |seconds, sets: &[ReplicaSet]| {
+            (rollout.sync(Time::from_secs(seconds), 10, sets), rollout.is_stalled())
+        };
+        assert_eq!(sync(0, &[set(10, 10, false), set(0, 0, true)]), (scale(1, 3), false));
+        assert_eq!(sync(0, &[set(10, 10, false), set(3, 0, true)]), (scale(0, 8), false));
+        assert_eq!(sync(0, &[set(8, 8, false), set(3, 0, true)]), (scale(1, 5), false));
+        assert_eq!(sync(0, &[set(8, 8, false), set(5, 0, true)]), (None, false));
+        assert_eq!(sync(601, &[set(8, 8, false), set(5, 0, true)]), (None, true));
+        let mut undo = Rolling::new(&settings, Time::from_secs(700));
+        let mut sync = |sets: &[ReplicaSet]| undo.sync(Time::from_secs(700), 10, sets);
+        // First the new set, which is the older one now, as far as the surge lets it; there is no room.
+        assert_eq!(sync(&[set(8, 8, true), set(5, 0, false)]), scale(1, 0));
+        assert_eq!(sync(&[set(8, 8, true), set(0, 0, false)]), scale(0, 10));
+        assert_eq!(sync(&[set(10, 10, true), set(0, 0, false)]), Some(Command::Done));
     }
 
     #[test]
@@ -534,6 +616,7 @@ max-unavailable = '0%'",
             "max-unavailable = '101%'",
             "max-surge = 0.5",
             "surge = 1",
+            "min-ready = '10min'",
         ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }

@@ -94,8 +94,8 @@ mod tests {
     fn it_swaps_and_says_how_long_the_state_takes() {
         let mut update = StateHandOver::new(&StateHandOverSettings::default(), Time::ZERO);
         let sets = [
-            ReplicaSet { spec: 1, available: 1, existing: 1, is_new: false },
-            ReplicaSet { spec: 1, available: 1, existing: 1, is_new: true },
+            ReplicaSet { spec: 1, available: 1, ready: 1, existing: 1, is_new: false },
+            ReplicaSet { spec: 1, available: 1, ready: 1, existing: 1, is_new: true },
         ];
         assert_eq!(update.sync(Time::ZERO, 1, &sets), Some(Command::Scale { set: 0, to: 0 }));
         let second = Duration::from_secs(1);

@@ -15,17 +15,16 @@
 //! None.
 //!
 //! # Origin
-//! Static update of the source articles (S2); the same order as kubernetes/kubernetes v1.28.0,
-//! `pkg/controller/deployment/recreate.go`, function `rolloutRecreate`.
+//! Static update of the source articles (S2); the same order as `recreate`, which is Kubernetes' own.
 //!
 //! # Deliberate differences
-//! An old pod in phase Unknown is waited for upstream; here every old instance that still exists is.
+//! None: the articles say no more than this. It has no deadline and forgets no version.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::policies::Algorithm;
-use crate::policies::rollout::{Command, ReplicaSet, Rollout, is_complete};
+use crate::policies::rollout::{Command, ReplicaSet, Rollout, is_complete, recreate};
 use crate::time::Time;
 
 /// Settings of [`StopTheWorld`]: there are none.
@@ -52,15 +51,8 @@ impl Rollout for StopTheWorld {
         if self.done {
             return None;
         }
-        if let Some(set) = sets.iter().position(|set| !set.is_new && set.spec > 0) {
-            return Some(Command::Scale { set, to: 0 });
-        }
-        if sets.iter().any(|set| !set.is_new && set.existing > 0) {
-            return None;
-        }
-        let new = sets.iter().position(|set| set.is_new)?;
-        if sets[new].spec != replicas {
-            return Some(Command::Scale { set: new, to: replicas });
+        if let Some(order) = recreate::next_order(replicas, sets) {
+            return Some(order);
         }
         self.done = is_complete(replicas, sets);
         self.done.then_some(Command::Done)
@@ -72,7 +64,7 @@ mod tests {
     use super::*;
 
     fn set(spec: u32, available: u32, existing: u32, is_new: bool) -> ReplicaSet {
-        ReplicaSet { spec, available, existing, is_new }
+        ReplicaSet { spec, available, ready: available, existing, is_new }
     }
 
     #[test]

@@ -116,8 +116,8 @@ mod tests {
         let settings = UpdateRequestSettings { poll: Duration::from_secs(2), ..Default::default() };
         let mut update = UpdateRequest::new(&settings, Time::ZERO);
         let sets = [
-            ReplicaSet { spec: 1, available: 1, existing: 1, is_new: false },
-            ReplicaSet { spec: 0, available: 0, existing: 0, is_new: true },
+            ReplicaSet { spec: 1, available: 1, ready: 1, existing: 1, is_new: false },
+            ReplicaSet { spec: 0, available: 0, ready: 0, existing: 0, is_new: true },
         ];
         update.on_census(&Census { blocking: 3, ..Census::default() });
         assert_eq!(update.sync(Time::ZERO, 1, &sets), None);

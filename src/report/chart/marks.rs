@@ -92,6 +92,7 @@ fn spans(log: &[LogEvent]) -> Vec<Mark> {
         let (kind, end_kind) = match event.kind {
             "fault" => (MarkKind::Fault, "fault_end"),
             "rollout" => (MarkKind::Rollout, "rollout_end"),
+            "rollout_stalled" => (MarkKind::Rollout, ""),
             "action" => (MarkKind::Action, ""),
             _ => continue,
         };
@@ -99,6 +100,7 @@ fn spans(log: &[LogEvent]) -> Vec<Mark> {
             log[position..].iter().find(|later| later.kind == end_kind && later.subject == event.subject);
         let to = end.map(|end| end.t_s);
         let label = match kind {
+            MarkKind::Rollout if event.kind == "rollout_stalled" => format!("{} stalls", event.subject),
             MarkKind::Rollout => format!("rollout of {}", event.subject),
             MarkKind::Action => format!("{} {}", event.subject, event.detail),
             _ => event.subject.clone(),

@@ -6,7 +6,7 @@ use crate::policies::balancer::Balancer as _;
 use crate::policies::rollout::Rollout as _;
 use crate::random::law::Law;
 use crate::scenario::de::Spanned;
-use crate::scenario::error::{Diagnostic, Place};
+use crate::scenario::error::{Diagnostic, Place, shortened};
 use crate::scenario::model::{
     Action, ActionTime, Fault, Operation, Prediction, RolloutPlan, Scenario, Target, Thing, Trouble, When,
 };
@@ -309,6 +309,18 @@ impl Check<'_> {
                     service: self.service_named(&scale.service)?,
                     replicas: scale.replicas.value,
                 }
+            }
+            ActionChoice::Undo(undo) => {
+                let service = self.service_named(&undo.service)?;
+                if scenario.rollouts.iter().all(|rollout| rollout.service != service) {
+                    let message = format!(
+                        "`{}` is never rolled out, so there is nothing to go back to",
+                        shortened(&undo.service.value)
+                    );
+                    let error = Diagnostic::new(message).at(undo.service.place);
+                    self.errors.push(error.hint("write a [[rollout]] of it"));
+                }
+                Operation::Undo { service, revision: undo.to_revision.unwrap_or(0) }
             }
             ActionChoice::Resize(resize) => self.resize(resize, table.what.place, scenario)?,
             ActionChoice::Throttle(throttle) => self.throttle(throttle, table.what.place, scenario)?,

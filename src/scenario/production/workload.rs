@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use super::scalers::Settings;
 use super::{Found, Notes, documents, lay_under, metric_names, number, table, text, text_of};
+use crate::policies::rollout::RolloutSettings;
 use crate::scenario::error::{Diagnostic, Place, enumerated, shortened};
 use crate::scenario::files::Files;
 use crate::scenario::manifest::{
-    Action, Budget, Container, CountOrPercent, Deployment, Document, Knative, Object, PodTemplate, Probe,
-    Resources,
+    Action, Budget, Container, CountOrPercent, Deployment, Document, Hook, Knative, Object, PodTemplate,
+    Probe, Resources, Strategy,
 };
 use crate::scenario::tree::{Key, Node, Table, Value};
 use crate::units::quantity::Quantity;
@@ -43,12 +44,12 @@ pub(super) fn fill(
     name: &str,
     files: &mut Files,
     notes: &mut Notes,
-) -> Result<(), Vec<Diagnostic>> {
+) -> Result<Option<Update>, Vec<Diagnostic>> {
     let one = |error| vec![error];
     let path = text_of(service.remove("manifest"), "manifest").map_err(one)?;
     let wanted = text_of(service.remove("workload"), "workload").map_err(one)?;
     let names = metric_names(service.remove("metric-names")).map_err(one)?;
-    let Some((path, place)) = path else { return Ok(()) };
+    let Some((path, place)) = path else { return Ok(None) };
     let documents = documents(&path, place, files)?;
     let (document, workload) = chosen(&documents, wanted, name, place).map_err(one)?;
     notes.add(document);
@@ -117,7 +118,58 @@ pub(super) fn fill(
             service.put(Key { name: "autoscaler".to_owned(), place: at }, table(at, [(key, own)]));
         }
     }
-    Ok(())
+    if let Some(hook) = &containers.main.pre_stop
+        && hook.seconds().is_none()
+    {
+        let what = format!("the preStop hook of container {}", shortened(called(containers.main)));
+        notes.say(document, files.line(containers.main.place), what);
+    }
+    Ok(match workload {
+        Workload::Deployment(deployment) => Some(Update::of(deployment, at)),
+        Workload::Knative(_) => None,
+    })
+}
+
+/// How a Deployment moves to another version.
+pub(super) struct Update {
+    /// Name of the policy.
+    how: &'static str,
+    settings: Settings,
+    place: Place,
+}
+
+impl Update {
+    fn of(deployment: &Deployment, place: Place) -> Self {
+        let seconds = |seconds: u32| text(format!("{seconds}s"), place);
+        let amount = |amount: CountOrPercent| match amount {
+            CountOrPercent::Count(count) => number(count, place),
+            CountOrPercent::Percent(percent) => text(format!("{percent}%"), place),
+        };
+        let mut settings = vec![
+            ("min-ready", seconds(deployment.min_ready)),
+            ("progress-deadline", seconds(deployment.progress_deadline)),
+            ("revision-history-limit", number(deployment.revision_history_limit, place)),
+        ];
+        let how = match deployment.strategy {
+            Strategy::Recreate => "recreate",
+            Strategy::RollingUpdate { max_surge, max_unavailable } => {
+                settings.push(("max-surge", amount(max_surge)));
+                settings.push(("max-unavailable", amount(max_unavailable)));
+                "rolling"
+            }
+        };
+        Self { how, settings, place }
+    }
+}
+
+/// Lets a rollout go as the manifest of its service says, unless the scenario has another policy for it; settings of the
+/// same one that the scenario has win.
+pub(super) fn lay_under_rollout(rollout: &mut Table, update: &Update) {
+    let mut policies = RolloutSettings::KINDS.iter().map(|kind| kind.name);
+    if policies.any(|name| name != update.how && rollout.get(name).is_some()) {
+        return;
+    }
+    lay_under_table(rollout, update.how, update.settings.clone(), update.place);
 }
 
 /// Adds what a table inside of the table does not say itself.
@@ -314,6 +366,9 @@ fn instance(workload: Workload<'_>, containers: &Containers<'_>, own: &Table, pl
         list.extend(containers.own("memory", true).map(|limit| ("memory-limit", bytes(limit, place))));
     }
     list.push(("grace", text(format!("{}s", template.termination_grace_period), place)));
+    if let Some(seconds) = containers.main.pre_stop.as_ref().and_then(Hook::seconds) {
+        list.push(("pre-stop", text(format!("{seconds}s"), place)));
+    }
     if let Workload::Knative(knative) = workload
         && let Some(most) = knative.container_concurrency.filter(|most| *most > 0)
     {

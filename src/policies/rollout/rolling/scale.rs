@@ -1,4 +1,4 @@
-//! A change of the wanted number while a rollout is under way (upstream: `sync.go`, `scale`).
+//! A change of the wanted number while a rollout is under way (upstream: `sync.go`, `isScalingEvent` and `scale`).
 
 use super::RollingSettings;
 use crate::policies::rollout::{ReplicaSet, spec_sum};
@@ -12,15 +12,21 @@ pub struct Annotations {
     pub max: Option<u32>,
 }
 
+/// Whether the wanted number has changed since a set that has instances was scaled (`isScalingEvent`).
+pub fn is_scaling_event(replicas: u32, sets: &[ReplicaSet], annotations: &[Annotations]) -> bool {
+    let active = sets.iter().zip(annotations).filter(|(set, _)| set.spec > 0);
+    active.filter_map(|(_, noted)| noted.desired).any(|desired| desired != replicas)
+}
+
 /// Spreads the change over the sets that have instances, in proportion to their size, so that the mix of versions stays.
 ///
-/// `sets` are in the order of their age; `annotations` are those of the set at a position; `status_replicas` stands in where
-/// a set has none.
+/// `sets` are in the order of their age; `annotations` are theirs, and are written anew on those that were looked at one by
+/// one, whether or not their size changes; `status_replicas` stands in where a set has none.
 pub fn proportional_scale(
     settings: &RollingSettings,
     replicas: u32,
     sets: &mut [ReplicaSet],
-    annotations: impl Fn(usize) -> Annotations,
+    annotations: &mut [Annotations],
     status_replicas: u32,
 ) {
     let active: Vec<usize> = (0..sets.len()).filter(|&set| sets[set].spec > 0).collect();
@@ -42,7 +48,7 @@ pub fn proportional_scale(
     // The new version is complete: what is left of the old ones can go.
     if new.is_some_and(|new| {
         sets[new].spec == replicas
-            && annotations(new).desired == Some(replicas)
+            && annotations[new].desired == Some(replicas)
             && sets[new].available == replicas
     }) {
         for old in sets.iter_mut().filter(|set| !set.is_new) {
@@ -54,11 +60,27 @@ pub fn proportional_scale(
     let surge = settings.limits(replicas).max_surge;
     let allowed = if replicas > 0 { i64::from(replicas) + surge } else { 0 };
     let to_add = allowed - i64::from(spec_sum(sets, |_| true));
-    if to_add == 0 {
-        return;
+    if to_add != 0 {
+        spread(replicas, surge, to_add, sets, &active, annotations, status_replicas);
     }
+    let max = (i64::from(replicas) + surge).try_into().ok();
+    for set in active {
+        annotations[set] = Annotations { desired: Some(replicas), max };
+    }
+}
+
+/// Deals `to_add` (or takes that many away) over the active sets.
+fn spread(
+    replicas: u32,
+    surge: i64,
+    to_add: i64,
+    sets: &mut [ReplicaSet],
+    active: &[usize],
+    annotations: &[Annotations],
+    status_replicas: u32,
+) {
     // The largest first; of equals the newer when growing, the older when shrinking.
-    let mut order = active;
+    let mut order = active.to_vec();
     order.sort_by(|&a, &b| {
         let by_age = if to_add > 0 { b.cmp(&a) } else { a.cmp(&b) };
         sets[b].spec.cmp(&sets[a].spec).then(by_age)
@@ -70,7 +92,7 @@ pub fn proportional_scale(
         let fraction = if replicas == 0 {
             -spec
         } else {
-            let annotated = annotations(set).max.unwrap_or(status_replicas);
+            let annotated = annotations[set].max.unwrap_or(status_replicas);
             let size = (spec * (i64::from(replicas) + surge)) as f64 / f64::from(annotated);
             // Rounds halves away from zero.
             size.round() as i64 - spec
