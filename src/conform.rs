@@ -18,6 +18,7 @@ pub mod detector;
 pub mod discovery;
 pub mod hedge;
 pub mod host_selection;
+pub mod judge;
 pub mod keda;
 pub mod knative;
 pub mod limiter;
@@ -77,6 +78,7 @@ pub const ADAPTERS: &[&[Adapter]] = &[
     discovery::ADAPTERS,
     host_selection::ADAPTERS,
     hedge::ADAPTERS,
+    judge::ADAPTERS,
     keda::ADAPTERS,
     knative::ADAPTERS,
     limiter::ADAPTERS,

@@ -20,6 +20,7 @@ pub mod discovery;
 pub mod disruption;
 pub mod hedge;
 pub mod host_selection;
+pub mod judge;
 pub mod limiter;
 pub mod outlier;
 pub mod provisioner;
@@ -41,6 +42,7 @@ pub const FAMILIES: &[&[Kind]] = &[
     discovery::DiscoverySettings::KINDS,
     hedge::HedgeSettings::KINDS,
     host_selection::HostSelectionSettings::KINDS,
+    judge::JudgeSettings::KINDS,
     limiter::LimiterSettings::KINDS,
     outlier::OutlierSettings::KINDS,
     provisioner::ProvisionerSettings::KINDS,

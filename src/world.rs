@@ -79,6 +79,7 @@ mod source;
 pub mod spec;
 mod telemetry;
 mod traffic;
+mod versions;
 mod waiting;
 
 pub use report::{Decision, LogEntry, NamedHistogram, RunReport, WindowSeries};

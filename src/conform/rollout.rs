@@ -1,5 +1,8 @@
 //! Adapters for the rollout vectors.
 
+mod argo;
+mod flagger;
+
 use serde_json::Value;
 
 use super::{Adapter, Check};
@@ -24,10 +27,24 @@ pub const ADAPTERS: &[Adapter] = &[
     rolling("k8s.deployment.scale", scale),
     rolling("k8s.deployment.progress", progress),
     rolling("k8s.deployment.cleanup", cleanup),
+    canary("argo.canary.approximate_weight", argo::approximate_weight),
+    canary("argo.canary.basic_counts", argo::basic_counts),
+    canary("argo.canary.traffic_routed_counts", argo::traffic_routed_counts),
+    canary("argo.analysis.assess_metric", argo::assess_metric),
+    Adapter {
+        schema: "simlab.vectors/1",
+        family: "flagger.canary",
+        algorithm: "rollout.flagger",
+        run: flagger::canary,
+    },
 ];
 
 const fn rolling(family: &'static str, run: fn(&Value, &Value) -> Check) -> Adapter {
     Adapter { schema: "simlab.vectors/1", family, algorithm: "rollout.rolling", run }
+}
+
+const fn canary(family: &'static str, run: fn(&Value, &Value) -> Check) -> Adapter {
+    Adapter { schema: "simlab.vectors/1", family, algorithm: "rollout.canary", run }
 }
 
 /// Why a case could not be read; reported as a failure, never as a pass.

@@ -763,6 +763,8 @@ fn version(version: &written::Version) -> VersionSpec {
         demand: version.demand,
         error_rate: version.error_rate,
         image: version.image,
+        start: version.start,
+        leak_per_hour: version.leak_per_hour,
     }
 }
 

@@ -1,7 +1,11 @@
 //! Rollouts: how a service moves from one version to another.
 
+pub mod analysis;
+pub mod blue_green;
+pub mod canary;
 pub mod container_swap;
 mod dynamic;
+pub mod flagger;
 pub mod history;
 pub mod progress;
 pub mod quiescence;
@@ -14,6 +18,7 @@ pub mod tranquillity;
 pub mod update_request;
 pub mod version_consistency;
 
+use crate::policies::judge::{Evidence, Phase, Wanted};
 use crate::time::{Duration, Time};
 use progress::Status;
 
@@ -35,7 +40,7 @@ pub struct ReplicaSet {
 }
 
 /// One order to the world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Command {
     /// Resize the replica set at this position of the list to so many wanted instances. The world starts the missing
     /// ones, or shuts down the surplus (not ready ones first, then the youngest).
@@ -47,6 +52,94 @@ pub enum Command {
     },
     /// The rollout is complete; nothing more will come.
     Done,
+    /// So much of the traffic goes to the new version, and the rest to the others, whatever their sizes. Without this order
+    /// callers see all instances alike.
+    Weight {
+        /// Part of the new version ...
+        new: u32,
+        /// ... out of so much; not 0.
+        of: u32,
+    },
+    /// Look at both versions, and answer with [`Rollout::on_evidence`].
+    Measure(Measure),
+    /// Something for the log.
+    Tell(Milestone),
+    /// The rollout is given up and nothing is left of the new version; nothing more will come.
+    Aborted,
+}
+
+/// What is to be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measure {
+    /// What the judge wants.
+    pub wanted: Wanted,
+    /// When the analysis began; nothing before that counts.
+    pub since: Time,
+}
+
+/// What a rollout has to tell.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Milestone {
+    /// So many steps of so many are done.
+    Step {
+        /// Done.
+        done: u32,
+        /// In all.
+        of: u32,
+    },
+    /// It waits, for a time or for somebody.
+    Paused,
+    /// A metric was measured.
+    Measured {
+        /// Its position in the analysis.
+        metric: u32,
+        /// What the judge said ...
+        phase: Phase,
+        /// ... and found.
+        value: f64,
+    },
+    /// An analysis could not decide; somebody has to.
+    Inconclusive,
+    /// The new version is the one that counts now; the old one stays for a while.
+    Promoted,
+    /// It goes back.
+    Aborting(Reason),
+}
+
+/// Why a rollout goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// An analysis found the version bad.
+    AnalysisFailed,
+    /// An analysis could not be carried out.
+    AnalysisError,
+    /// Nothing moved for too long.
+    ProgressDeadline,
+    /// Somebody said so.
+    Operator,
+}
+
+impl Reason {
+    /// As in logs.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::AnalysisFailed => "the analysis failed",
+            Self::AnalysisError => "the analysis could not be carried out",
+            Self::ProgressDeadline => "the progress deadline passed",
+            Self::Operator => "an operator aborted it",
+        }
+    }
+}
+
+/// What a human does to a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// On with it: ends a pause.
+    Promote,
+    /// Skips everything that is left.
+    PromoteFull,
+    /// Takes it back.
+    Abort,
 }
 
 /// What it takes to hand an old instance's state over.
@@ -107,6 +200,21 @@ pub trait Rollout {
     fn revision_history_limit(&self) -> u32 {
         u32::MAX
     }
+
+    /// Whether it looks at how the versions do; the world then keeps the figures.
+    fn judges(&self) -> bool {
+        false
+    }
+
+    /// It begins. `to_stable` says that the new version is the one that was last rolled out in full, so there is nothing to
+    /// try.
+    fn on_begin(&mut self, _now: Time, _to_stable: bool) {}
+
+    /// The answer to [`Command::Measure`].
+    fn on_evidence(&mut self, _now: Time, _evidence: &Evidence) {}
+
+    /// Somebody does something.
+    fn on_act(&mut self, _now: Time, _act: Act) {}
 }
 
 registry! {
@@ -116,7 +224,10 @@ registry! {
     /// Any rollout, held by value.
     AnyRollout: Rollout,
     family "rollout" in "rollout",
+    "blue-green" => blue_green::BlueGreen,
+    "canary" => canary::Canary,
     "container-swap" => container_swap::ContainerSwap,
+    "flagger" => flagger::Flagger,
     "quiescence" => quiescence::Quiescence,
     "recreate" => recreate::Recreate,
     "rolling" => rolling::Rolling,
@@ -125,6 +236,13 @@ registry! {
     "tranquillity" => tranquillity::Tranquillity,
     "update-request" => update_request::UpdateRequest,
     "version-consistency" => version_consistency::VersionConsistency,
+}
+
+impl RolloutSettings {
+    /// Whether it may take a version back by itself.
+    pub const fn goes_back(&self) -> bool {
+        matches!(self, Self::BlueGreen(_) | Self::Canary(_) | Self::Flagger(_))
+    }
 }
 
 impl Rollout for AnyRollout {
@@ -166,6 +284,22 @@ impl Rollout for AnyRollout {
 
     fn revision_history_limit(&self) -> u32 {
         dispatch!(self, policy => policy.revision_history_limit())
+    }
+
+    fn judges(&self) -> bool {
+        dispatch!(self, policy => policy.judges())
+    }
+
+    fn on_begin(&mut self, now: Time, to_stable: bool) {
+        dispatch!(self, policy => policy.on_begin(now, to_stable));
+    }
+
+    fn on_evidence(&mut self, now: Time, evidence: &Evidence) {
+        dispatch!(self, policy => policy.on_evidence(now, evidence));
+    }
+
+    fn on_act(&mut self, now: Time, act: Act) {
+        dispatch!(self, policy => policy.on_act(now, act));
     }
 }
 

@@ -1,6 +1,7 @@
 //! One decision of a control loop in plain words, from its line in `decisions.jsonl`.
 
 mod plain;
+mod rollout;
 mod zero;
 
 use std::fmt::Write as _;
@@ -69,7 +70,11 @@ fn counted(number: f64, what: &str) -> String {
 
 /// The decision as a few sentences, one per line.
 pub fn explained(line: &Line) -> String {
-    if line.kind == "autoscaler" { autoscaler(line) } else { plain::explained(line) }
+    match line.kind.as_str() {
+        "autoscaler" => autoscaler(line),
+        "rollout" => rollout::explained(line),
+        _ => plain::explained(line),
+    }
 }
 
 fn autoscaler(line: &Line) -> String {

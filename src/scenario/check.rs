@@ -739,7 +739,14 @@ impl<'a> Check<'a> {
         }
         let image = table.instance.image.map_or(0, |image| image.value.0);
         if table.version.is_empty() {
-            return vec![Version { name: "v1".to_owned(), demand: 1.0, error_rate: 0.0, image }];
+            return vec![Version {
+                name: "v1".to_owned(),
+                demand: 1.0,
+                error_rate: 0.0,
+                image,
+                start: 1.0,
+                leak_per_hour: 0,
+            }];
         }
         let versions = table.version.iter();
         versions
@@ -750,6 +757,15 @@ impl<'a> Check<'a> {
                     .map_or(1.0, |demand| self.above_zero(demand.value, "demand", demand.place)),
                 error_rate: version.error_rate.map_or(0.0, |share| share.0),
                 image: version.image.map_or(image, |image| image.value.0),
+                start: version.start.map_or(1.0, |start| self.above_zero(start.value, "start", start.place)),
+                leak_per_hour: version.leak_per_hour.map_or(0, |leak| {
+                    if table.instance.memory_use.is_none() {
+                        let fault = "nothing can leak, since the memory of the service is not simulated";
+                        let hint = "write instance = { memory-limit = \"1GiB\", memory-use = { base = \"300MiB\" } }";
+                        self.errors.push(Diagnostic::new(fault).at(leak.place).hint(hint));
+                    }
+                    leak.value.0
+                }),
             })
             .collect()
     }

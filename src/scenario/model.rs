@@ -942,6 +942,10 @@ pub struct Version {
     pub error_rate: f64,
     /// Size of its image, bytes; 0 if the instance's `pull` says how long it takes (or nothing does).
     pub image: u64,
+    /// Multiplies the time to start (default 1).
+    pub start: f64,
+    /// Bytes that every instance loses per hour, beside what the service does (default 0).
+    pub leak_per_hour: u64,
 }
 
 /// `metrics = { period = "15s", window = "30s", delay = "0s" }`.

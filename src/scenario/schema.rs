@@ -742,6 +742,10 @@ pub(super) struct VersionTable {
     pub(super) error_rate: Option<Share>,
     /// Size of its image (default: that of the instance).
     pub(super) image: Option<Spanned<Bytes>>,
+    /// Multiplies the time to start (default 1).
+    pub(super) start: Option<Spanned<f64>>,
+    /// Memory that every instance loses per hour, beside what the service does; needs `memory-use` (default 0).
+    pub(super) leak_per_hour: Option<Spanned<Bytes>>,
 }
 
 /// `[service.call.X]`, `[source.call.X]`, `[service.callers]`

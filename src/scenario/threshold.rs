@@ -50,6 +50,7 @@ pub const RUN_METRICS: &[(&str, Unit)] = &[
     ("cost", Unit::Number),
     ("recovery_time_s", Unit::Seconds),
     ("recovery_censored_s", Unit::Seconds),
+    ("recovery_unrecovered", Unit::Share),
     ("version_inconsistent_requests", Unit::Number),
     ("error_budget_burned", Unit::Number),
 ];
@@ -91,9 +92,21 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
     ("readiness_lost", Unit::Number),
     ("probe_restarts", Unit::Number),
     ("probes_failed_ratio", Unit::Share),
+    ("rollouts_aborted", Unit::Number),
+    ("rollout_abort_s", Unit::Seconds),
     ("ejections", Unit::Number),
     ("checked_out", Unit::Number),
     ("panic_ratio", Unit::Share),
+    ("connections_mean", Unit::Number),
+    ("connects_rps", Unit::Rate),
+    ("connect_failed_ratio", Unit::Share),
+    ("connect_resumed_share", Unit::Share),
+    ("connect_mean_ms", Unit::Milliseconds),
+    ("pool_waiting_mean", Unit::Number),
+    ("pool_waited_ratio", Unit::Share),
+    ("pool_wait_mean_ms", Unit::Milliseconds),
+    ("pool_refused_ratio", Unit::Share),
+    ("stale_requests", Unit::Number),
 ];
 
 /// Metrics of the version changes of one service, written `rollout.SERVICE.METRIC`.

@@ -199,7 +199,7 @@ impl World<'_> {
         } else {
             let head = RequestHead { affinity: None, attempt };
             let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(tag)).rng());
-            let picked = self.pick_with_care(now, queue, &origin, head, call, &mut rng)?;
+            let picked = self.pick_with_care(now, queue, key, &origin, head, call, &mut rng)?;
             picked.map(|slot| slot.0)
         };
         let Some(at) = at else { return Ok(()) };

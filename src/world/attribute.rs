@@ -85,7 +85,11 @@ impl World<'_> {
         if outbound.asks & STALE != 0 {
             outbound.asks &= !STALE;
             outbound.balancer.on_update(now, &outbound.view);
+            if outbound.split.is_some() {
+                self.sort_by_version(now, index);
+            }
         }
+        let outbound = &mut self.outbounds[index as usize];
         if outbound.asks & LOAD != 0 {
             let slots = &self.services[outbound.service as usize].slots;
             let view = &mut outbound.view;

@@ -24,7 +24,7 @@ use super::consistency::Bonds;
 use super::control::Control;
 use super::frame::{AWAITED, ENDED, EVENT, Frame, HELD, INSIDE, NIL, Side, WIRE};
 use super::hang::Late;
-use super::outbound::{AFFINITY, ANYWHERE, HEDGES, PROBES};
+use super::outbound::{AFFINITY, ANYWHERE, HEDGES, PROBES, SPLIT};
 use super::spec::{Deadline, NO_RING};
 use super::{Flow, Full, RETRY, World};
 
@@ -383,7 +383,7 @@ impl World<'_> {
             }
             picked
         } else {
-            self.pick_with_care(now, queue, origin, head, state, &mut rng)?
+            self.pick_with_care(now, queue, key, origin, head, state, &mut rng)?
         };
         let Some(slot) = picked else {
             return self.hold(now, queue, call, key, origin, state);
@@ -423,10 +423,12 @@ impl World<'_> {
 
     /// The same pick where something has to be seen to before it or after it.
     #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "the hot path hands registers on, not a struct")]
     pub(super) fn pick_with_care(
         &mut self,
         now: Time,
         queue: &mut Queue,
+        key: u64,
         origin: &Origin,
         mut head: RequestHead,
         state: u32,
@@ -435,7 +437,15 @@ impl World<'_> {
         let from = origin.outbound;
         let asks = self.outbounds[from as usize].asks;
         let value = self.brief(now, from, origin.request, &mut head);
-        let Some(slot) = self.pick_for(now, from, &head, value, rng) else { return Ok(None) };
+        if asks & SPLIT != 0 {
+            self.choose_version(from, key);
+        }
+        let Some(slot) = self.pick_for(now, from, &head, value, rng) else {
+            if asks & SPLIT != 0 {
+                self.note_no_endpoint(now, from);
+            }
+            return Ok(None);
+        };
         let slot = if asks & HEDGES == 0 { slot } else { self.elsewhere(now, from, state, &head, slot, rng) };
         let outbound = &mut self.outbounds[from as usize];
         outbound.view.active[slot.0 as usize] += 1;
@@ -584,12 +594,15 @@ impl World<'_> {
         if outbound.hosts.is_some() {
             let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
             self.tell_hosts(now, queue, from, at, &outcome, Key(key ^ u64::from(tag)));
+        } else if let Some(split) = &mut outbound.split {
+            split.on_outcome(now, at, &outcome);
         } else {
             outbound.balancer.on_outcome(now, at, &outcome);
-            if let Some(split) = &mut outbound.split {
-                split.on_outcome(now, at, &outcome);
+            if let Some(halves) = &mut outbound.halves {
+                halves.on_outcome(now, at, &outcome);
             }
         }
+        self.note_outcome(now, instance, &outcome);
     }
 
     /// The rest of hearing where attempts have a side.

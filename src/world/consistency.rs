@@ -59,7 +59,7 @@ pub(super) struct Bonds {
 }
 
 /// Endpoints of one calling side, by whether they have the new version.
-pub(super) struct Split {
+pub(super) struct Halves {
     eligible: [Vec<Slot>; 2],
     balancers: [AnyBalancer; 2],
     /// As the list was when it was split.
@@ -205,7 +205,7 @@ impl World<'_> {
         }
         for outbound in &mut self.outbounds {
             if outbound.service == watch.service {
-                outbound.split = None;
+                outbound.halves = None;
             }
         }
     }
@@ -519,13 +519,13 @@ impl World<'_> {
         if self.outbounds[index as usize].asks != 0 {
             self.brief(now, index, origin.request, &mut head);
         }
-        self.split(now, index, new);
+        self.halve(now, index, new);
         let outbound = &mut self.outbounds[index as usize];
-        let split = outbound.split.as_mut()?;
+        let halves = outbound.halves.as_mut()?;
         let which = usize::from(way == Way::New);
-        std::mem::swap(&mut outbound.view.eligible, &mut split.eligible[which]);
-        let picked = split.balancers[which].pick(now, &head, &outbound.view, rng);
-        std::mem::swap(&mut outbound.view.eligible, &mut split.eligible[which]);
+        std::mem::swap(&mut outbound.view.eligible, &mut halves.eligible[which]);
+        let picked = halves.balancers[which].pick(now, &head, &outbound.view, rng);
+        std::mem::swap(&mut outbound.view.eligible, &mut halves.eligible[which]);
         if let Some(slot) = picked {
             outbound.view.active[slot.0 as usize] += 1;
             outbound.attempts += 1;
@@ -534,9 +534,9 @@ impl World<'_> {
     }
 
     /// Brings the two lists of a calling side up to date.
-    fn split(&mut self, now: Time, index: u32, new: u8) {
+    fn halve(&mut self, now: Time, index: u32, new: u8) {
         let outbound = &self.outbounds[index as usize];
-        if outbound.split.as_ref().is_some_and(|split| split.known == outbound.view.eligible) {
+        if outbound.halves.as_ref().is_some_and(|halves| halves.known == outbound.view.eligible) {
             return;
         }
         let slots = &self.services[outbound.service as usize].slots;
@@ -550,17 +550,17 @@ impl World<'_> {
         let edge =
             edges.iter().find(|edge| edge.to == outbound.service).expect("an edge for each calling side");
         let outbound = &mut self.outbounds[index as usize];
-        let balancers = match outbound.split.take() {
-            Some(split) => split.balancers,
+        let balancers = match outbound.halves.take() {
+            Some(halves) => halves.balancers,
             None => [edge.balancer.build(now), edge.balancer.build(now)],
         };
-        let mut split = Split { eligible: [old, fresh], balancers, known };
+        let mut halves = Halves { eligible: [old, fresh], balancers, known };
         for which in 0..2 {
-            std::mem::swap(&mut outbound.view.eligible, &mut split.eligible[which]);
-            split.balancers[which].on_update(now, &outbound.view);
-            std::mem::swap(&mut outbound.view.eligible, &mut split.eligible[which]);
+            std::mem::swap(&mut outbound.view.eligible, &mut halves.eligible[which]);
+            halves.balancers[which].on_update(now, &outbound.view);
+            std::mem::swap(&mut outbound.view.eligible, &mut halves.eligible[which]);
         }
-        outbound.split = Some(Box::new(split));
+        outbound.halves = Some(Box::new(halves));
     }
 
     // ---- the door
@@ -642,7 +642,7 @@ impl World<'_> {
         let head = RequestHead { affinity: None, attempt };
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(tag)).rng());
         let picked = match way {
-            Way::Any => self.pick_with_care(now, queue, &origin, head, call, &mut rng)?,
+            Way::Any => self.pick_with_care(now, queue, key, &origin, head, call, &mut rng)?,
             way => self.pick_version(now, &origin, way, head, &mut rng),
         };
         let Some(endpoint) = picked else { return self.let_down(now, queue, slot, Class::Failure) };
@@ -712,7 +712,7 @@ impl World<'_> {
     }
 }
 
-impl Split {
+impl Halves {
     /// A balancer hears of an answer from one of its own.
     pub(super) fn on_outcome(&mut self, now: Time, slot: Slot, outcome: &Outcome) {
         let which = usize::from(self.eligible[1].binary_search(&slot).is_ok());

@@ -107,6 +107,10 @@ impl World<'_> {
         instance.dedicated = spec.cpu == CpuMode::Dedicated;
         instance.more.disk = spec.disk_use.as_ref().map(|_| Box::default());
         instance.more.memory = spec.memory_use.as_ref().map(|memory| Box::new(Memory::new(memory, now)));
+        let leak = spec.versions[instance.version as usize].leak_per_hour;
+        if let Some(memory) = &mut instance.more.memory {
+            memory.per_hour += leak;
+        }
         self.instances.push(instance);
         self.furnish(now, index);
         Ok(index)
@@ -147,6 +151,7 @@ impl World<'_> {
             }
             self.services[edge.to as usize].callers.push(self.outbounds.len() as u32);
             self.outbounds.push(outbound);
+            self.tell_versions(now, self.outbounds.len() as u32 - 1);
         }
         self.throttle_new(index);
     }
@@ -175,7 +180,9 @@ impl World<'_> {
         let mut rng =
             Key::new(self.seed).named("start").named(&spec.name).with(u64::from(instance.ordinal)).draws();
         let pull = spec.pull.sample_duration(&mut rng);
+        let factor = spec.versions[instance.version as usize].start;
         let start = spec.start.sample_duration(&mut rng);
+        let start = if factor == 1.0 { start } else { Duration::from_secs_f64(start.as_secs_f64() * factor) };
         let ready_at = now + if pulled { start } else { pull + start };
         self.schedule(queue, ready_at, Control::Ready(index));
     }

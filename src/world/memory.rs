@@ -26,7 +26,7 @@ pub(super) struct Memory {
     /// Leaked by time, bytes, up to `since`; and how much leaks in an hour.
     leaked: u64,
     since: Time,
-    per_hour: u64,
+    pub(super) per_hour: u64,
     /// Allocated since the last collection, bytes.
     allocated: u64,
     /// Collections so far; keys the draws of their pauses.

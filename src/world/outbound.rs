@@ -12,11 +12,12 @@ use crate::random::Rng;
 use crate::time::Time;
 
 use super::backlog::Backlog;
-use super::consistency::Split;
+use super::consistency::Halves;
 use super::frame::NIL;
 use super::hosts::Hosts;
 use super::pool::Pool;
 use super::spec::{Deadline, EdgeSpec, NO_RING, StackSpec};
+use super::versions::Split;
 
 /// Zone of a calling side that the instances of a service share: that of whoever calls.
 pub(super) const ANYWHERE: u16 = u16::MAX;
@@ -37,16 +38,20 @@ pub(super) const AFFINITY: u8 = 1 << 3;
 pub(super) const HEDGES: u8 = 1 << 4;
 /// Cookies of requests name instances.
 pub(super) const COOKIE: u8 = 1 << 5;
+/// A rollout divides its traffic between two versions.
+pub(super) const SPLIT: u8 = 1 << 6;
 
 /// What a client (an instance, or a client of a source) knows and owns about one service it calls.
 pub(super) struct Outbound {
     /// Endpoints as this client knows them.
     pub(super) view: Endpoints,
     pub(super) balancer: AnyBalancer,
-    /// The endpoints by version, while an update tells the versions apart.
-    pub(super) split: Option<Box<Split>>,
+    /// The endpoints by version, while an update binds requests to versions.
+    pub(super) halves: Option<Box<Halves>>,
     /// What it knows about their health, if it cares.
     pub(super) hosts: Option<Box<Hosts>>,
+    /// How it tells two versions apart, while a rollout divides the traffic.
+    pub(super) split: Option<Box<Split>>,
     /// What it asks for.
     pub(super) asks: u8,
     /// Balancer or `hosts` want to know how attempts end.
@@ -141,6 +146,7 @@ impl Outbound {
             | if edge.stacks().any(|stack| stack.hedge.is_some()) { HEDGES } else { 0 };
         Self {
             hosts: edge.knows_health().then(|| Box::new(Hosts::new(edge, now))),
+            halves: None,
             view: Endpoints { service: edge.callee.0.clone(), clients: 1, ..Endpoints::default() },
             balancer,
             split: None,
@@ -200,7 +206,10 @@ impl Outbound {
     #[inline(always)]
     pub(super) fn pick(&mut self, now: Time, head: &RequestHead, rng: &mut Rng) -> Option<Slot> {
         match &mut self.hosts {
-            None => self.balancer.pick(now, head, &self.view, rng),
+            None => match &mut self.split {
+                None => self.balancer.pick(now, head, &self.view, rng),
+                Some(split) => split.pick(now, head, &mut self.view, rng),
+            },
             Some(hosts) => {
                 self.panic_picks += u64::from(hosts.is_panicking());
                 hosts.pick(now, head, &mut self.view, rng)
@@ -282,6 +291,7 @@ impl Outbound {
         self.alive = false;
         self.hosts = None;
         self.split = None;
+        self.halves = None;
         self.asks |= STALE;
         self.view = Endpoints::default();
         self.pool = None;

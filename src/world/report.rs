@@ -344,6 +344,13 @@ impl World<'_> {
                     put("panic_ratio", panic as f64 / picks as f64);
                 }
             }
+            let ways_back = &service.rollouts.ways_back;
+            if !ways_back.is_empty() {
+                put("rollouts_aborted", ways_back.iter().flatten().count() as f64);
+                if let Some(first) = ways_back.iter().flatten().min() {
+                    put("rollout_abort_s", first.as_secs_f64());
+                }
+            }
             if spec.disk_use.as_ref().is_some_and(|disk| disk.evict_at.is_some()) {
                 put("disk_evictions", service.disk_evictions as f64);
             }

@@ -1,12 +1,14 @@
 //! Version changes: the rollout policy decides, the fleet obeys. Former versions are remembered for whoever wants to go back.
 
 use crate::kernel::queue::Queue;
+use crate::policies::judge::{Pair, Phase};
 use crate::policies::rollout::history::{self, Revision, Undo};
 use crate::policies::rollout::standing::Stance;
-use crate::policies::rollout::{AnyRollout, Command, ReplicaSet, Rollout as _};
+use crate::policies::rollout::{AnyRollout, Command, Milestone, Reason, ReplicaSet, Rollout as _};
 use crate::time::{Duration, Time};
 
 use super::control::Control;
+use super::report::{Decision, Step};
 use super::{Flow, World};
 
 /// Wanted instances of one version; without any it is history.
@@ -43,6 +45,10 @@ pub(super) struct Rollouts {
     pub(super) lost: u64,
     /// Old instances that did not manage to hand their state over.
     pub(super) states_lost: u64,
+    /// The version that was promoted last, to which a rollout that goes back does.
+    stable: u8,
+    /// Of each rollout that can go back by itself: after how long it did, if it did.
+    pub(super) ways_back: Vec<Option<Duration>>,
 }
 
 impl Rollouts {
@@ -71,6 +77,14 @@ struct Underway {
     switched: bool,
     /// When it will be asked even if nothing happens.
     wakes: Time,
+    /// Share of the traffic for the new version, in percent, if it says so.
+    percent: f64,
+    /// What was measured last.
+    seen: Pair,
+    /// Why it goes back.
+    why: Option<Reason>,
+    /// Its policy wants to see the stable version first, then others, and the new one last.
+    stable_first: bool,
 }
 
 impl World<'_> {
@@ -89,6 +103,7 @@ impl World<'_> {
         if let Some(older) = state.rollouts.underway.take() {
             state.rollouts.taken = state.rollouts.taken + (now - older.began);
             state.rollouts.stop_waiting(now);
+            self.forget_versions(now, service);
             self.telemetry.log(
                 now,
                 "rollout_end",
@@ -112,9 +127,14 @@ impl World<'_> {
             state.sets.push(Set { version: to, spec: 0, revision });
         }
         let how = &self.spec.rollouts[plan as usize].how;
+        let mut policy = how.build(now);
+        policy.on_begin(now, state.rollouts.stable == to);
+        let judges = policy.judges();
         state.rollouts.plan = Some(plan);
-        let policy = how.build(now);
         let watches = policy.watches();
+        if how.goes_back() {
+            state.rollouts.ways_back.push(None);
+        }
         state.rollouts.underway = Some(Box::new(Underway {
             policy,
             began: now,
@@ -122,9 +142,16 @@ impl World<'_> {
             busy: false,
             switched: false,
             wakes: Time::ZERO,
+            percent: 0.0,
+            seen: Pair::NOTHING,
+            why: None,
+            stable_first: how.goes_back(),
         }));
         if watches {
             self.begin_watch(service, to);
+        }
+        if judges {
+            self.watch_versions(now, service, to);
         }
         self.telemetry.log(now, "rollout", spec.name.clone(), format!("to {version}, {}", how.name()));
         self.sync_rollout(now, queue, service)
@@ -179,9 +206,16 @@ impl World<'_> {
         if std::mem::replace(&mut underway.busy, true) {
             return Ok(());
         }
-        for _ in 0..MAX_ORDERS {
+        for order_number in 0..=MAX_ORDERS {
+            debug_assert!(order_number < MAX_ORDERS, "a rollout that always has another order");
             let Some(underway) = &self.services[service as usize].rollouts.underway else { break };
-            let (sets, next_available) = self.replica_sets(now, service, underway.policy.min_ready());
+            let stable_first = underway.stable_first;
+            let (mut sets, next_available) = self.replica_sets(now, service, underway.policy.min_ready());
+            let order =
+                if stable_first { self.stable_first(service, &sets) } else { (0..sets.len()).collect() };
+            if stable_first {
+                sets = order.iter().map(|&at| sets[at]).collect();
+            }
             let wanted = self.services[service as usize].wanted;
             let census = if self.watching == 0 { None } else { self.census(service) };
             let Some(underway) = &mut self.services[service as usize].rollouts.underway else { break };
@@ -198,12 +232,27 @@ impl World<'_> {
             }
             match command {
                 Some(Command::Scale { set, to }) => {
-                    self.services[service as usize].sets[set].spec = to;
+                    self.services[service as usize].sets[order[set]].spec = to;
                     self.reconcile(now, queue, service)?;
                 }
                 Some(Command::Done) => {
                     self.end_rollout(now, service);
                     return self.open_gate(now, queue, service);
+                }
+                Some(Command::Weight { new, of }) => self.set_weight(now, service, new, of),
+                Some(Command::Measure(measure)) => {
+                    let state = &mut self.services[service as usize];
+                    let watch = state.watch.as_ref();
+                    let evidence = watch.map(|watch| watch.evidence(now, &measure)).unwrap_or_default();
+                    if let Some(underway) = &mut state.rollouts.underway {
+                        underway.policy.on_evidence(now, &evidence);
+                        underway.seen = evidence.whole;
+                    }
+                }
+                Some(Command::Tell(news)) => self.tell_milestone(now, service, news),
+                Some(Command::Aborted) => {
+                    self.abort_rollout(now, service);
+                    return Ok(());
                 }
                 None => {
                     self.sync_later(now, queue, service, next_available);
@@ -270,6 +319,36 @@ impl World<'_> {
         }
     }
 
+    /// Positions of the sets with the stable version first and the new one last; others only if they still have instances.
+    fn stable_first(&self, service: u32, sets: &[ReplicaSet]) -> Vec<usize> {
+        let state = &self.services[service as usize];
+        let rank = |at: usize| match state.sets[at].version {
+            version if version == state.version => 2,
+            version if version == state.rollouts.stable => 0,
+            _ => 1,
+        };
+        let counts = |at: &usize| rank(*at) != 1 || sets[*at].spec > 0 || sets[*at].existing > 0;
+        let mut order: Vec<usize> = (0..sets.len()).filter(counts).collect();
+        order.sort_by_key(|at| rank(*at));
+        order
+    }
+
+    /// So much of the traffic is for the new version from now on.
+    fn set_weight(&mut self, now: Time, service: u32, new: u32, of: u32) {
+        self.divide(now, service, self.services[service as usize].version, new, of);
+        let percent = 100.0 * f64::from(new) / f64::from(of);
+        let Some(underway) = &mut self.services[service as usize].rollouts.underway else { return };
+        let before = std::mem::replace(&mut underway.percent, percent);
+        self.decide_rollout(now, service, before, percent, "the traffic is divided anew", Vec::new());
+        let name = self.spec.services[service as usize].name.clone();
+        self.telemetry.log(
+            now,
+            "rollout_step",
+            name,
+            format!("{percent:.1}% of the traffic to the new version"),
+        );
+    }
+
     /// Asks the policy again when an instance becomes available, and when it wants to be woken.
     fn sync_later(&mut self, now: Time, queue: &mut Queue, service: u32, available: Option<Time>) {
         if let Some(at) = available {
@@ -296,6 +375,88 @@ impl World<'_> {
         }
     }
 
+    /// A rollout has something to tell.
+    fn tell_milestone(&mut self, now: Time, service: u32, news: Milestone) {
+        let Some(underway) = &mut self.services[service as usize].rollouts.underway else { return };
+        let (percent, seen, began) = (underway.percent, underway.seen, underway.began);
+        let mut inputs = Vec::new();
+        let mut input = |what, value| inputs.push(Step { metric: None, what, value });
+        let (reason, detail) = match news {
+            Milestone::Step { done, of } => {
+                input("done", f64::from(done));
+                input("of", f64::from(of));
+                ("a step is done", Some(format!("{done} of {of} done")))
+            }
+            Milestone::Paused => ("a pause begins", Some("paused".to_owned())),
+            Milestone::Inconclusive => {
+                ("an analysis could not decide", Some("inconclusive: waits for somebody".to_owned()))
+            }
+            Milestone::Promoted => ("the new version is promoted", Some("promote".to_owned())),
+            Milestone::Aborting(reason) => (reason.words(), Some(format!("abort: {}", reason.words()))),
+            Milestone::Measured { metric, phase, value } => {
+                let Pair { canary, baseline } = seen;
+                input("metric", f64::from(metric));
+                input("found", value);
+                for (what, value) in [
+                    ("requests-new", canary.requests as f64),
+                    ("errors-new", canary.errors as f64),
+                    ("mean-latency-new", canary.mean),
+                    ("requests-old", baseline.requests as f64),
+                    ("errors-old", baseline.errors as f64),
+                    ("mean-latency-old", baseline.mean),
+                ] {
+                    input(what, value);
+                }
+                (measured(phase), None)
+            }
+        };
+        self.decide_rollout(now, service, percent, percent, reason, inputs);
+        if let Some(detail) = detail {
+            let name = self.spec.services[service as usize].name.clone();
+            self.telemetry.log(now, "rollout_step", name, detail);
+        }
+        let state = &mut self.services[service as usize];
+        let rollouts = &mut state.rollouts;
+        match news {
+            Milestone::Aborting(reason) => {
+                if let Some(underway) = &mut rollouts.underway {
+                    underway.why = Some(reason);
+                }
+                if let Some(last) = rollouts.ways_back.last_mut() {
+                    *last = Some(now - began);
+                }
+            }
+            // From here on it is the way back for whoever comes next.
+            Milestone::Promoted => rollouts.stable = state.version,
+            _ => {}
+        }
+    }
+
+    fn decide_rollout(
+        &mut self,
+        now: Time,
+        service: u32,
+        before: f64,
+        after: f64,
+        reason: &'static str,
+        inputs: Vec<Step>,
+    ) {
+        let subject = self.spec.services[service as usize].name.clone();
+        self.telemetry.decide(Decision { at: now, kind: "rollout", subject, inputs, before, after, reason });
+    }
+
+    /// The old version stays, and the one that was tried is history.
+    fn abort_rollout(&mut self, now: Time, service: u32) {
+        let state = &mut self.services[service as usize];
+        let Some(underway) = state.rollouts.underway.take() else { return };
+        state.rollouts.taken = state.rollouts.taken + (now - underway.began);
+        state.version = state.rollouts.stable;
+        let name = self.spec.services[service as usize].name.clone();
+        let why = underway.why.map_or("", Reason::words);
+        self.telemetry.log(now, "rollout_end", name, format!("aborted: {why}"));
+        self.forget_versions(now, service);
+    }
+
     fn end_rollout(&mut self, now: Time, service: u32) {
         let counts = self.counts_at(now);
         let revisions = self.revisions(service);
@@ -303,6 +464,7 @@ impl World<'_> {
         let Some(underway) = state.rollouts.underway.take() else { return };
         state.rollouts.taken = state.rollouts.taken + (now - underway.began);
         state.rollouts.stop_waiting(now);
+        state.rollouts.stable = state.version;
         if counts {
             state.rollouts.completed += 1;
             state.rollouts.took = state.rollouts.took + (now - underway.began);
@@ -315,6 +477,7 @@ impl World<'_> {
         });
         let name = self.spec.services[service as usize].name.clone();
         self.telemetry.log(now, "rollout_end", name, "complete".to_owned());
+        self.forget_versions(now, service);
     }
 
     /// The sets as the control plane sees them, and when the next ready instance becomes available: once it has been
@@ -339,6 +502,17 @@ impl World<'_> {
             ReplicaSet { spec: set.spec, available, ready, existing, is_new: set.version == state.version }
         });
         (sets.collect(), next)
+    }
+}
+
+/// How the log tells a measurement.
+const fn measured(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Pending | Phase::Running => "measured: not enough is known yet",
+        Phase::Successful => "measured: good",
+        Phase::Inconclusive => "measured: inconclusive",
+        Phase::Error => "measured: nothing to go by",
+        Phase::Failed => "measured: bad",
     }
 }
 

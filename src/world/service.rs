@@ -18,6 +18,7 @@ use super::rollout::{Rollouts, Set};
 use super::shutdown::ShutdownCounts;
 use super::spec::{Ask, CpuMode, Order, ServiceSpec};
 use super::telemetry::{Integral, Moments};
+use super::versions::{Shares, Watch};
 
 /// A service while the world runs.
 pub(super) struct Service {
@@ -66,6 +67,10 @@ pub(super) struct Service {
     pub(super) sets: Vec<Set>,
     pub(super) rollouts: Rollouts,
     pub(super) shutdowns: ShutdownCounts,
+    /// How callers divide their traffic between versions, while a rollout says so.
+    pub(super) shares: Option<Shares>,
+    /// How both versions do, while a rollout may ask.
+    pub(super) watch: Option<Box<Watch>>,
     pub(super) autoscaler: Option<AnyAutoscaler>,
     /// Who knows what an instance should ask for.
     pub(super) advice: Option<Box<Advice>>,
@@ -159,6 +164,8 @@ impl Service {
             sets: vec![Set { version: 0, spec: spec.replicas, revision: 1 }],
             rollouts: Rollouts::default(),
             shutdowns: ShutdownCounts::default(),
+            shares: None,
+            watch: None,
             autoscaler: None,
             advice: None,
             asked: Asked::default(),

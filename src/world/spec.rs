@@ -558,6 +558,10 @@ pub struct VersionSpec {
     pub error_rate: f64,
     /// Size of the image, bytes; 0 if the service's `pull` says how long it takes.
     pub image: u64,
+    /// Factor on the time to start.
+    pub start: f64,
+    /// Bytes that every instance loses per hour, beside what the service does.
+    pub leak_per_hour: u64,
 }
 
 /// The calling side between one caller and one called service.

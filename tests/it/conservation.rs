@@ -123,10 +123,13 @@ const FEATURES: [&str; 105] = [
 ];
 
 /// And some more that need the others: rollouts, a second helping of faults, and what bounds an instance from outside.
-const EXTRAS: [&str; 79] = [
+const EXTRAS: [&str; 82] = [
     "stop-the-world",
     "container-swap",
     "rolling",
+    "canary",
+    "blue-green",
+    "flagger",
     "second rollout",
     "more faults",
     "zero steps",
@@ -881,6 +884,21 @@ impl Writer<'_> {
                 "rolling",
                 "{ max-surge = 1, max-unavailable = 0, min-ready = \"2s\", progress-deadline = \"4s\" }",
             ),
+            (
+                "canary",
+                "{ traffic-routing = true, scale-down-delay = \"1s\", steps = [{ set-weight = 30 }, \
+                 { pause = { duration = \"2s\" } }, { set-weight = 60 }], analysis = { metrics = [{ judge.threshold = \
+                 { metric = \"error-ratio\", window = \"2s\", success.below = 0.5 }, interval = \"1s\", failure-limit = 2 }] } }",
+            ),
+            (
+                "blue-green",
+                "{ preview-replica-count = 1, auto-promotion = \"1s\", scale-down-delay = \"2s\" }",
+            ),
+            (
+                "flagger",
+                "{ interval = \"1s\", step-weight = 25, max-weight = 50, threshold = 3, metrics = [{ judge.threshold = \
+                 { metric = \"mean-latency\", window = \"2s\", success.below = 10 } }] }",
+            ),
         ];
         for (how, settings) in settings {
             if self.has(how) {
@@ -1263,6 +1281,22 @@ fn plausible(outcome: &StudyOutcome) {
     }
 }
 
+/// Whatever is measured can stand in a threshold.
+fn known_to_thresholds(text: &str, outcome: &StudyOutcome) {
+    let mut text = text.to_owned();
+    if !text.contains("[thresholds]") {
+        text += "\n[thresholds]\n";
+    }
+    for name in outcome.strategies[0].replications[0].metrics.keys() {
+        writeln!(text, "\"{name}\" = [\"mean < 1\"]").unwrap();
+    }
+    // Most want a unit, which is another matter.
+    if let Err(error) = Study::from_text("story", &text, &Overrides::default()) {
+        let error = error.to_string();
+        assert!(!error.contains("unknown metric"), "{error}");
+    }
+}
+
 /// How many scenarios to try; `SIMLAB_CASES=20000` for a long night.
 fn cases() -> u32 {
     std::env::var("SIMLAB_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(200)
@@ -1282,6 +1316,7 @@ proptest! {
         }
         if let Some(outcome) = run(&text) {
             plausible(&outcome);
+            known_to_thresholds(&text, &outcome);
         }
     }
 }

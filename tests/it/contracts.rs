@@ -6,6 +6,7 @@
 
 mod control;
 mod health;
+mod judges;
 mod worst;
 
 use std::cell::Cell;
@@ -83,6 +84,18 @@ const VARIANTS: &[(&str, &str, &str)] = &[
         "detector",
         "phi-accrual",
         r#"{"threshold": 1, "max-sample-size": 3, "acceptable-heartbeat-pause": "0s"}"#,
+    ),
+    (
+        "judge",
+        "kayenta",
+        r#"{"metrics": [{"metric": "error-ratio", "direction": "increase", "critical": true}, {"metric": "mean-latency", "effect-size": "cles", "outlier-strategy": "remove"}]}"#,
+    ),
+    ("judge", "sprt", r#"{"good": 0.01, "bad": 0.05, "most-requests": 100000}"#),
+    ("judge", "msprt", r#"{"slow": "100ms", "least-requests": 1}"#),
+    (
+        "judge",
+        "threshold",
+        r#"{"metric": "p99-latency", "success": {"below": 0.3}, "failure": {"at-least": 0.6}, "no-data": "failed"}"#,
     ),
     ("discovery", "heartbeats", r#"{"detector": {"phi-accrual": {}}, "fetch": "7s"}"#),
     ("discovery", "eureka", r#"{"enable-self-preservation": false, "lease-expiration-duration": "40s"}"#),
@@ -351,6 +364,7 @@ const DRIVEN: &[&str] = &[
     "discovery",
     "hedge",
     "host-selection",
+    "judge",
     "limiter",
     "outlier",
     "provisioner",

@@ -4,6 +4,7 @@ mod activator;
 mod alerts;
 mod balancing;
 mod calibrate;
+mod canaries;
 mod cli;
 mod connections;
 mod conservation;

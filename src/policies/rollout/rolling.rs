@@ -455,6 +455,12 @@ pub(super) mod tests {
                     match rollout.sync(Time::from_secs(step), replicas, &self.sets) {
                         None => break,
                         Some(Command::Done) => return true,
+                        Some(
+                            other @ (Command::Weight { .. }
+                            | Command::Measure(_)
+                            | Command::Tell(_)
+                            | Command::Aborted),
+                        ) => panic!("{other:?} is not for a plant"),
                         Some(Command::Scale { set, to }) => {
                             assert_ne!(self.sets[set].spec, to, "an order that changes nothing");
                             self.apply(set, to);
