@@ -40,6 +40,7 @@ mod cache;
 mod call;
 mod cluster;
 mod connection;
+mod consistency;
 mod control;
 mod cpu;
 mod degrade;
@@ -98,6 +99,7 @@ use attribute::Stickiness;
 use call::{CallState, RequestRecord};
 use cluster::Cluster;
 use connection::Connection;
+use consistency::{Ahead, Watch};
 use control::Control;
 use frame::{Frame, Side};
 use hedge::HedgeState;
@@ -147,6 +149,14 @@ pub struct World<'a> {
     node_cpus: Vec<neighbours::NodeCpu>,
     network: Network,
     controls: Arena<Option<Control>>,
+    /// Version slots that an update watches; 0 is the common case.
+    watching: u8,
+    /// What it knows, by version slot.
+    watches: [Option<Box<Watch>>; 8],
+    /// What programs may still call, by operation, if some update wants to know.
+    ahead: Vec<Ahead>,
+    /// Updates that are to look again after this event.
+    looks: Vec<u32>,
     faults: Vec<fault::Progress>,
     alerts: Vec<alert::Watch>,
     probers: Vec<prober::Prober>,
@@ -233,6 +243,9 @@ impl Model for World<'_> {
         if let Err(full) = flow {
             self.full = Some(full);
             return ControlFlow::Break(());
+        }
+        if !self.looks.is_empty() {
+            self.schedule_looks(now, queue);
         }
         if self.over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
@@ -341,6 +354,10 @@ impl<'a> World<'a> {
             node_cpus: Vec::new(),
             network: Network::new(spec),
             controls: Arena::new(kernel::queue::MAX_INDEX),
+            watching: 0,
+            watches: [const { None }; 8],
+            ahead: consistency::look_ahead(spec),
+            looks: Vec::new(),
             faults: Vec::new(),
             alerts: Vec::new(),
             probers: Vec::new(),

@@ -218,6 +218,9 @@ impl World<'_> {
         let frame = &mut self.frames[slot];
         frame.flags &= !HELD;
         frame.instance = instance;
+        if self.watching != 0 {
+            self.set_out(slot);
+        }
         self.transmit(now, queue, slot)
     }
 
@@ -226,6 +229,7 @@ impl World<'_> {
         let frame = &self.frames[slot];
         frame.has(HELD)
             && !self.waits_for_connection(slot)
+            && !self.waits_at_gate(slot)
             && self.outbounds[frame.outbound as usize].service == service
     }
 
@@ -257,10 +261,17 @@ impl World<'_> {
         if pooled {
             self.quit_pool(now, slot);
         }
+        let gated = self.waits_at_gate(slot);
+        if gated {
+            self.leave_gate(now, slot, true);
+        }
         let frame = &mut self.frames[slot];
         let (started, service) = (frame.started, self.outbounds[frame.outbound as usize].service);
         frame.flags = frame.flags & !(AWAITED | HELD) | ENDED;
-        if !pooled && let Some(activator) = &mut self.services[service as usize].activator {
+        if !pooled
+            && !gated
+            && let Some(activator) = &mut self.services[service as usize].activator
+        {
             activator.remove(now, slot, started);
         }
         let outcome = Outcome::new(class, now - started);

@@ -15,10 +15,12 @@ use crate::policies::balancer::Balancer as _;
 use crate::policies::breaker::Breaker as _;
 use crate::policies::limiter::Limiter as _;
 use crate::policies::retry::{Budget as _, Ended, Retry, RetryPolicy as _};
+use crate::policies::rollout::standing::Way;
 use crate::policies::view::{Admit, Class, Outcome, Permit, RequestHead, Slot};
 use crate::random::{Key, Rng};
 use crate::time::{Duration, Time};
 
+use super::consistency::Bonds;
 use super::control::Control;
 use super::frame::{AWAITED, ENDED, EVENT, Frame, HELD, INSIDE, NIL, Side, WIRE};
 use super::hang::Late;
@@ -102,6 +104,8 @@ pub(super) struct CallState {
     pub(super) admitted: bool,
     /// Number of its ticket while it waits for room at its limiter, else 0.
     pub(super) waits: u64,
+    /// What it has promised its request, as long as it may go again: services by version slot.
+    pub(super) ahead: u8,
     /// The call is not over yet.
     pub(super) open: bool,
 }
@@ -119,6 +123,8 @@ pub(super) struct RequestRecord {
     pub(super) key: u64,
     /// Version (plus 1) of each updating service that the request has seen first.
     pub(super) versions: [u8; 8],
+    /// What ties it to services that are being updated.
+    pub(super) bonds: Bonds,
     /// It has seen two versions of one service.
     pub(super) inconsistent: bool,
     /// Some part of its answer is of lower quality.
@@ -254,11 +260,15 @@ impl World<'_> {
             sibling: NIL,
             admitted: false,
             waits: 0,
+            ahead: 0,
             open: true,
         };
         let slot = self.calls.insert(state).ok_or(Full::InFlight)?;
         if job.request != NIL {
             self.requests[job.request].refs += 1;
+        }
+        if self.watching != 0 {
+            self.promise_of_call(slot);
         }
         Ok(slot)
     }
@@ -354,12 +364,18 @@ impl World<'_> {
     ) -> Result<Option<Class>, Full> {
         let spec = self.spec;
         let target = &spec.calls[call as usize];
+        let way = if self.watching == 0 { Way::Any } else { self.way(target.service, origin) };
+        if way == Way::Hold {
+            return self.wait_at_gate(now, queue, call, key, origin, state);
+        }
         let head = RequestHead { affinity: None, attempt };
         let outbound = &mut self.outbounds[origin.outbound as usize];
         let zone = outbound.zone as u16;
         // Without recorded draws there is nothing to drop.
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(origin.tag)).rng());
-        let picked = if outbound.asks == 0 {
+        let picked = if way != Way::Any {
+            self.pick_version(now, origin, way, head, &mut rng)
+        } else if outbound.asks == 0 {
             let picked = outbound.pick(now, &head, &mut rng);
             if let Some(slot) = picked {
                 outbound.view.active[slot.0 as usize] += 1;
@@ -394,6 +410,9 @@ impl World<'_> {
         let frame = self.frames.insert(frame).ok_or(Full::InFlight)?;
         if self.has_sides {
             self.note_side(frame, origin, state);
+            if self.watching != 0 {
+                self.set_out(frame);
+            }
         }
         if target.ring != NO_RING {
             self.rings[target.ring as usize].arm(now, frame, queue);
@@ -469,6 +488,9 @@ impl World<'_> {
         let slot = self.frames.insert(frame).ok_or(Full::InFlight)?;
         if self.has_sides {
             self.note_side(slot, origin, state);
+            if self.watching != 0 {
+                self.set_out(slot);
+            }
         }
         if target.ring != NO_RING {
             self.rings[target.ring as usize].arm(now, slot, queue);
@@ -576,6 +598,9 @@ impl World<'_> {
             split.on_outcome(now, at, &outcome);
         } else {
             outbound.balancer.on_outcome(now, at, &outcome);
+            if let Some(halves) = &mut outbound.halves {
+                halves.on_outcome(now, at, &outcome);
+            }
         }
         self.note_outcome(now, instance, &outcome);
     }
@@ -775,6 +800,9 @@ impl World<'_> {
     fn close_call(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
         let CallState { job, started, .. } = self.calls[slot];
         self.calls[slot].open = false;
+        if self.watching != 0 {
+            self.promise_of_call(slot);
+        }
         if let Over::Hedge(hedge) = job.over {
             self.unlink_copy(hedge, slot);
         }
@@ -821,6 +849,9 @@ impl World<'_> {
             self.tell_budget(now, slot, Class::Abandoned, true);
         }
         self.calls[slot].open = false;
+        if self.watching != 0 {
+            self.promise_of_call(slot);
+        }
         if let Over::Hedge(hedge) = job.over {
             self.unlink_copy(hedge, slot);
         }
@@ -1146,6 +1177,9 @@ impl World<'_> {
     pub(super) fn release_if_loose(&mut self, slot: u32) {
         if self.frames[slot].is_loose() {
             if self.has_sides {
+                if self.watching != 0 {
+                    self.reckon(slot);
+                }
                 let request = self.sides[slot as usize].request;
                 self.let_go(request);
             }
@@ -1161,6 +1195,9 @@ impl World<'_> {
             let record = &mut self.requests[request];
             record.refs -= 1;
             if record.refs == 0 {
+                if self.watching != 0 {
+                    self.forget_bonds(request);
+                }
                 self.requests.remove(request);
             }
         }

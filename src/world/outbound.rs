@@ -12,6 +12,7 @@ use crate::random::Rng;
 use crate::time::Time;
 
 use super::backlog::Backlog;
+use super::consistency::Halves;
 use super::frame::NIL;
 use super::hosts::Hosts;
 use super::pool::Pool;
@@ -45,6 +46,8 @@ pub(super) struct Outbound {
     /// Endpoints as this client knows them.
     pub(super) view: Endpoints,
     pub(super) balancer: AnyBalancer,
+    /// The endpoints by version, while an update binds requests to versions.
+    pub(super) halves: Option<Box<Halves>>,
     /// What it knows about their health, if it cares.
     pub(super) hosts: Option<Box<Hosts>>,
     /// How it tells two versions apart, while a rollout divides the traffic.
@@ -143,9 +146,10 @@ impl Outbound {
             | if edge.stacks().any(|stack| stack.hedge.is_some()) { HEDGES } else { 0 };
         Self {
             hosts: edge.knows_health().then(|| Box::new(Hosts::new(edge, now))),
-            split: None,
+            halves: None,
             view: Endpoints { service: edge.callee.0.clone(), clients: 1, ..Endpoints::default() },
             balancer,
+            split: None,
             asks,
             hears: outcomes || edge.knows_health(),
             affinity: edge.affinity.unwrap_or(NO_ATTRIBUTE),
@@ -286,6 +290,8 @@ impl Outbound {
     pub(super) fn bury(&mut self) {
         self.alive = false;
         self.hosts = None;
+        self.split = None;
+        self.halves = None;
         self.asks |= STALE;
         self.view = Endpoints::default();
         self.pool = None;

@@ -7,6 +7,7 @@ use crate::stats::histogram::{Totals, Window};
 use crate::time::{Duration, Time};
 
 use super::call::{Origin, RequestRecord};
+use super::consistency::Bonds;
 use super::frame::{AWAITED, Frame, NIL, Side};
 use super::spec::{Arrivals, NO_RING, Rate};
 use super::telemetry::{Integral, Moments};
@@ -243,6 +244,7 @@ impl World<'_> {
                 source: index as u32,
                 key: key.0,
                 versions: [0; 8],
+                bonds: Bonds::default(),
                 inconsistent: false,
                 degraded: false,
             };
@@ -294,6 +296,9 @@ impl World<'_> {
                 side.deadline = now + self.rings[spec.deadline as usize].delay();
             }
             self.put_side(slot, side);
+            if self.watching != 0 {
+                self.reckon(slot);
+            }
         }
         if spec.deadline != NO_RING {
             self.rings[spec.deadline as usize].arm(now, slot, queue);

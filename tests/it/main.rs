@@ -8,6 +8,7 @@ mod canaries;
 mod cli;
 mod connections;
 mod conservation;
+mod consistency;
 mod contracts;
 mod determinism;
 mod errors;
