@@ -413,7 +413,10 @@ impl<'a> World<'a> {
             let judged = service.versions.iter().any(|version| version.error_rate > 0.0)
                 || spec.actions.iter().any(degrades)
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
-            self.services.push(Service::new(service, spec.warm_up, guarded || measured, judged || measured));
+            let mut service = Service::new(service, spec.warm_up, guarded || measured, judged || measured);
+            // An update may want to know of each end.
+            service.ordinary &= self.ahead.is_empty();
+            self.services.push(service);
         }
         let sources = spec.sources.iter().flat_map(|source| &source.edges);
         for edge in sources.chain(spec.services.iter().flat_map(|service| &service.edges)) {

@@ -10,6 +10,7 @@ use std::mem::ManuallyDrop;
 
 use crate::kernel::queue::Queue;
 use crate::policies::autoscaler::{Autoscaler, Load};
+use crate::policies::rollout::standing::Way;
 use crate::policies::view::{Class, Outcome, RequestHead};
 use crate::random::Key;
 use crate::time::{Duration, Time};
@@ -17,6 +18,7 @@ use crate::time::{Duration, Time};
 use super::call::{Origin, PICK_SALT};
 use super::control::Control;
 use super::frame::{AWAITED, ENDED, Frame, HELD, NIL, Side};
+use super::outbound::BOUND;
 use super::spec::ActivatorSpec;
 use super::telemetry::{Integral, Moments};
 use super::{Flow, Full, World};
@@ -97,7 +99,7 @@ impl Activator {
 }
 
 impl World<'_> {
-    /// An attempt whose caller knows no instance: held, or how it fails.
+    /// An attempt whose caller knows no instance, or may not call one yet: held, or how it fails.
     #[cold]
     pub(super) fn hold(
         &mut self,
@@ -108,6 +110,9 @@ impl World<'_> {
         origin: &Origin,
         state: u32,
     ) -> Result<Option<Class>, Full> {
+        if self.outbounds[origin.outbound as usize].asks & BOUND != 0 && self.way(origin) == Way::Hold {
+            return self.wait_at_gate(now, queue, call, key, origin, state);
+        }
         let service = self.spec.calls[call as usize].service;
         if self.services[service as usize].activator.is_none() {
             return Ok(Some(Class::Failure));

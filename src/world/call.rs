@@ -24,7 +24,7 @@ use super::consistency::Bonds;
 use super::control::Control;
 use super::frame::{AWAITED, ENDED, EVENT, Frame, HELD, INSIDE, NIL, Side, WIRE};
 use super::hang::Late;
-use super::outbound::{AFFINITY, ANYWHERE, HEDGES, PROBES, SPLIT};
+use super::outbound::{AFFINITY, ANYWHERE, BOUND, HEDGES, PROBES, SPLIT};
 use super::spec::{Deadline, NO_RING};
 use super::{Flow, Full, RETRY, World};
 
@@ -364,18 +364,12 @@ impl World<'_> {
     ) -> Result<Option<Class>, Full> {
         let spec = self.spec;
         let target = &spec.calls[call as usize];
-        let way = if self.watching == 0 { Way::Any } else { self.way(target.service, origin) };
-        if way == Way::Hold {
-            return self.wait_at_gate(now, queue, call, key, origin, state);
-        }
         let head = RequestHead { affinity: None, attempt };
         let outbound = &mut self.outbounds[origin.outbound as usize];
         let zone = outbound.zone as u16;
         // Without recorded draws there is nothing to drop.
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(origin.tag)).rng());
-        let picked = if way != Way::Any {
-            self.pick_version(now, origin, way, head, &mut rng)
-        } else if outbound.asks == 0 {
+        let picked = if outbound.asks == 0 {
             let picked = outbound.pick(now, &head, &mut rng);
             if let Some(slot) = picked {
                 outbound.view.active[slot.0 as usize] += 1;
@@ -439,6 +433,13 @@ impl World<'_> {
         let value = self.brief(now, from, origin.request, &mut head);
         if asks & SPLIT != 0 {
             self.choose_version(from, key);
+        }
+        if asks & BOUND != 0 {
+            let way = self.way(origin);
+            if way == Way::Hold {
+                return Ok(None);
+            }
+            self.take_way(from, way);
         }
         let Some(slot) = self.pick_for(now, from, &head, value, rng) else {
             if asks & SPLIT != 0 {
@@ -594,12 +595,10 @@ impl World<'_> {
         if outbound.hosts.is_some() {
             let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
             self.tell_hosts(now, queue, from, at, &outcome, Key(key ^ u64::from(tag)));
-        } else if let Some(split) = &mut outbound.split {
-            split.on_outcome(now, at, &outcome);
         } else {
             outbound.balancer.on_outcome(now, at, &outcome);
-            if let Some(halves) = &mut outbound.halves {
-                halves.on_outcome(now, at, &outcome);
+            if let Some(split) = &mut outbound.split {
+                split.on_outcome(now, at, &outcome);
             }
         }
         self.note_outcome(now, instance, &outcome);

@@ -9,11 +9,10 @@ use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 
 use crate::kernel::queue::Queue;
-use crate::policies::balancer::{AnyBalancer, Balancer as _};
 use crate::policies::rollout::Rollout as _;
 use crate::policies::rollout::standing::{Asking, Census, Stance, Standing, Way};
-use crate::policies::view::{Class, Outcome, RequestHead, Slot};
-use crate::random::{Key, Rng};
+use crate::policies::view::{Class, RequestHead, Slot};
+use crate::random::Key;
 use crate::time::Time;
 
 use super::call::{Origin, PICK_SALT};
@@ -56,14 +55,6 @@ pub(super) struct Bonds {
     pub(super) bound: [u8; SLOTS],
     /// Updates that count it among the requests that had begun.
     engaged: u8,
-}
-
-/// Endpoints of one calling side, by whether they have the new version.
-pub(super) struct Halves {
-    eligible: [Vec<Slot>; 2],
-    balancers: [AnyBalancer; 2],
-    /// As the list was when it was split.
-    known: Vec<Slot>,
 }
 
 /// An update that is being watched.
@@ -140,9 +131,9 @@ fn slots(mask: u8) -> impl Iterator<Item = usize> {
 
 impl World<'_> {
     /// A rollout begins that wants to know.
-    pub(super) fn begin_watch(&mut self, service: u32, new: u8) {
+    pub(super) fn begin_watch(&mut self, now: Time, service: u32, new: u8) {
         let Some(at) = self.spec.services[service as usize].version_slot else { return };
-        self.end_watch(at);
+        self.end_watch(now, at);
         let (dependants, depth) = dependants(self.spec, service);
         let census = Census { depth, ..Census::default() };
         self.watches[usize::from(at)] = Some(Box::new(Watch {
@@ -156,6 +147,8 @@ impl World<'_> {
             releasing: false,
         }));
         self.watching |= 1 << at;
+        let dependants = self.watch(usize::from(at)).dependants.clone();
+        self.tell_dependants(now, &dependants);
         // Requests that have begun.
         for request in 0..self.requests.slots() {
             let record = &self.requests[request];
@@ -183,7 +176,7 @@ impl World<'_> {
     }
 
     /// The watch over a version slot ends; everything about it is forgotten.
-    pub(super) fn end_watch(&mut self, at: u8) {
+    pub(super) fn end_watch(&mut self, now: Time, at: u8) {
         let Some(watch) = self.watches[usize::from(at)].take() else { return };
         debug_assert!(watch.held.is_empty(), "INV-36: nobody is held by an update that is over");
         let keep = !(1 << at);
@@ -203,11 +196,24 @@ impl World<'_> {
         for call in 0..self.calls.slots() {
             self.calls[call].ahead &= keep;
         }
-        for outbound in &mut self.outbounds {
-            if outbound.service == watch.service {
-                outbound.halves = None;
-            }
+        self.tell_dependants(now, &watch.dependants);
+    }
+
+    /// Those who call a service that depends on a target learn what it wants of them.
+    fn tell_dependants(&mut self, now: Time, dependants: &[bool]) {
+        for service in (0..).zip(dependants).filter(|(_, depends)| **depends).map(|(service, _)| service) {
+            self.tell_all_versions(now, service);
         }
+    }
+
+    /// Whether an update wants to say where the calls to a service go.
+    pub(super) fn is_bound(&self, service: u32) -> bool {
+        self.watches.iter().flatten().any(|watch| watch.dependants[service as usize])
+    }
+
+    /// The version that a service is updated to while requests are bound to versions.
+    pub(super) fn updated_to(&self, service: u32) -> Option<u8> {
+        self.watches.iter().flatten().find(|watch| watch.service == service).map(|watch| watch.new)
     }
 
     /// The watch over a version slot, which is there.
@@ -476,10 +482,11 @@ impl World<'_> {
 
     /// Where a call goes that is about to be sent.
     #[inline(never)]
-    pub(super) fn way(&self, service: u32, origin: &Origin) -> Way {
+    pub(super) fn way(&self, origin: &Origin) -> Way {
         if origin.request == NIL {
             return Way::Any;
         }
+        let service = self.outbounds[origin.outbound as usize].service;
         let bonds = &self.requests[origin.request].bonds;
         let mut way = Way::Any;
         for at in slots(self.watching) {
@@ -500,67 +507,6 @@ impl World<'_> {
             }
         }
         way
-    }
-
-    /// An endpoint of one version for an attempt that goes there, from a balancer of its own.
-    #[inline(never)]
-    pub(super) fn pick_version(
-        &mut self,
-        now: Time,
-        origin: &Origin,
-        way: Way,
-        mut head: RequestHead,
-        rng: &mut Rng,
-    ) -> Option<Slot> {
-        let index = origin.outbound;
-        let service = self.outbounds[index as usize].service;
-        let at = usize::from(self.spec.services[service as usize].version_slot?);
-        let new = self.watches[at].as_ref()?.new;
-        if self.outbounds[index as usize].asks != 0 {
-            self.brief(now, index, origin.request, &mut head);
-        }
-        self.halve(now, index, new);
-        let outbound = &mut self.outbounds[index as usize];
-        let halves = outbound.halves.as_mut()?;
-        let which = usize::from(way == Way::New);
-        std::mem::swap(&mut outbound.view.eligible, &mut halves.eligible[which]);
-        let picked = halves.balancers[which].pick(now, &head, &outbound.view, rng);
-        std::mem::swap(&mut outbound.view.eligible, &mut halves.eligible[which]);
-        if let Some(slot) = picked {
-            outbound.view.active[slot.0 as usize] += 1;
-            outbound.attempts += 1;
-        }
-        picked
-    }
-
-    /// Brings the two lists of a calling side up to date.
-    fn halve(&mut self, now: Time, index: u32, new: u8) {
-        let outbound = &self.outbounds[index as usize];
-        if outbound.halves.as_ref().is_some_and(|halves| halves.known == outbound.view.eligible) {
-            return;
-        }
-        let slots = &self.services[outbound.service as usize].slots;
-        let is_new = |slot: &&Slot| self.instances[slots[slot.0 as usize] as usize].version == new;
-        let known = outbound.view.eligible.clone();
-        let (fresh, old): (Vec<Slot>, Vec<Slot>) = known.iter().partition(is_new);
-        let edges = match outbound.owner {
-            Some(owner) => &self.spec.services[owner as usize].edges,
-            None => &self.spec.sources[outbound.source as usize].edges,
-        };
-        let edge =
-            edges.iter().find(|edge| edge.to == outbound.service).expect("an edge for each calling side");
-        let outbound = &mut self.outbounds[index as usize];
-        let balancers = match outbound.halves.take() {
-            Some(halves) => halves.balancers,
-            None => [edge.balancer.build(now), edge.balancer.build(now)],
-        };
-        let mut halves = Halves { eligible: [old, fresh], balancers, known };
-        for which in 0..2 {
-            std::mem::swap(&mut outbound.view.eligible, &mut halves.eligible[which]);
-            halves.balancers[which].on_update(now, &outbound.view);
-            std::mem::swap(&mut outbound.view.eligible, &mut halves.eligible[which]);
-        }
-        outbound.halves = Some(Box::new(halves));
     }
 
     // ---- the door
@@ -634,17 +580,13 @@ impl World<'_> {
         }
         let service = self.outbounds[outbound as usize].service;
         let origin = Origin { parent, parent_pc, outbound, request, tag, priority };
-        let way = self.way(service, &origin);
-        if way == Way::Hold {
+        if self.way(&origin) == Way::Hold {
             return Ok(());
         }
         let attempt = if call == NIL { 0 } else { self.calls[call].attempt };
         let head = RequestHead { affinity: None, attempt };
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(tag)).rng());
-        let picked = match way {
-            Way::Any => self.pick_with_care(now, queue, key, &origin, head, call, &mut rng)?,
-            way => self.pick_version(now, &origin, way, head, &mut rng),
-        };
+        let picked = self.pick_with_care(now, queue, key, &origin, head, call, &mut rng)?;
         let Some(endpoint) = picked else { return self.let_down(now, queue, slot, Class::Failure) };
         self.leave_gate(now, slot, false);
         let instance = self.services[service as usize].slots[endpoint.0 as usize];
@@ -709,14 +651,6 @@ impl World<'_> {
             assert_eq!(census, counted[at], "INV-36: what all requests have to do with an update");
         }
         assert_eq!(listed, held, "INV-36: who is held by an update is listed");
-    }
-}
-
-impl Halves {
-    /// A balancer hears of an answer from one of its own.
-    pub(super) fn on_outcome(&mut self, now: Time, slot: Slot, outcome: &Outcome) {
-        let which = usize::from(self.eligible[1].binary_search(&slot).is_ok());
-        self.balancers[which].on_outcome(now, slot, outcome);
     }
 }
 

@@ -223,7 +223,6 @@ impl World<'_> {
             && instance.is_quick()
             && let service = &mut self.services[instance.service as usize]
             && service.ordinary
-            && self.watching == 0
         {
             // The common case in one piece: the last step of an answer that is awaited ends on a core of its own. What
             // follows below does the same with everything that can be otherwise.

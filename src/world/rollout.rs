@@ -148,7 +148,7 @@ impl World<'_> {
             stable_first: how.goes_back(),
         }));
         if watches {
-            self.begin_watch(service, to);
+            self.begin_watch(now, service, to);
         }
         if judges {
             self.watch_versions(now, service, to);
@@ -289,7 +289,7 @@ impl World<'_> {
         self.take_stance(now, queue, service, Stance::Open);
         if let Some(at) = self.spec.services[service as usize].version_slot {
             self.on_ungate(now, queue, u32::from(at))?;
-            self.end_watch(at);
+            self.end_watch(now, at);
         }
         Ok(())
     }

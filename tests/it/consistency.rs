@@ -93,11 +93,12 @@ proptest! {
             }
             let told = told(&format!("{system}{}{}", source(400), update(target, at, how)));
             prop_assert_eq!(told.metric("version_inconsistent_requests"), 0.0, "{}", how);
+            // With retries a system may drown in them, and then the old requests do not end before the story does.
             if retry.is_empty() {
                 prop_assert_eq!(told.metric("availability"), 1.0, "{}", how);
-            }
-            if how != SAFE[2] {
-                prop_assert_eq!(told.metric(&format!("rollout.s{target}.unfinished")), 0.0, "{}", how);
+                if how != SAFE[2] {
+                    prop_assert_eq!(told.metric(&format!("rollout.s{target}.unfinished")), 0.0, "{}", how);
+                }
             }
         }
     }
