@@ -78,11 +78,13 @@ mod shutdown;
 mod source;
 pub mod spec;
 mod telemetry;
+mod tracer;
 mod traffic;
 mod versions;
 mod waiting;
 
 pub use report::{Decision, LogEntry, NamedHistogram, RunReport, WindowSeries};
+pub use tracer::{MAX_SPANS, Span, TracedRequest, Traces, Wanted};
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
@@ -113,6 +115,7 @@ use service::Service;
 use source::Source;
 use spec::Spec;
 use telemetry::Telemetry;
+use tracer::Tracer;
 
 /// The state of one run.
 pub struct World<'a> {
@@ -194,6 +197,8 @@ pub struct World<'a> {
     ties: bool,
     /// Whether somebody wants to know when an attempt starts.
     watches_starts: bool,
+    /// Who writes down the paths of chosen requests, if asked for.
+    tracer: Option<Box<Tracer>>,
 }
 
 /// Ends a handler early because a limit of the scenario was reached.
@@ -223,12 +228,27 @@ const LEVEL_RING: u8 = 12;
 
 /// Runs one replication of `spec` with `seed` and reports what was seen.
 pub fn run(spec: &Spec, seed: u64, handle: &Handle) -> Result<RunReport, Stop> {
+    tell(spec, seed, handle, None).map(|(report, _)| report)
+}
+
+/// Runs it (again), and keeps the paths of some requests.
+pub fn trace(spec: &Spec, seed: u64, handle: &Handle, wanted: Wanted) -> Result<(RunReport, Traces), Stop> {
+    tell(spec, seed, handle, Some(Box::new(Tracer::new(wanted))))
+}
+
+fn tell(
+    spec: &Spec,
+    seed: u64,
+    handle: &Handle,
+    tracer: Option<Box<Tracer>>,
+) -> Result<(RunReport, Traces), Stop> {
     let mut queue = Queue::new();
     let mut journal = Journal::default();
-    let mut world = World::new(spec, seed);
+    let mut world = World::new(spec, seed, tracer);
     world.begin(&mut queue).map_err(|full| world.stop(full))?;
     let end = kernel::run(&mut world, &mut queue, &mut journal, spec.horizon, spec.limits.events, handle)?;
-    Ok(world.report(end, &journal))
+    let traces = world.tracer.take().map(|tracer| tracer.finish(end)).unwrap_or_default();
+    Ok((world.report(end, &journal), traces))
 }
 
 impl Model for World<'_> {
@@ -304,7 +324,7 @@ impl World<'_> {
 }
 
 impl<'a> World<'a> {
-    fn new(spec: &'a Spec, seed: u64) -> Self {
+    fn new(spec: &'a Spec, seed: u64, tracer: Option<Box<Tracer>>) -> Self {
         let edges = || {
             let of_sources = spec.sources.iter().flat_map(|source| &source.edges);
             of_sources.chain(spec.services.iter().flat_map(|service| &service.edges))
@@ -317,7 +337,8 @@ impl<'a> World<'a> {
             || spec.ops.iter().any(|op| matches!(op, spec::Op::Route { .. }));
         let probes = edges().any(spec::EdgeSpec::probes);
         let degrades = spec.actions.iter().any(|action| matches!(action.what, spec::Operation::Degrade(..)));
-        let tracks_requests = users
+        let tracks_requests = tracer.is_some()
+            || users
             || looks_at_requests
             || degrades
             || spec.services.iter().any(|service| service.version_slot.is_some());
@@ -383,6 +404,7 @@ impl<'a> World<'a> {
             tracks_requests,
             ties,
             watches_starts: tracks_requests || ties,
+            tracer,
         };
         world.build();
         world
@@ -414,8 +436,8 @@ impl<'a> World<'a> {
                 || spec.actions.iter().any(degrades)
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
             let mut service = Service::new(service, spec.warm_up, guarded || measured, judged || measured);
-            // An update may want to know of each end.
-            service.ordinary &= self.ahead.is_empty();
+            // An update or a tracer wants to know of each end.
+            service.ordinary &= self.ahead.is_empty() && self.tracer.is_none();
             self.services.push(service);
         }
         let sources = spec.sources.iter().flat_map(|source| &source.edges);

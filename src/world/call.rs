@@ -528,6 +528,9 @@ impl World<'_> {
         if state != NIL {
             self.calls[state].under = Under::Frame(frame);
         }
+        if self.tracer.is_some() {
+            self.trace_attempt(frame, origin, state);
+        }
         let mut side = Side { call: state, request: origin.request, tag: origin.tag, ..Side::EMPTY };
         if self.tracks_children {
             let outbound = &self.outbounds[origin.outbound as usize];
@@ -610,6 +613,9 @@ impl World<'_> {
         let Frame { parent, parent_pc, outbound, started, .. } = self.frames[slot];
         let Side { call, request, connection, cpu, .. } = self.sides[slot as usize];
         let class = outcome.class;
+        if self.tracer.is_some() {
+            self.trace_heard(now, slot, class);
+        }
         if self.tracks_children && parent != NIL {
             self.unlink_child(parent, slot);
         }
@@ -1107,6 +1113,10 @@ impl World<'_> {
             return Ok(());
         }
         frame.flags |= ENDED;
+        if self.tracer.is_some() {
+            self.trace_end(now, slot);
+        }
+        let frame = &mut self.frames[slot];
         // Held while its instance lets go of it, which may start others.
         frame.pending += 1;
         if frame.has(INSIDE) {
@@ -1178,6 +1188,9 @@ impl World<'_> {
             if self.has_sides {
                 if self.watching != 0 {
                     self.reckon(slot);
+                }
+                if self.tracer.is_some() {
+                    self.trace_gone(slot);
                 }
                 let request = self.sides[slot as usize].request;
                 self.let_go(request);

@@ -576,6 +576,10 @@ impl World<'_> {
             if frame.has(EVENT) {
                 frame.flags ^= EVENT | LEFTOVER;
             }
+            if self.tracer.is_some() {
+                self.trace_end(now, slot);
+            }
+            let frame = &mut self.frames[slot];
             if frame.pending > 0 && self.tracks_children {
                 self.tell_deadline_below(queue, slot);
             }

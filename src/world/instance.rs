@@ -558,6 +558,9 @@ impl World<'_> {
     fn note_start(&mut self, now: Time, queue: &mut Queue, slot: u32) {
         if self.tracks_requests {
             self.note_version(now, slot);
+            if self.tracer.is_some() {
+                self.trace_start(now, slot);
+            }
             self.sides[slot as usize].degraded = self.degraded_at(self.frames[slot].pc).is_some();
         }
         if self.ties {

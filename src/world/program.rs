@@ -347,8 +347,8 @@ impl World<'_> {
         if frame.pending > 0 && self.tracks_children {
             self.tell_deadline_below(queue, slot);
         }
-        if self.watching != 0 {
-            self.reckon(slot);
+        if self.tracks_requests {
+            self.note_end(now, slot);
         }
         // Held while its instance starts others, which may end its caller.
         self.frames[slot].pending += 1;
@@ -362,6 +362,17 @@ impl World<'_> {
         }
         self.release_if_loose(slot);
         Ok(())
+    }
+
+    /// Somebody wants to know that `slot` has ended.
+    #[inline(never)]
+    fn note_end(&mut self, now: Time, slot: u32) {
+        if self.watching != 0 {
+            self.reckon(slot);
+        }
+        if self.tracer.is_some() {
+            self.trace_end(now, slot);
+        }
     }
 
     /// A request at its client is over.

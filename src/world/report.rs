@@ -42,6 +42,8 @@ pub struct RunReport {
     pub log: Vec<LogEntry>,
     /// Lines of `decisions.jsonl`.
     pub decisions: Vec<Decision>,
+    /// Keys of the first counted requests that met two versions of a service.
+    pub inconsistent: Vec<u64>,
     /// By node pool: time with so many nodes up within the counted part, ns.
     pub nodes_up: Vec<Vec<u128>>,
 }
@@ -161,6 +163,7 @@ impl World<'_> {
             series: self.telemetry.series,
             histograms,
             waits,
+            inconsistent: self.telemetry.inconsistent,
             log: self.telemetry.log,
             decisions: self.telemetry.decisions,
             nodes_up: self.telemetry.nodes_up,

@@ -29,7 +29,7 @@ pub(super) struct Source {
     /// Share of requests that operators let in.
     pub(super) share: f64,
     /// Requests sent from here on count.
-    counted_from: Time,
+    pub(super) counted_from: Time,
     /// Requests so far.
     pub(super) arrivals: u64,
     pub(super) outcomes: Outcomes,
@@ -248,7 +248,11 @@ impl World<'_> {
                 inconsistent: false,
                 degraded: false,
             };
-            self.requests.insert(record).ok_or(Full::InFlight)?
+            let request = self.requests.insert(record).ok_or(Full::InFlight)?;
+            if self.tracer.is_some() {
+                self.trace_request(now, index as u32, key.0, request);
+            }
+            request
         } else {
             NIL
         };
@@ -358,6 +362,13 @@ impl World<'_> {
         let RequestRecord { user, inconsistent, degraded, .. } = self.requests[request];
         let source = &mut self.sources[index as usize];
         source.inconsistent += u64::from(inconsistent && counted);
+        if inconsistent && counted {
+            self.telemetry.note_inconsistent(self.requests[request].key);
+        }
+        if self.tracer.is_some() {
+            self.trace_over(now, request, class);
+        }
+        let source = &mut self.sources[index as usize];
         source.degraded += u64::from(degraded && counted && class == Class::Success);
         if user == NIL {
             return;

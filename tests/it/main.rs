@@ -28,5 +28,6 @@ mod scenarios;
 mod shutdown;
 mod snapshots;
 mod story;
+mod traces;
 mod vertical;
 mod workloads;
