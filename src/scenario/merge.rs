@@ -43,6 +43,8 @@ const NAMED_LISTS: &[&str] = &[
     "fault",
     "alert",
     "prediction",
+    "config",
+    "rollback",
     "action",
     "rollout",
     "strategy",
@@ -57,7 +59,7 @@ const NAMED_LISTS: &[&str] = &[
 const EVENTS: &[(&str, &[&str])] = &[
     ("fault", &["name", "at", "mtbf", "mttr", "crew"]),
     ("action", &["name", "at", "on-alert", "on-prediction", "after"]),
-    ("rollout", &["name", "at", "service", "to"]),
+    ("rollout", &["name", "at", "service", "to", "workload", "metric-names"]),
 ];
 
 /// Lays `over` on `base`.

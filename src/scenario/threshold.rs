@@ -78,6 +78,8 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
     ("throttled_per_instance_s", Unit::Seconds),
     ("steal_ratio", Unit::Share),
     ("oom_kills", Unit::Number),
+    ("crash_restarts", Unit::Number),
+    ("outage_starts", Unit::Number),
     ("cpu_requested_mean", Unit::Number),
     ("memory_requested_mean_bytes", Unit::Number),
     ("disk_evictions", Unit::Number),
@@ -130,6 +132,26 @@ pub const ALERT_METRICS: &[(&str, Unit)] = &[("fired", Unit::Number), ("firing_s
 pub const PREDICTION_METRICS: &[(&str, Unit)] =
     &[("raised", Unit::Number), ("false_alarms", Unit::Number), ("missed", Unit::Number)];
 
+/// Metrics of whoever takes changes back, written `rollback.NAME.METRIC`.
+pub const ROLLBACK_METRICS: &[(&str, Unit)] = &[
+    ("rollbacks", Unit::Number),
+    ("wrong_rollbacks", Unit::Number),
+    ("people_called", Unit::Number),
+    ("missed", Unit::Number),
+    ("detect_s", Unit::Seconds),
+    ("recover_s", Unit::Seconds),
+];
+
+/// Metrics of one configuration, written `config.NAME.METRIC`.
+pub const CONFIG_METRICS: &[(&str, Unit)] = &[
+    ("publishes", Unit::Number),
+    ("mixed_s", Unit::Seconds),
+    ("failed_items", Unit::Number),
+    ("retried_items", Unit::Number),
+    ("stopped_runs", Unit::Number),
+    ("restarts", Unit::Number),
+];
+
 /// The parts of a scenario that have metrics of their own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parts {
@@ -139,6 +161,8 @@ pub(super) struct Parts {
     pub(super) node_pools: Vec<String>,
     pub(super) alerts: Vec<String>,
     pub(super) predictions: Vec<String>,
+    pub(super) rollbacks: Vec<String>,
+    pub(super) configs: Vec<String>,
 }
 
 impl Parts {
@@ -154,6 +178,8 @@ impl Parts {
             node_pools: scenario.node_pools.iter().map(|pool| pool.name.clone()).collect(),
             alerts: scenario.alerts.iter().map(|alert| alert.name.clone()).collect(),
             predictions: scenario.predictions.iter().map(|prediction| prediction.name.clone()).collect(),
+            rollbacks: scenario.rollbacks.iter().map(|rollback| rollback.name.clone()).collect(),
+            configs: scenario.configs.iter().map(|config| config.name.clone()).collect(),
         }
     }
 
@@ -188,6 +214,14 @@ impl Parts {
         if let Some((name, metric)) = inside("prediction.") {
             let owner = Some(("prediction", name, self.predictions.as_slice()));
             return Scope { owner, metric, lists: [PREDICTION_METRICS, &[]], short: &[] };
+        }
+        if let Some((name, metric)) = inside("rollback.") {
+            let owner = Some(("rollback", name, self.rollbacks.as_slice()));
+            return Scope { owner, metric, lists: [ROLLBACK_METRICS, &[]], short: &[] };
+        }
+        if let Some((name, metric)) = inside("config.") {
+            let owner = Some(("configuration", name, self.configs.as_slice()));
+            return Scope { owner, metric, lists: [CONFIG_METRICS, &[]], short: &[] };
         }
         Scope {
             owner: None,
@@ -356,6 +390,8 @@ mod tests {
             node_pools: names("general"),
             alerts: names("busy"),
             predictions: names("wear"),
+            rollbacks: names("guard"),
+            configs: names("limits"),
         };
         let (metric, _) = selector(key).map_err(|error| error.message)?;
         let read = condition(metric, text, &parts).map_err(|wrong| match wrong {

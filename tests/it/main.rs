@@ -24,6 +24,7 @@ mod overload;
 mod papers;
 mod production;
 mod queueing;
+mod rollback;
 mod scenarios;
 mod shutdown;
 mod snapshots;
