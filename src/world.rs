@@ -41,6 +41,7 @@ mod call;
 mod cluster;
 mod config;
 mod connection;
+mod consistency;
 mod control;
 mod cpu;
 mod degrade;
@@ -79,11 +80,13 @@ mod shutdown;
 mod source;
 pub mod spec;
 mod telemetry;
+mod tracer;
 mod traffic;
 mod versions;
 mod waiting;
 
 pub use report::{Decision, LogEntry, NamedHistogram, RunReport, WindowSeries};
+pub use tracer::{MAX_SPANS, Span, TracedRequest, Traces, Wanted};
 pub use versions::VersionLife;
 
 use std::hint::black_box;
@@ -101,6 +104,7 @@ use attribute::Stickiness;
 use call::{CallState, RequestRecord};
 use cluster::Cluster;
 use connection::Connection;
+use consistency::{Ahead, Watch};
 use control::Control;
 use frame::{Frame, Side};
 use hedge::HedgeState;
@@ -114,6 +118,7 @@ use service::Service;
 use source::Source;
 use spec::Spec;
 use telemetry::Telemetry;
+use tracer::Tracer;
 
 /// The state of one run.
 pub struct World<'a> {
@@ -150,6 +155,14 @@ pub struct World<'a> {
     node_cpus: Vec<neighbours::NodeCpu>,
     network: Network,
     controls: Arena<Option<Control>>,
+    /// Version slots that an update watches; 0 is the common case.
+    watching: u8,
+    /// What it knows, by version slot.
+    watches: [Option<Box<Watch>>; 8],
+    /// What programs may still call, by operation, if some update wants to know.
+    ahead: Vec<Ahead>,
+    /// Updates that are to look again after this event.
+    looks: Vec<u32>,
     faults: Vec<fault::Progress>,
     alerts: Vec<alert::Watch>,
     probers: Vec<prober::Prober>,
@@ -190,6 +203,8 @@ pub struct World<'a> {
     ties: bool,
     /// Whether somebody wants to know when an attempt starts.
     watches_starts: bool,
+    /// Who writes down the paths of chosen requests, if asked for.
+    tracer: Option<Box<Tracer>>,
 }
 
 /// Ends a handler early because a limit of the scenario was reached.
@@ -219,12 +234,27 @@ const LEVEL_RING: u8 = 12;
 
 /// Runs one replication of `spec` with `seed` and reports what was seen.
 pub fn run(spec: &Spec, seed: u64, handle: &Handle) -> Result<RunReport, Stop> {
+    tell(spec, seed, handle, None).map(|(report, _)| report)
+}
+
+/// Runs it (again), and keeps the paths of some requests.
+pub fn trace(spec: &Spec, seed: u64, handle: &Handle, wanted: Wanted) -> Result<(RunReport, Traces), Stop> {
+    tell(spec, seed, handle, Some(Box::new(Tracer::new(wanted))))
+}
+
+fn tell(
+    spec: &Spec,
+    seed: u64,
+    handle: &Handle,
+    tracer: Option<Box<Tracer>>,
+) -> Result<(RunReport, Traces), Stop> {
     let mut queue = Queue::new();
     let mut journal = Journal::default();
-    let mut world = World::new(spec, seed);
+    let mut world = World::new(spec, seed, tracer);
     world.begin(&mut queue).map_err(|full| world.stop(full))?;
     let end = kernel::run(&mut world, &mut queue, &mut journal, spec.horizon, spec.limits.events, handle)?;
-    Ok(world.report(end, &journal))
+    let traces = world.tracer.take().map(|tracer| tracer.finish(end)).unwrap_or_default();
+    Ok((world.report(end, &journal), traces))
 }
 
 impl Model for World<'_> {
@@ -239,6 +269,9 @@ impl Model for World<'_> {
         if let Err(full) = flow {
             self.full = Some(full);
             return ControlFlow::Break(());
+        }
+        if !self.looks.is_empty() {
+            self.schedule_looks(now, queue);
         }
         if self.over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
@@ -297,7 +330,7 @@ impl World<'_> {
 }
 
 impl<'a> World<'a> {
-    fn new(spec: &'a Spec, seed: u64) -> Self {
+    fn new(spec: &'a Spec, seed: u64, tracer: Option<Box<Tracer>>) -> Self {
         let edges = || {
             let of_sources = spec.sources.iter().flat_map(|source| &source.edges);
             of_sources.chain(spec.services.iter().flat_map(|service| &service.edges))
@@ -310,7 +343,8 @@ impl<'a> World<'a> {
             || spec.ops.iter().any(|op| matches!(op, spec::Op::Route { .. }));
         let probes = edges().any(spec::EdgeSpec::probes);
         let degrades = spec.actions.iter().any(|action| matches!(action.what, spec::Operation::Degrade(..)));
-        let tracks_requests = users
+        let tracks_requests = tracer.is_some()
+            || users
             || looks_at_requests
             || degrades
             || spec.services.iter().any(|service| service.version_slot.is_some());
@@ -347,6 +381,10 @@ impl<'a> World<'a> {
             node_cpus: Vec::new(),
             network: Network::new(spec),
             controls: Arena::new(kernel::queue::MAX_INDEX),
+            watching: 0,
+            watches: [const { None }; 8],
+            ahead: consistency::look_ahead(spec),
+            looks: Vec::new(),
             faults: Vec::new(),
             alerts: Vec::new(),
             probers: Vec::new(),
@@ -374,6 +412,7 @@ impl<'a> World<'a> {
             tracks_requests,
             ties,
             watches_starts: tracks_requests || ties,
+            tracer,
         };
         world.build();
         world
@@ -409,7 +448,10 @@ impl<'a> World<'a> {
                 || configs.into_iter().any(|version| version.error_rate > 0.0)
                 || spec.actions.iter().any(degrades)
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
-            self.services.push(Service::new(service, spec.warm_up, guarded || measured, judged || measured));
+            let mut service = Service::new(service, spec.warm_up, guarded || measured, judged || measured);
+            // An update or a tracer wants to know of each end.
+            service.ordinary &= self.ahead.is_empty() && self.tracer.is_none();
+            self.services.push(service);
         }
         for rollback in &spec.rollbacks {
             self.services[rollback.service as usize].seen = Some(Box::default());

@@ -112,7 +112,12 @@ pub fn direction(name: &str) -> Direction {
         | "connect_mean_ms"
         | "pool_wait_mean_ms"
         | "pool_waiting_mean"
-        | "stale_requests" => Direction::Down,
+        | "stale_requests"
+        | "update_s"
+        | "unfinished"
+        | "timeliness_s"
+        | "held"
+        | "states_lost" => Direction::Down,
         "offered_rps" | "requests" | "utilization" | "cpu_of_request" => Direction::Neither,
         _ if ["latency_", "wait_", "held_", "sojourn_", "recovery_time_"]
             .iter()
