@@ -24,6 +24,7 @@
 //! | who knows whom | `outbound`, `hosts`, `prober`, `discovery`, `dns` |
 //! | ways between them | `network`, `pool`, `connection` |
 //! | waiting outside an instance | `activator`, `backlog` |
+//! | what nobody's program waits for | `errand`, `topic`, `transaction` |
 //! | who looks on and acts | `metrics`, `alert`, `predict`, `degrade`, `fault`, `telemetry` |
 //!
 //! The life of one attempt: `call` picks an endpoint and sends it, `network` delivers it, `instance` queues and starts
@@ -46,6 +47,7 @@ mod degrade;
 mod discovery;
 mod disk;
 mod dns;
+mod errand;
 mod fault;
 mod fleet;
 mod frame;
@@ -77,7 +79,9 @@ mod shutdown;
 mod source;
 pub mod spec;
 mod telemetry;
+mod topic;
 mod traffic;
+mod transaction;
 mod versions;
 mod waiting;
 
@@ -99,6 +103,7 @@ use call::{CallState, RequestRecord};
 use cluster::Cluster;
 use connection::Connection;
 use control::Control;
+use errand::Errand;
 use frame::{Frame, Side};
 use hedge::HedgeState;
 use image::Registry;
@@ -111,6 +116,8 @@ use service::Service;
 use source::Source;
 use spec::Spec;
 use telemetry::Telemetry;
+use topic::Topic;
+use transaction::{Ledger, Running};
 
 /// The state of one run.
 pub struct World<'a> {
@@ -159,6 +166,12 @@ pub struct World<'a> {
     throttled: Vec<degrade::Throttled>,
     /// Tickets given to calls that wait for room at their limiter.
     backlog_tickets: u64,
+    /// Calls that nobody's program waits for.
+    errands: Arena<Errand>,
+    topics: Vec<Topic>,
+    /// What is kept about each kind of transaction, and those that are going on.
+    ledgers: Vec<Ledger>,
+    transactions: Arena<Option<Box<Running>>>,
     /// Endpoints (by first op) that a kill switch refuses.
     killed: Vec<u16>,
     telemetry: Telemetry,
@@ -184,6 +197,8 @@ pub struct World<'a> {
     ties: bool,
     /// Whether somebody wants to know when an attempt starts.
     watches_starts: bool,
+    /// Whether there are topics or transactions.
+    has_errands: bool,
 }
 
 /// Ends a handler early because a limit of the scenario was reached.
@@ -304,7 +319,9 @@ impl<'a> World<'a> {
             || spec.ops.iter().any(|op| matches!(op, spec::Op::Route { .. }));
         let probes = edges().any(spec::EdgeSpec::probes);
         let degrades = spec.actions.iter().any(|action| matches!(action.what, spec::Operation::Degrade(..)));
+        let has_errands = !spec.topics.is_empty() || !spec.transactions.is_empty();
         let tracks_requests = users
+            || has_errands
             || looks_at_requests
             || degrades
             || spec.services.iter().any(|service| service.version_slot.is_some());
@@ -350,6 +367,10 @@ impl<'a> World<'a> {
             degraded: Vec::new(),
             throttled: Vec::new(),
             backlog_tickets: 0,
+            errands: Arena::new(spec.limits.in_flight),
+            topics: Vec::new(),
+            ledgers: Vec::new(),
+            transactions: Arena::new(spec.limits.in_flight),
             killed: Vec::new(),
             telemetry: Telemetry::new(&spec.pools),
             slow_above: spec.objective.latency_p99.map_or(u64::MAX, |limit| limit.0),
@@ -366,6 +387,7 @@ impl<'a> World<'a> {
             tracks_requests,
             ties,
             watches_starts: tracks_requests || ties,
+            has_errands,
         };
         world.build();
         world
@@ -456,6 +478,20 @@ impl<'a> World<'a> {
             if service.edges.iter().any(|edge| edge.shared) {
                 self.services[index].share(shared);
             }
+        }
+        if self.has_errands {
+            let consumers = spec.topics.iter().flat_map(|topic| &topic.consumers);
+            let participants = spec.transactions.iter().flat_map(|one| &one.participants);
+            let served = consumers.map(|one| one.service).chain(participants.map(|one| one.service));
+            for service in served {
+                // What comes of their work counts when it ends, however it does.
+                let service = &mut self.services[service as usize];
+                service.judged = true;
+                service.lends = true;
+                service.ordinary = false;
+            }
+            self.build_topics();
+            self.build_transactions();
         }
     }
 

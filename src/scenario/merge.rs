@@ -45,6 +45,8 @@ const NAMED_LISTS: &[&str] = &[
     "prediction",
     "action",
     "rollout",
+    "topic",
+    "transaction",
     "strategy",
     "endpoint",
     "cache",
@@ -58,6 +60,7 @@ const EVENTS: &[(&str, &[&str])] = &[
     ("fault", &["name", "at", "mtbf", "mttr", "crew"]),
     ("action", &["name", "at", "on-alert", "on-prediction", "after"]),
     ("rollout", &["name", "at", "service", "to"]),
+    ("transaction", &["name", "log", "participant"]),
 ];
 
 /// Lays `over` on `base`.
@@ -166,7 +169,7 @@ fn identity<'a>(item: &'a Node, list: &str) -> Option<&'a str> {
 }
 
 fn may_be_added(list: &str) -> bool {
-    !matches!(list, "service" | "source" | "node-pool")
+    !matches!(list, "service" | "source" | "node-pool" | "topic" | "transaction")
 }
 
 fn not_added(list: &str, place: Place) -> Diagnostic {

@@ -119,6 +119,44 @@ pub const ALERT_METRICS: &[(&str, Unit)] = &[("fired", Unit::Number), ("firing_s
 pub const PREDICTION_METRICS: &[(&str, Unit)] =
     &[("raised", Unit::Number), ("false_alarms", Unit::Number), ("missed", Unit::Number)];
 
+/// Metrics of one topic, written `topic.NAME.METRIC`; those after `published` sum over its consumers.
+pub const TOPIC_METRICS: &[(&str, Unit)] = &[
+    ("published", Unit::Number),
+    ("publish_failed", Unit::Number),
+    ("delivered", Unit::Number),
+    ("redelivered", Unit::Number),
+    ("consumed", Unit::Number),
+    ("doubled", Unit::Number),
+    ("deduplicated", Unit::Number),
+    ("lost", Unit::Number),
+    ("dead_lettered", Unit::Number),
+    ("waiting", Unit::Number),
+    ("replayed", Unit::Number),
+    ("out_of_order", Unit::Number),
+    ("backlog_max", Unit::Number),
+    ("backlog_mean", Unit::Number),
+    ("lag_mean_s", Unit::Seconds),
+    ("lag_max_s", Unit::Seconds),
+];
+
+/// Metrics of one transaction, written `transaction.NAME.METRIC`.
+pub const TRANSACTION_METRICS: &[(&str, Unit)] = &[
+    ("begun", Unit::Number),
+    ("committed", Unit::Number),
+    ("aborted", Unit::Number),
+    ("unfinished", Unit::Number),
+    ("recovered", Unit::Number),
+    ("in_doubt", Unit::Number),
+    ("in_doubt_max_s", Unit::Seconds),
+    ("lock_wait_mean_ms", Unit::Milliseconds),
+    ("lock_wait_max_s", Unit::Seconds),
+    ("lock_timeouts", Unit::Number),
+    ("compensated", Unit::Number),
+    ("stuck", Unit::Number),
+    ("heuristic", Unit::Number),
+    ("heuristic_damage", Unit::Number),
+];
+
 /// The parts of a scenario that have metrics of their own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parts {
@@ -127,6 +165,8 @@ pub(super) struct Parts {
     pub(super) node_pools: Vec<String>,
     pub(super) alerts: Vec<String>,
     pub(super) predictions: Vec<String>,
+    pub(super) topics: Vec<String>,
+    pub(super) transactions: Vec<String>,
 }
 
 impl Parts {
@@ -137,6 +177,8 @@ impl Parts {
             node_pools: scenario.node_pools.iter().map(|pool| pool.name.clone()).collect(),
             alerts: scenario.alerts.iter().map(|alert| alert.name.clone()).collect(),
             predictions: scenario.predictions.iter().map(|prediction| prediction.name.clone()).collect(),
+            topics: scenario.topics.iter().map(|topic| topic.name.clone()).collect(),
+            transactions: scenario.transactions.iter().map(|transaction| transaction.name.clone()).collect(),
         }
     }
 
@@ -167,6 +209,14 @@ impl Parts {
         if let Some((name, metric)) = inside("prediction.") {
             let owner = Some(("prediction", name, self.predictions.as_slice()));
             return Scope { owner, metric, lists: [PREDICTION_METRICS, &[]], short: &[] };
+        }
+        if let Some((name, metric)) = inside("topic.") {
+            let owner = Some(("topic", name, self.topics.as_slice()));
+            return Scope { owner, metric, lists: [TOPIC_METRICS, &[]], short: &[] };
+        }
+        if let Some((name, metric)) = inside("transaction.") {
+            let owner = Some(("transaction", name, self.transactions.as_slice()));
+            return Scope { owner, metric, lists: [TRANSACTION_METRICS, &[]], short: &["lock_wait"] };
         }
         Scope {
             owner: None,

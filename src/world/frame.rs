@@ -74,8 +74,22 @@ pub(super) struct Side {
     pub(super) cpu: u64,
     /// Its answer is of lower quality.
     pub(super) degraded: bool,
+    /// What it does at its instance for a message or a transaction.
+    pub(super) task: Task,
     /// When everybody above that has told it so stops waiting.
     pub(super) deadline: Time,
+}
+
+/// What an attempt does for a message or a transaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Task {
+    /// Nothing, or nothing any more.
+    #[default]
+    None,
+    /// It works, and what it does counts.
+    Works,
+    /// It waits for a row that somebody else has locked.
+    WaitsForRow,
 }
 
 /// In place of a connection: the attempt waits for one.
@@ -96,6 +110,7 @@ impl Side {
         connection: NIL,
         cpu: 0,
         degraded: false,
+        task: Task::None,
         deadline: Time::MAX,
     };
 }

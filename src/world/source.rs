@@ -245,6 +245,7 @@ impl World<'_> {
                 versions: [0; 8],
                 inconsistent: false,
                 degraded: false,
+                errand: NIL,
             };
             self.requests.insert(record).ok_or(Full::InFlight)?
         } else {
@@ -312,8 +313,11 @@ impl World<'_> {
         request: u32,
         class: Class,
     ) {
-        // Behind the sources come those who send probes.
+        // Behind the sources come those who send probes; what no source has sent is an errand.
         let Some(source) = self.sources.get_mut(index as usize) else {
+            if index == NIL {
+                return self.errand_answered(now, queue, request, class);
+            }
             return self.probe_answered(now, queue, index, class);
         };
         source.in_system.down(now);
