@@ -41,6 +41,7 @@ mod cache;
 mod call;
 mod cluster;
 mod connection;
+mod consistency;
 mod control;
 mod cpu;
 mod degrade;
@@ -80,12 +81,14 @@ mod source;
 pub mod spec;
 mod telemetry;
 mod topic;
+mod tracer;
 mod traffic;
 mod transaction;
 mod versions;
 mod waiting;
 
 pub use report::{Decision, LogEntry, NamedHistogram, RunReport, WindowSeries};
+pub use tracer::{MAX_SPANS, Span, TracedRequest, Traces, Wanted};
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
@@ -102,6 +105,7 @@ use attribute::Stickiness;
 use call::{CallState, RequestRecord};
 use cluster::Cluster;
 use connection::Connection;
+use consistency::{Ahead, Watch};
 use control::Control;
 use errand::Errand;
 use frame::{Frame, Side};
@@ -117,6 +121,7 @@ use source::Source;
 use spec::Spec;
 use telemetry::Telemetry;
 use topic::Topic;
+use tracer::Tracer;
 use transaction::{Ledger, Running};
 
 /// The state of one run.
@@ -154,6 +159,14 @@ pub struct World<'a> {
     node_cpus: Vec<neighbours::NodeCpu>,
     network: Network,
     controls: Arena<Option<Control>>,
+    /// Version slots that an update watches; 0 is the common case.
+    watching: u8,
+    /// What it knows, by version slot.
+    watches: [Option<Box<Watch>>; 8],
+    /// What programs may still call, by operation, if some update wants to know.
+    ahead: Vec<Ahead>,
+    /// Updates that are to look again after this event.
+    looks: Vec<u32>,
     faults: Vec<fault::Progress>,
     alerts: Vec<alert::Watch>,
     probers: Vec<prober::Prober>,
@@ -199,6 +212,8 @@ pub struct World<'a> {
     watches_starts: bool,
     /// Whether there are topics or transactions.
     has_errands: bool,
+    /// Who writes down the paths of chosen requests, if asked for.
+    tracer: Option<Box<Tracer>>,
 }
 
 /// Ends a handler early because a limit of the scenario was reached.
@@ -228,12 +243,27 @@ const LEVEL_RING: u8 = 12;
 
 /// Runs one replication of `spec` with `seed` and reports what was seen.
 pub fn run(spec: &Spec, seed: u64, handle: &Handle) -> Result<RunReport, Stop> {
+    tell(spec, seed, handle, None).map(|(report, _)| report)
+}
+
+/// Runs it (again), and keeps the paths of some requests.
+pub fn trace(spec: &Spec, seed: u64, handle: &Handle, wanted: Wanted) -> Result<(RunReport, Traces), Stop> {
+    tell(spec, seed, handle, Some(Box::new(Tracer::new(wanted))))
+}
+
+fn tell(
+    spec: &Spec,
+    seed: u64,
+    handle: &Handle,
+    tracer: Option<Box<Tracer>>,
+) -> Result<(RunReport, Traces), Stop> {
     let mut queue = Queue::new();
     let mut journal = Journal::default();
-    let mut world = World::new(spec, seed);
+    let mut world = World::new(spec, seed, tracer);
     world.begin(&mut queue).map_err(|full| world.stop(full))?;
     let end = kernel::run(&mut world, &mut queue, &mut journal, spec.horizon, spec.limits.events, handle)?;
-    Ok(world.report(end, &journal))
+    let traces = world.tracer.take().map(|tracer| tracer.finish(end)).unwrap_or_default();
+    Ok((world.report(end, &journal), traces))
 }
 
 impl Model for World<'_> {
@@ -248,6 +278,9 @@ impl Model for World<'_> {
         if let Err(full) = flow {
             self.full = Some(full);
             return ControlFlow::Break(());
+        }
+        if !self.looks.is_empty() {
+            self.schedule_looks(now, queue);
         }
         if self.over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
@@ -306,7 +339,7 @@ impl World<'_> {
 }
 
 impl<'a> World<'a> {
-    fn new(spec: &'a Spec, seed: u64) -> Self {
+    fn new(spec: &'a Spec, seed: u64, tracer: Option<Box<Tracer>>) -> Self {
         let edges = || {
             let of_sources = spec.sources.iter().flat_map(|source| &source.edges);
             of_sources.chain(spec.services.iter().flat_map(|service| &service.edges))
@@ -320,7 +353,8 @@ impl<'a> World<'a> {
         let probes = edges().any(spec::EdgeSpec::probes);
         let degrades = spec.actions.iter().any(|action| matches!(action.what, spec::Operation::Degrade(..)));
         let has_errands = !spec.topics.is_empty() || !spec.transactions.is_empty();
-        let tracks_requests = users
+        let tracks_requests = tracer.is_some()
+            || users
             || has_errands
             || looks_at_requests
             || degrades
@@ -358,6 +392,10 @@ impl<'a> World<'a> {
             node_cpus: Vec::new(),
             network: Network::new(spec),
             controls: Arena::new(kernel::queue::MAX_INDEX),
+            watching: 0,
+            watches: [const { None }; 8],
+            ahead: consistency::look_ahead(spec),
+            looks: Vec::new(),
             faults: Vec::new(),
             alerts: Vec::new(),
             probers: Vec::new(),
@@ -388,6 +426,7 @@ impl<'a> World<'a> {
             ties,
             watches_starts: tracks_requests || ties,
             has_errands,
+            tracer,
         };
         world.build();
         world
@@ -418,7 +457,10 @@ impl<'a> World<'a> {
             let judged = service.versions.iter().any(|version| version.error_rate > 0.0)
                 || spec.actions.iter().any(degrades)
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
-            self.services.push(Service::new(service, spec.warm_up, guarded || measured, judged || measured));
+            let mut service = Service::new(service, spec.warm_up, guarded || measured, judged || measured);
+            // An update or a tracer wants to know of each end.
+            service.ordinary &= self.ahead.is_empty() && self.tracer.is_none();
+            self.services.push(service);
         }
         let sources = spec.sources.iter().flat_map(|source| &source.edges);
         for edge in sources.chain(spec.services.iter().flat_map(|service| &service.edges)) {

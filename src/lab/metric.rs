@@ -117,7 +117,6 @@ pub fn direction(name: &str) -> Direction {
         | "lag_mean_s"
         | "lag_max_s"
         | "aborted"
-        | "unfinished"
         | "in_doubt"
         | "in_doubt_max_s"
         | "lock_wait_mean_ms"
@@ -126,7 +125,12 @@ pub fn direction(name: &str) -> Direction {
         | "compensated"
         | "stuck"
         | "heuristic"
-        | "heuristic_damage" => Direction::Down,
+        | "heuristic_damage"
+        | "update_s"
+        | "unfinished"
+        | "timeliness_s"
+        | "held"
+        | "states_lost" => Direction::Down,
         "offered_rps" | "requests" | "utilization" | "cpu_of_request" => Direction::Neither,
         _ if ["latency_", "wait_", "held_", "sojourn_", "recovery_time_"]
             .iter()

@@ -110,6 +110,8 @@ pub struct Replication {
     pub hops: u64,
     /// Events handled.
     pub events: u64,
+    /// Keys of the first counted requests that met two versions of a service.
+    pub inconsistent: Vec<u64>,
     /// By name.
     pub metrics: BTreeMap<String, f64>,
     /// Curves over time.

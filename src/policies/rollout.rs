@@ -4,16 +4,25 @@ pub mod analysis;
 pub mod blue_green;
 pub mod canary;
 pub mod container_swap;
+mod dynamic;
 pub mod flagger;
 pub mod history;
 pub mod progress;
+pub mod quiescence;
 pub mod recreate;
 pub mod rolling;
+pub mod standing;
+pub mod state_hand_over;
 pub mod stop_the_world;
+pub mod tranquillity;
+pub mod update_request;
+pub mod version_consistency;
 
 use crate::policies::judge::{Evidence, Phase, Wanted};
 use crate::time::{Duration, Time};
 use progress::Status;
+
+use standing::{Census, Stance};
 
 /// The instances of one version of the service (a `ReplicaSet`), as the rollout's control loop sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +142,15 @@ pub enum Act {
     Abort,
 }
 
+/// What it takes to hand an old instance's state over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandOver {
+    /// The old instance writes, after its last request and within its grace period.
+    pub write: Duration,
+    /// The new version reads.
+    pub read: Duration,
+}
+
 /// A rollout in progress. The world calls `sync` at every change of the lists, and again after every command, until the
 /// answer is `None`.
 pub trait Rollout {
@@ -148,6 +166,29 @@ pub trait Rollout {
     /// How long an instance must have been ready without a break before the world counts it as available.
     fn min_ready(&self) -> Duration {
         Duration::ZERO
+    }
+
+    /// Whether it wants to know what running requests have to do with the service. It is asked once.
+    fn watches(&self) -> bool {
+        false
+    }
+
+    /// What running requests have to do with the service, before each `sync`; only for those who watch.
+    fn on_census(&mut self, _census: &Census) {}
+
+    /// What it asks of calls, after each `sync`; only of those who watch.
+    fn stance(&self) -> Stance {
+        Stance::Open
+    }
+
+    /// Whether the update waits only for the right moment, and whether that has come; only of those who watch.
+    fn progress(&self) -> (bool, bool) {
+        (false, false)
+    }
+
+    /// How old instances hand their state over, if they do.
+    fn hand_over(&self) -> Option<HandOver> {
+        None
     }
 
     /// Whether it has not moved for longer than it may. That is only reported.
@@ -187,9 +228,14 @@ registry! {
     "canary" => canary::Canary,
     "container-swap" => container_swap::ContainerSwap,
     "flagger" => flagger::Flagger,
+    "quiescence" => quiescence::Quiescence,
     "recreate" => recreate::Recreate,
     "rolling" => rolling::Rolling,
+    "state-hand-over" => state_hand_over::StateHandOver,
     "stop-the-world" => stop_the_world::StopTheWorld,
+    "tranquillity" => tranquillity::Tranquillity,
+    "update-request" => update_request::UpdateRequest,
+    "version-consistency" => version_consistency::VersionConsistency,
 }
 
 impl RolloutSettings {
@@ -218,6 +264,26 @@ impl Rollout for AnyRollout {
 
     fn min_ready(&self) -> Duration {
         dispatch!(self, policy => policy.min_ready())
+    }
+
+    fn watches(&self) -> bool {
+        dispatch!(self, policy => policy.watches())
+    }
+
+    fn on_census(&mut self, census: &Census) {
+        dispatch!(self, policy => policy.on_census(census));
+    }
+
+    fn stance(&self) -> Stance {
+        dispatch!(self, policy => policy.stance())
+    }
+
+    fn progress(&self) -> (bool, bool) {
+        dispatch!(self, policy => policy.progress())
+    }
+
+    fn hand_over(&self) -> Option<HandOver> {
+        dispatch!(self, policy => policy.hand_over())
     }
 
     fn is_stalled(&self) -> bool {

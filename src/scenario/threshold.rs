@@ -109,6 +109,17 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
     ("stale_requests", Unit::Number),
 ];
 
+/// Metrics of the version changes of one service, written `rollout.SERVICE.METRIC`.
+pub(super) const ROLLOUT_METRICS: &[(&str, Unit)] = &[
+    ("update_s", Unit::Seconds),
+    ("unfinished", Unit::Number),
+    ("timeliness_s", Unit::Seconds),
+    ("held", Unit::Number),
+    ("held_s", Unit::Seconds),
+    ("held_lost", Unit::Number),
+    ("states_lost", Unit::Number),
+];
+
 /// Metrics of one node pool, written `node-pool.NAME.METRIC`.
 pub const NODE_POOL_METRICS: &[(&str, Unit)] = &[("nodes_up_mean", Unit::Number)];
 
@@ -162,6 +173,7 @@ pub const TRANSACTION_METRICS: &[(&str, Unit)] = &[
 pub(super) struct Parts {
     pub(super) services: Vec<String>,
     pub(super) sources: Vec<String>,
+    pub(super) rollouts: Vec<String>,
     pub(super) node_pools: Vec<String>,
     pub(super) alerts: Vec<String>,
     pub(super) predictions: Vec<String>,
@@ -174,6 +186,11 @@ impl Parts {
         Self {
             services: scenario.services.iter().map(|service| service.name.clone()).collect(),
             sources: scenario.sources.iter().map(|source| source.name.clone()).collect(),
+            rollouts: scenario
+                .rollouts
+                .iter()
+                .map(|rollout| scenario.services[rollout.service].name.clone())
+                .collect(),
             node_pools: scenario.node_pools.iter().map(|pool| pool.name.clone()).collect(),
             alerts: scenario.alerts.iter().map(|alert| alert.name.clone()).collect(),
             predictions: scenario.predictions.iter().map(|prediction| prediction.name.clone()).collect(),
@@ -197,6 +214,10 @@ impl Parts {
                 lists: [REQUEST_METRICS, &[]],
                 short: &["latency", "latency_offered"],
             };
+        }
+        if let Some((name, metric)) = inside("rollout.") {
+            let owner = Some(("rollout of", name, self.rollouts.as_slice()));
+            return Scope { owner, metric, lists: [ROLLOUT_METRICS, &[]], short: &[] };
         }
         if let Some((name, metric)) = inside("node-pool.") {
             let owner = Some(("node pool", name, self.node_pools.as_slice()));
@@ -379,6 +400,7 @@ mod tests {
     fn read(key: &str, text: &str) -> Result<(String, Comparison, f64), String> {
         let names = |name: &str| vec![name.to_owned()];
         let parts = Parts {
+            rollouts: Vec::new(),
             services: names("typhoon"),
             sources: names("public"),
             node_pools: names("general"),

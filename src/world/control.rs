@@ -135,6 +135,8 @@ pub(super) enum Control {
     Rollout(u32),
     /// The rollout of a service wants to be asked again.
     Sync(u32),
+    /// Those whom the update of a version slot has held may go on.
+    Ungate(u32),
     /// An attempt has waited long enough for a connection ...
     PoolWait(PoolTicket),
     /// Something may have to be done about a connection between services.
@@ -310,6 +312,7 @@ impl World<'_> {
             }
             Control::Rollout(rollout) => self.begin_rollout(now, queue, rollout),
             Control::Sync(service) => self.sync_rollout(now, queue, service),
+            Control::Ungate(at) => self.on_ungate(now, queue, at),
             Control::PoolWait(ticket) => self.on_pool_wait(now, queue, ticket),
             Control::Connection(tie) => self.on_connection_due(now, queue, tie),
             Control::Word(tie, word) => self.on_word(now, queue, tie, word),

@@ -66,6 +66,7 @@ impl World<'_> {
         let record = RequestRecord { refs: 1, user, source, key, errand, ..RequestRecord::default() };
         let request = self.requests.insert(record).ok_or(Full::InFlight)?;
         self.errands[errand] = Errand { work, request, sent: now, cut_off: false, open: true };
+        self.trace_nothing(request);
         Ok(request)
     }
 

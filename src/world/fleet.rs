@@ -409,6 +409,9 @@ impl World<'_> {
             self.refresh_hosts(now, queue, outbound);
             self.look_at_pool(now, queue, outbound);
             self.look_at_held(now, queue, service);
+            if self.watching != 0 {
+                self.list_changed(service);
+            }
         }
     }
 
@@ -416,6 +419,9 @@ impl World<'_> {
     pub(super) fn forget(&mut self, now: Time, queue: &mut Queue, outbound: u32, slot: Slot) {
         self.outbounds[outbound as usize].forget(slot);
         self.refresh_hosts(now, queue, outbound);
+        if self.watching != 0 {
+            self.list_changed(self.outbounds[outbound as usize].service);
+        }
     }
 
     /// Tells every client of `service` that an endpoint came or went, each after its own propagation delay; or whoever knows
@@ -469,6 +475,7 @@ impl World<'_> {
     /// A draining instance has nothing left to do.
     pub(super) fn drained(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
         if self.instances[index as usize].more.leaving {
+            self.hand_state_over(now, index);
             self.kill(now, queue, index, false)
         } else {
             self.restart(now, queue, index)
@@ -580,6 +587,10 @@ impl World<'_> {
             if frame.has(EVENT) {
                 frame.flags ^= EVENT | LEFTOVER;
             }
+            if self.tracer.is_some() {
+                self.trace_end(now, slot);
+            }
+            let frame = &mut self.frames[slot];
             if frame.pending > 0 && self.tracks_children {
                 self.tell_deadline_below(queue, slot);
             }

@@ -6,6 +6,8 @@
 use crate::policies::view::Permit;
 use crate::time::Time;
 
+use super::consistency::Promise;
+
 /// "None" for links between slots.
 pub(super) const NIL: u32 = u32::MAX;
 
@@ -76,6 +78,8 @@ pub(super) struct Side {
     pub(super) degraded: bool,
     /// What it does at its instance for a message or a transaction.
     pub(super) task: Task,
+    /// What it has promised its request, while an update watches.
+    pub(super) promise: Promise,
     /// When everybody above that has told it so stops waiting.
     pub(super) deadline: Time,
 }
@@ -92,8 +96,10 @@ pub(super) enum Task {
     WaitsForRow,
 }
 
+/// In place of a connection: an update holds the attempt.
+pub(super) const GATED: u32 = NIL - 1;
 /// In place of a connection: the attempt waits for one.
-pub(super) const WAITING: u32 = NIL - 1;
+pub(super) const WAITING: u32 = NIL - 2;
 /// In place of a call record (beside `call::LET_GO`): the frame is a round trip of the set-up of a connection.
 pub(super) const WIRE: u32 = NIL - 2;
 
@@ -111,6 +117,7 @@ impl Side {
         cpu: 0,
         degraded: false,
         task: Task::None,
+        promise: Promise { ahead: 0, serving: 0, called: 0, returning: 0 },
         deadline: Time::MAX,
     };
 }

@@ -39,6 +39,8 @@ pub(super) const HEDGES: u8 = 1 << 4;
 pub(super) const COOKIE: u8 = 1 << 5;
 /// A rollout divides its traffic between two versions.
 pub(super) const SPLIT: u8 = 1 << 6;
+/// An update wants to say where its calls go, and when.
+pub(super) const BOUND: u8 = 1 << 7;
 
 /// What a client (an instance, or a client of a source) knows and owns about one service it calls.
 pub(super) struct Outbound {
@@ -47,7 +49,7 @@ pub(super) struct Outbound {
     pub(super) balancer: AnyBalancer,
     /// What it knows about their health, if it cares.
     pub(super) hosts: Option<Box<Hosts>>,
-    /// How it tells two versions apart, while a rollout divides the traffic.
+    /// How it tells two versions apart, while a rollout divides the traffic or binds requests to versions.
     pub(super) split: Option<Box<Split>>,
     /// What it asks for.
     pub(super) asks: u8,
@@ -143,9 +145,9 @@ impl Outbound {
             | if edge.stacks().any(|stack| stack.hedge.is_some()) { HEDGES } else { 0 };
         Self {
             hosts: edge.knows_health().then(|| Box::new(Hosts::new(edge, now))),
-            split: None,
             view: Endpoints { service: edge.callee.0.clone(), clients: 1, ..Endpoints::default() },
             balancer,
+            split: None,
             asks,
             hears: outcomes || edge.knows_health(),
             affinity: edge.affinity.unwrap_or(NO_ATTRIBUTE),
@@ -203,8 +205,8 @@ impl Outbound {
     pub(super) fn pick(&mut self, now: Time, head: &RequestHead, rng: &mut Rng) -> Option<Slot> {
         match &mut self.hosts {
             None => match &mut self.split {
-                None => self.balancer.pick(now, head, &self.view, rng),
-                Some(split) => split.pick(now, head, &mut self.view, rng),
+                Some(split) if split.is_for_one() => split.pick(now, head, &mut self.view, rng),
+                _ => self.balancer.pick(now, head, &self.view, rng),
             },
             Some(hosts) => {
                 self.panic_picks += u64::from(hosts.is_panicking());
@@ -286,6 +288,7 @@ impl Outbound {
     pub(super) fn bury(&mut self) {
         self.alive = false;
         self.hosts = None;
+        self.split = None;
         self.asks |= STALE;
         self.view = Endpoints::default();
         self.pool = None;

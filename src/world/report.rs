@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::kernel::journal::Journal;
+use crate::policies::rollout::Rollout as _;
 use crate::stats::histogram::Totals;
-use crate::time::Time;
+use crate::time::{Duration, Time};
 
 use super::World;
 use super::frame::NIL;
 use super::governor::CpuShares;
 use super::instance::Instance;
-use super::spec::Operation;
+use super::spec::{Operation, RolloutSpec};
 use super::telemetry::{Mark, Moments};
 
 /// Everything one run has to say.
@@ -41,6 +42,8 @@ pub struct RunReport {
     pub log: Vec<LogEntry>,
     /// Lines of `decisions.jsonl`.
     pub decisions: Vec<Decision>,
+    /// Keys of the first counted requests that met two versions of a service.
+    pub inconsistent: Vec<u64>,
     /// By node pool: time with so many nodes up within the counted part, ns.
     pub nodes_up: Vec<Vec<u128>>,
 }
@@ -126,6 +129,7 @@ impl World<'_> {
         let mut metrics = BTreeMap::new();
         self.request_metrics(&mut metrics, &started, &ended);
         self.service_metrics(&mut metrics, &started, &ended);
+        self.rollout_metrics(&mut metrics, end);
         self.fleet_metrics(&mut metrics, &started, &ended);
         for (alert, watch) in self.spec.alerts.iter().zip(&self.alerts) {
             metrics.insert(format!("alert.{}.fired", alert.name), watch.fired as f64);
@@ -161,6 +165,7 @@ impl World<'_> {
             series: self.telemetry.series,
             histograms,
             waits,
+            inconsistent: self.telemetry.inconsistent,
             log: self.telemetry.log,
             decisions: self.telemetry.decisions,
             nodes_up: self.telemetry.nodes_up,
@@ -209,6 +214,38 @@ impl World<'_> {
                 if let Some(recovered) = recovered {
                     metrics.insert("recovery_time_s".into(), recovered);
                 }
+            }
+        }
+    }
+
+    /// How long the version changes of each service took together, and what they cost those who were held. One that is not
+    /// over counts up to the end.
+    fn rollout_metrics(&self, metrics: &mut BTreeMap<String, f64>, end: Time) {
+        for (state, spec) in self.services.iter().zip(&self.spec.services) {
+            let rollouts = &state.rollouts;
+            if rollouts.begun == 0 {
+                continue;
+            }
+            let mut put = |what: &str, value: f64| {
+                metrics.insert(format!("rollout.{}.{what}", spec.name), value);
+            };
+            let so_far = |since: Option<Time>| since.map_or(Duration::ZERO, |since| end - since);
+            put("update_s", (rollouts.taken + so_far(rollouts.since())).as_secs_f64());
+            put("unfinished", f64::from(u8::from(rollouts.since().is_some())));
+            let how = || {
+                let plans = self.spec.rollouts.iter();
+                let of_this =
+                    |plan: &&RolloutSpec| self.spec.services[plan.service as usize].name == spec.name;
+                plans.filter(of_this).map(|plan| plan.how.build(Time::ZERO))
+            };
+            if how().any(|policy| policy.watches()) {
+                put("timeliness_s", (rollouts.awaited + so_far(rollouts.awaits)).as_secs_f64());
+                put("held", rollouts.held as f64);
+                put("held_s", rollouts.held_ns as f64 / 1e9);
+                put("held_lost", rollouts.lost as f64);
+            }
+            if how().any(|policy| policy.hand_over().is_some()) {
+                put("states_lost", rollouts.states_lost as f64);
             }
         }
     }

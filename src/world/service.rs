@@ -59,6 +59,8 @@ pub(super) struct Service {
     pub(super) ask: Ask,
     /// Wanted replicas.
     pub(super) wanted: u32,
+    /// From when on its new version knows what the old one knew.
+    pub(super) inherited: Option<Time>,
     /// Version that is rolled out, or was last.
     pub(super) version: u8,
     /// Wanted instances by version, the one that came first at the head; several want some while a rollout is in progress.
@@ -157,6 +159,7 @@ impl Service {
             shared: Vec::new(),
             ask: spec.ask,
             wanted: spec.replicas,
+            inherited: None,
             version: 0,
             sets: vec![Set { version: 0, spec: spec.replicas, revision: 1 }],
             rollouts: Rollouts::default(),

@@ -5,7 +5,7 @@
 //! consumer answers with an error: a consumer that dies in the middle has done what it did. Only where the broker promises
 //! *effectively once* it counts at the end, together with the name of the message.
 //!
-//! Every message is, for every consumer, in exactly one [`State`]; the books hold that (INV-36).
+//! Every message is, for every consumer, in exactly one [`State`]; the books hold that (INV-38).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -732,7 +732,7 @@ impl World<'_> {
         }
     }
 
-    /// INV-36: every message is, for every consumer, in one state, and whoever works on one has it.
+    /// INV-38: every message is, for every consumer, in one state, and whoever works on one has it.
     pub(super) fn check_topics(&self) {
         let mut in_work: BTreeMap<(u32, u32, u32), u32> = BTreeMap::new();
         for errand in (0..self.errands.slots()).map(|slot| &self.errands[slot]) {
@@ -746,18 +746,18 @@ impl World<'_> {
             for (at, consumer) in (0..).zip(&topic.consumers) {
                 let mut states = [0; State::ALL];
                 consumer.entries.iter().for_each(|entry| states[entry.state as usize] += 1);
-                assert_eq!(consumer.states, states, "INV-36: messages by state");
+                assert_eq!(consumer.states, states, "INV-38: messages by state");
                 let all: u64 = states.iter().chain(&consumer.forgotten).sum();
-                assert_eq!(topic.published, all, "INV-36: every message is accounted for");
+                assert_eq!(topic.published, all, "INV-38: every message is accounted for");
                 let queued: usize = consumer.lanes.iter().map(|lane| lane.waiting.len()).sum();
-                assert_eq!(consumer.queued, queued as u64, "INV-36: messages in lanes");
-                assert_eq!(states[State::Waiting as usize], consumer.queued, "INV-36: messages that wait");
+                assert_eq!(consumer.queued, queued as u64, "INV-38: messages in lanes");
+                assert_eq!(states[State::Waiting as usize], consumer.queued, "INV-38: messages that wait");
                 let open: u64 =
                     [State::Waiting, State::Out, State::Paused].map(|at| states[at as usize]).iter().sum();
-                assert_eq!(consumer.backlog.level(), open, "INV-36: the backlog");
+                assert_eq!(consumer.backlog.level(), open, "INV-38: the backlog");
                 for (instance, count) in (0..).zip(&consumer.in_work) {
                     let found = in_work.get(&(index, at, instance)).copied().unwrap_or(0);
-                    assert_eq!(*count, found, "INV-36: messages that an instance works on");
+                    assert_eq!(*count, found, "INV-38: messages that an instance works on");
                 }
             }
         }

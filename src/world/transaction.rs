@@ -779,7 +779,7 @@ impl World<'_> {
         let ledger = &mut self.ledgers[kind];
         let rows = &mut ledger.rows[usize::from(participant)];
         let row = rows.get_mut(&number).expect("a locked row is known");
-        assert_eq!(row.holder, at, "INV-37: whoever gives a row back has it");
+        assert_eq!(row.holder, at, "INV-39: whoever gives a row back has it");
         let Some(next) = row.waiting.pop_front() else {
             rows.remove(&number);
             return;
@@ -837,7 +837,7 @@ impl World<'_> {
         [open, in_doubt, rows.map(|row| row.waiting.len() as u64).sum()]
     }
 
-    /// INV-37: rows are locked by transactions that go on and need them; who waits for one is there; every transaction is
+    /// INV-39: rows are locked by transactions that go on and need them; who waits for one is there; every transaction is
     /// accounted for.
     pub(super) fn check_transactions(&self) {
         let mut open = vec![0; self.ledgers.len()];
@@ -855,7 +855,7 @@ impl World<'_> {
                 && let Work::Request { transaction, participant, .. } = self.work_of(slot)
                 && task != Task::None
             {
-                assert!(self.frames[slot].has(INSIDE), "INV-37: whoever works for a participant is there");
+                assert!(self.frames[slot].has(INSIDE), "INV-39: whoever works for a participant is there");
                 let (all, waiting) = attempts.entry((transaction, participant)).or_default();
                 *all += 1;
                 *waiting += u32::from(task == Task::WaitsForRow);
@@ -863,29 +863,29 @@ impl World<'_> {
         }
         for at in 0..self.transactions.slots() {
             let Some(running) = self.transactions[at].as_deref() else {
-                assert_eq!(errands[at as usize], 0, "INV-37: requests belong to transactions that go on");
+                assert_eq!(errands[at as usize], 0, "INV-39: requests belong to transactions that go on");
                 continue;
             };
-            assert_eq!(running.errands, errands[at as usize], "INV-37: requests of a transaction");
+            assert_eq!(running.errands, errands[at as usize], "INV-39: requests of a transaction");
             let lives = running.known && running.home != NIL;
-            assert_eq!(running.machine.is_some(), lives, "INV-37: a coordinator lives in its instance");
+            assert_eq!(running.machine.is_some(), lives, "INV-39: a coordinator lives in its instance");
             open[running.spec as usize] += u64::from(running.told.is_none());
             for (participant, share) in (0..).zip(&running.parts) {
                 let (all, _) = attempts.get(&(at, participant)).copied().unwrap_or_default();
-                assert_eq!(share.attempts, all, "INV-37: attempts at the work of a participant");
+                assert_eq!(share.attempts, all, "INV-39: attempts at the work of a participant");
                 let row = self.ledgers[running.spec as usize].rows[usize::from(participant)].get(&share.row);
                 let holds = row.is_some_and(|row| row.holder == at);
-                assert_eq!(share.locked, holds, "INV-37: who has locked a row holds it");
+                assert_eq!(share.locked, holds, "INV-39: who has locked a row holds it");
                 let needs = share.attempts > 0 || share.branch.holds_locks();
-                assert!(!share.locked || needs, "INV-37: nobody keeps a row for nothing");
+                assert!(!share.locked || needs, "INV-39: nobody keeps a row for nothing");
                 locked += usize::from(share.locked);
             }
         }
         let rows = self.ledgers.iter().flat_map(|ledger| &ledger.rows);
-        assert_eq!(rows.map(BTreeMap::len).sum::<usize>(), locked, "INV-37: rows that are locked");
+        assert_eq!(rows.map(BTreeMap::len).sum::<usize>(), locked, "INV-39: rows that are locked");
         for (ledger, open) in self.ledgers.iter().zip(open) {
             let ended = ledger.committed + ledger.aborted;
-            assert_eq!(ledger.begun, ended + open, "INV-37: every transaction is accounted for");
+            assert_eq!(ledger.begun, ended + open, "INV-39: every transaction is accounted for");
         }
     }
 }

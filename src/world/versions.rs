@@ -4,17 +4,21 @@
 use crate::policies::balancer::{AnyBalancer, Balancer as _};
 use crate::policies::judge::{Evidence, Pair, Reading};
 use crate::policies::rollout::Measure;
+use crate::policies::rollout::standing::Way;
 use crate::policies::view::{Class, Endpoints, Outcome, RequestHead, Slot};
 use crate::random::{Key, Rng};
 use crate::stats::histogram::Window;
 use crate::time::{Duration, Time};
 
 use super::World;
-use super::outbound::{Outbound, SPLIT, STALE};
+use super::outbound::{BOUND, Outbound, SPLIT, STALE};
 use super::spec::EdgeSpec;
 
 /// Keeps the choice of a version apart from all other draws of a call.
 const SPLIT_SALT: u64 = 0x7370_6c69_742d_736c;
+
+/// In place of a side: a call may go to any version, by the caller's own balancer.
+const EITHER: usize = 2;
 
 /// How callers divide their traffic.
 #[derive(Clone, Copy, Debug)]
@@ -32,15 +36,34 @@ pub(super) struct Split {
     /// Endpoints of the old versions, and of the new one.
     lists: [Vec<Slot>; 2],
     balancers: [AnyBalancer; 2],
-    /// Whether an endpoint is of the new version, by slot.
+    /// Which version is the new one ...
+    version: u8,
+    /// ... and whether an endpoint is of it, by slot.
     is_new: Vec<bool>,
-    /// For whom the present call is.
+    /// For whom the present call is: the old versions, the new one, or [`EITHER`].
     side: usize,
     /// Slots that the balancers have been told of: those below.
     known: usize,
 }
 
 impl Split {
+    fn new(version: u8, edge: &EdgeSpec, now: Time) -> Self {
+        Self {
+            lists: [Vec::new(), Vec::new()],
+            balancers: [edge.balancer.build(now), edge.balancer.build(now)],
+            version,
+            is_new: Vec::new(),
+            side: EITHER,
+            known: 0,
+        }
+    }
+
+    /// Whether the present call is for one of the versions.
+    #[inline]
+    pub(super) const fn is_for_one(&self) -> bool {
+        self.side != EITHER
+    }
+
     /// An endpoint of the chosen version.
     pub(super) fn pick(
         &mut self,
@@ -188,7 +211,7 @@ impl World<'_> {
         self.tell_all_versions(now, service);
     }
 
-    fn tell_all_versions(&mut self, now: Time, service: u32) {
+    pub(super) fn tell_all_versions(&mut self, now: Time, service: u32) {
         for at in 0..self.services[service as usize].callers.len() {
             let index = self.services[service as usize].callers[at];
             if self.outbounds[index as usize].alive {
@@ -199,25 +222,32 @@ impl World<'_> {
 
     /// A caller learns what it has to do about versions at present.
     pub(super) fn tell_versions(&mut self, now: Time, index: u32) {
-        let outbound = &mut self.outbounds[index as usize];
-        let service = &self.services[outbound.service as usize];
-        // Once it has begun to tell it goes on: that costs little, and nobody has to remember why it did before.
-        outbound.hears |= service.watch.is_some();
-        if service.shares.is_none() {
-            outbound.split = None;
-            outbound.asks &= !SPLIT;
-            return;
-        }
+        let of = self.outbounds[index as usize].service;
+        let service = &self.services[of as usize];
+        let looked_at = service.watch.is_some();
+        let weighed = service.shares.map(|shares| shares.version);
+        let version = weighed.or_else(|| self.updated_to(of));
+        let mut asks = if weighed.is_some() { SPLIT } else { 0 };
+        asks |= if self.is_bound(of) { BOUND } else { 0 };
         let outbound = &self.outbounds[index as usize];
-        if outbound.split.is_none()
-            && let Some(edge) = self.edge_of(outbound)
-        {
-            let balancers = [edge.balancer.build(now), edge.balancer.build(now)];
-            let lists = [Vec::new(), Vec::new()];
-            let split = Split { lists, balancers, is_new: Vec::new(), side: 0, known: 0 };
-            let outbound = &mut self.outbounds[index as usize];
-            outbound.split = Some(Box::new(split));
-            outbound.asks |= SPLIT | STALE;
+        let split = match (version, self.edge_of(outbound)) {
+            (Some(version), Some(edge)) => {
+                let fresh = outbound.split.as_ref().is_none_or(|split| split.version != version);
+                fresh.then(|| Box::new(Split::new(version, edge, now)))
+            }
+            // Probes go to all alike.
+            (Some(_), None) => return,
+            (None, _) => None,
+        };
+        let outbound = &mut self.outbounds[index as usize];
+        // Once it has begun to tell it goes on: that costs little, and nobody has to remember why it did before.
+        outbound.hears |= looked_at;
+        outbound.asks = outbound.asks & !(SPLIT | BOUND) | asks;
+        if version.is_none() {
+            outbound.split = None;
+        } else if split.is_some() {
+            outbound.split = split;
+            outbound.asks |= STALE;
         }
     }
 
@@ -234,11 +264,11 @@ impl World<'_> {
     pub(super) fn sort_by_version(&mut self, now: Time, index: u32) {
         let outbound = &mut self.outbounds[index as usize];
         let service = &self.services[outbound.service as usize];
-        let (Some(split), Some(shares)) = (&mut outbound.split, service.shares) else { return };
+        let Some(split) = &mut outbound.split else { return };
         split.known = outbound.view.weight.len();
         split.is_new.clear();
         split.is_new.extend(
-            service.slots.iter().map(|&instance| self.instances[instance as usize].version == shares.version),
+            service.slots.iter().map(|&instance| self.instances[instance as usize].version == split.version),
         );
         for (side, is_new) in [false, true].into_iter().enumerate() {
             let list = &mut split.lists[side];
@@ -257,6 +287,17 @@ impl World<'_> {
         if let Some(split) = &mut outbound.split {
             let drawn = Key(key ^ SPLIT_SALT).draws().unit();
             split.side = usize::from(drawn * f64::from(shares.of) < f64::from(shares.new));
+        }
+    }
+
+    /// Where an update wants the present call of a caller to go.
+    pub(super) fn take_way(&mut self, index: u32, way: Way) {
+        if let Some(split) = &mut self.outbounds[index as usize].split {
+            split.side = match way {
+                Way::Old => 0,
+                Way::New => 1,
+                Way::Any | Way::Hold => EITHER,
+            };
         }
     }
 

@@ -123,7 +123,7 @@ const FEATURES: [&str; 105] = [
 ];
 
 /// And some more that need the others: rollouts, a second helping of faults, and what bounds an instance from outside.
-const EXTRAS: [&str; 89] = [
+const EXTRAS: [&str; 95] = [
     "stop-the-world",
     "container-swap",
     "rolling",
@@ -196,6 +196,12 @@ const EXTRAS: [&str; 89] = [
     "web deadline",
     "front deadline",
     "mid deadline",
+    "quiescence",
+    "tranquillity",
+    "version-consistency",
+    "update-request",
+    "state-hand-over",
+    "second update",
     "recreate",
     "undo",
     "hooks",
@@ -917,6 +923,35 @@ impl Writer<'_> {
                     self.at(how)
                 )
                 .unwrap();
+            }
+        }
+        let settings = [
+            ("quiescence", "{ message = \"3ms\" }"),
+            ("tranquillity", "{}"),
+            ("version-consistency", "{ strategy = \"blocking\", message = \"3ms\" }"),
+            ("update-request", "{ poll = \"100ms\" }"),
+            ("state-hand-over", "{}"),
+        ];
+        for (how, settings) in settings {
+            if self.has(how) {
+                let service = self.one_of(how, &["mid", "leaf"]);
+                let strategy = self.one_of("strategy", &["blocking", "concurrent-versions", "waiting"]);
+                let settings = settings.replace("blocking", strategy);
+                let update = |name: &str, to: &str| {
+                    format!(
+                        "[[rollout]]\nname = \"{name}\"\nat = \"{}\"\nservice = \"{service}\"\nto = \"{to}\"\n{how} = {settings}\n",
+                        self.at(name)
+                    )
+                };
+                let mut updates = update(how, "v2");
+                if self.has("second update") {
+                    updates += &update(&format!("{how} back"), "v1");
+                }
+                // Some things on an edge keep versions from being told apart, and such an update is refused.
+                let whole = format!("{text}{updates}");
+                if Study::from_text("story", &whole, &Overrides::default()).is_ok() {
+                    text = whole;
+                }
             }
         }
         let updated = ["stop-the-world", "container-swap", "recreate", "rolling"];

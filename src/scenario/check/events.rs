@@ -2,6 +2,8 @@
 
 use super::Check;
 use super::measures::{Part, not_simulated};
+use crate::policies::balancer::Balancer as _;
+use crate::policies::rollout::Rollout as _;
 use crate::random::law::Law;
 use crate::scenario::de::Spanned;
 use crate::scenario::error::{Diagnostic, Place, shortened};
@@ -496,11 +498,13 @@ impl Check<'_> {
         let known: Vec<&str> =
             scenario.services[service].versions.iter().map(|version| version.name.as_str()).collect();
         let to = self.lookup_in(&table.service.value, "version", &table.to.value, table.to.place, &known)?;
-        let how = table.how.value;
-        if how.weighs() {
+        if table.how.value.weighs() {
             self.deaf_to_weights(service, scenario);
         }
-        Some(RolloutPlan { at: Time(table.at.value.0), service, to, how })
+        if table.how.value.build(Time::ZERO).watches() {
+            self.can_tell_versions_apart(&table, service, scenario);
+        }
+        Some(RolloutPlan { at: Time(table.at.value.0), service, to, how: table.how.value })
     }
 
     /// Callers that do not divide their traffic, whatever a rollout says.
@@ -527,6 +531,56 @@ impl Check<'_> {
             if !self.warnings.contains(&warning) {
                 self.warnings.push(warning);
             }
+        }
+    }
+
+    /// A dynamic update needs callers that can send a call to one version, and hold it back.
+    fn can_tell_versions_apart(&mut self, table: &RolloutTable, service: usize, scenario: &Scenario) {
+        let how = table.how.value.name();
+        let mut dependants = vec![service];
+        let mut at = 0;
+        while let Some(&on) = dependants.get(at) {
+            for (caller, other) in scenario.services.iter().enumerate() {
+                if other.edges.iter().any(|edge| edge.to == on) && !dependants.contains(&caller) {
+                    dependants.push(caller);
+                }
+            }
+            at += 1;
+        }
+        let edges = scenario.sources.iter().flat_map(|source| &source.edges);
+        let edges = edges.chain(scenario.services.iter().flat_map(|service| &service.edges));
+        let mut against = None;
+        for edge in edges.filter(|edge| dependants.contains(&edge.to)) {
+            let here = edge.to == service;
+            let health =
+                edge.outlier.is_some() || edge.health_check.is_some() || edge.host_selection.is_some();
+            let found = match () {
+                () if edge.connections.is_some() => Some("ride on simulated connections"),
+                () if here && health => Some("leave endpoints out by their health"),
+                () if here && edge.all_policies().any(|policies| policies.hedge.is_some()) => {
+                    Some("are hedged")
+                }
+                () if here && edge.balancer.build(Time::ZERO).needs().probes => {
+                    Some("are balanced by probes")
+                }
+                () => None,
+            };
+            if let (None, Some(found)) = (&against, found) {
+                against = Some((edge.to, format!("calls to it {found}")));
+            }
+        }
+        if scenario.services[service].activator.is_some() {
+            against = Some((service, "an activator holds calls to it".to_owned()));
+        }
+        if let Some((at, why)) = against {
+            let name = &scenario.services[at].name;
+            let error = Diagnostic::new(format!(
+                "`{how}` cannot tell the versions of `{}` apart: `{name}` is in the way, {why}",
+                table.service.value
+            ));
+            let hint =
+                "take that off the edge, or use a rollout that leaves calls alone, such as container-swap";
+            self.errors.push(error.at(table.how.place).hint(hint));
         }
     }
 }

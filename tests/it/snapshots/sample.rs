@@ -293,6 +293,7 @@ fn run(character: &Character, index: u32) -> Replication {
         requests: 2_340_112,
         hops: 14_000_321,
         events: 88_123_456,
+        inconsistent: Vec::new(),
         metrics,
         timeline: Timeline { t_s, series },
         percentiles: vec![PercentileCurve { scope: "run", name: String::new(), points }],
