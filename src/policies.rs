@@ -15,6 +15,7 @@ pub mod alert;
 pub mod autoscaler;
 pub mod balancer;
 pub mod breaker;
+pub mod delivery;
 pub mod detector;
 pub mod discovery;
 pub mod disruption;
@@ -31,6 +32,7 @@ pub mod rollback;
 pub mod rollout;
 pub mod scheduler;
 pub mod shedding;
+pub mod transaction;
 pub mod view;
 
 pub use registry::{Algorithm, Kind, least};
@@ -54,6 +56,7 @@ pub const FAMILIES: &[&[Kind]] = &[
     rollout::RolloutSettings::KINDS,
     scheduler::SchedulerSettings::KINDS,
     shedding::SheddingSettings::KINDS,
+    transaction::TransactionSettings::KINDS,
 ];
 
 /// Every registered algorithm, family by family.

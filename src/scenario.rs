@@ -35,7 +35,7 @@ pub use error::{Diagnostic, Place, ScenarioError, SourceFile};
 pub use schema::json_schema;
 pub use threshold::{
     ALERT_METRICS, CONFIG_METRICS, NODE_POOL_METRICS, PREDICTION_METRICS, REQUEST_METRICS, ROLLBACK_METRICS,
-    RUN_METRICS, SERVICE_METRICS, Unit,
+    RUN_METRICS, SERVICE_METRICS, TOPIC_METRICS, TRANSACTION_METRICS, Unit,
 };
 
 use check::Check;

@@ -24,6 +24,7 @@
 //! | who knows whom | `outbound`, `hosts`, `prober`, `discovery`, `dns` |
 //! | ways between them | `network`, `pool`, `connection` |
 //! | waiting outside an instance | `activator`, `backlog` |
+//! | what nobody's program waits for | `errand`, `topic`, `transaction` |
 //! | who looks on and acts | `metrics`, `alert`, `predict`, `degrade`, `fault`, `telemetry` |
 //!
 //! The life of one attempt: `call` picks an endpoint and sends it, `network` delivers it, `instance` queues and starts
@@ -48,6 +49,7 @@ mod degrade;
 mod discovery;
 mod disk;
 mod dns;
+mod errand;
 mod fault;
 mod fleet;
 mod frame;
@@ -80,8 +82,10 @@ mod shutdown;
 mod source;
 pub mod spec;
 mod telemetry;
+mod topic;
 mod tracer;
 mod traffic;
+mod transaction;
 mod versions;
 mod waiting;
 
@@ -106,6 +110,7 @@ use cluster::Cluster;
 use connection::Connection;
 use consistency::{Ahead, Watch};
 use control::Control;
+use errand::Errand;
 use frame::{Frame, Side};
 use hedge::HedgeState;
 use image::Registry;
@@ -118,7 +123,9 @@ use service::Service;
 use source::Source;
 use spec::Spec;
 use telemetry::Telemetry;
+use topic::Topic;
 use tracer::Tracer;
+use transaction::{Ledger, Running};
 
 /// The state of one run.
 pub struct World<'a> {
@@ -178,6 +185,12 @@ pub struct World<'a> {
     throttled: Vec<degrade::Throttled>,
     /// Tickets given to calls that wait for room at their limiter.
     backlog_tickets: u64,
+    /// Calls that nobody's program waits for.
+    errands: Arena<Errand>,
+    topics: Vec<Topic>,
+    /// What is kept about each kind of transaction, and those that are going on.
+    ledgers: Vec<Ledger>,
+    transactions: Arena<Option<Box<Running>>>,
     /// Endpoints (by first op) that a kill switch refuses.
     killed: Vec<u16>,
     telemetry: Telemetry,
@@ -203,6 +216,8 @@ pub struct World<'a> {
     ties: bool,
     /// Whether somebody wants to know when an attempt starts.
     watches_starts: bool,
+    /// Whether there are topics or transactions.
+    has_errands: bool,
     /// Who writes down the paths of chosen requests, if asked for.
     tracer: Option<Box<Tracer>>,
 }
@@ -343,8 +358,10 @@ impl<'a> World<'a> {
             || spec.ops.iter().any(|op| matches!(op, spec::Op::Route { .. }));
         let probes = edges().any(spec::EdgeSpec::probes);
         let degrades = spec.actions.iter().any(|action| matches!(action.what, spec::Operation::Degrade(..)));
+        let has_errands = !spec.topics.is_empty() || !spec.transactions.is_empty();
         let tracks_requests = tracer.is_some()
             || users
+            || has_errands
             || looks_at_requests
             || degrades
             || spec.services.iter().any(|service| service.version_slot.is_some());
@@ -396,6 +413,10 @@ impl<'a> World<'a> {
             degraded: Vec::new(),
             throttled: Vec::new(),
             backlog_tickets: 0,
+            errands: Arena::new(spec.limits.in_flight),
+            topics: Vec::new(),
+            ledgers: Vec::new(),
+            transactions: Arena::new(spec.limits.in_flight),
             killed: Vec::new(),
             telemetry: Telemetry::new(&spec.pools),
             slow_above: spec.objective.latency_p99.map_or(u64::MAX, |limit| limit.0),
@@ -412,6 +433,7 @@ impl<'a> World<'a> {
             tracks_requests,
             ties,
             watches_starts: tracks_requests || ties,
+            has_errands,
             tracer,
         };
         world.build();
@@ -515,6 +537,20 @@ impl<'a> World<'a> {
             if service.edges.iter().any(|edge| edge.shared) {
                 self.services[index].share(shared);
             }
+        }
+        if self.has_errands {
+            let consumers = spec.topics.iter().flat_map(|topic| &topic.consumers);
+            let participants = spec.transactions.iter().flat_map(|one| &one.participants);
+            let served = consumers.map(|one| one.service).chain(participants.map(|one| one.service));
+            for service in served {
+                // What comes of their work counts when it ends, however it does.
+                let service = &mut self.services[service as usize];
+                service.judged = true;
+                service.lends = true;
+                service.ordinary = false;
+            }
+            self.build_topics();
+            self.build_transactions();
         }
     }
 

@@ -75,7 +75,8 @@ fn stem(name: &str) -> &str {
 pub fn direction(name: &str) -> Direction {
     let stem = stem(name);
     match stem {
-        "availability" | "goodput_rps" | "throughput_rps" | "rollouts_completed" => Direction::Up,
+        "availability" | "goodput_rps" | "throughput_rps" | "rollouts_completed" | "committed"
+        | "consumed" => Direction::Up,
         "amplification"
         | "attempts_per_request"
         | "in_system_mean"
@@ -113,6 +114,27 @@ pub fn direction(name: &str) -> Direction {
         | "pool_wait_mean_ms"
         | "pool_waiting_mean"
         | "stale_requests"
+        | "publish_failed"
+        | "redelivered"
+        | "doubled"
+        | "lost"
+        | "dead_lettered"
+        | "waiting"
+        | "out_of_order"
+        | "backlog_max"
+        | "backlog_mean"
+        | "lag_mean_s"
+        | "lag_max_s"
+        | "aborted"
+        | "in_doubt"
+        | "in_doubt_max_s"
+        | "lock_wait_mean_ms"
+        | "lock_wait_max_s"
+        | "lock_timeouts"
+        | "compensated"
+        | "stuck"
+        | "heuristic"
+        | "heuristic_damage"
         | "update_s"
         | "unfinished"
         | "timeliness_s"

@@ -12,6 +12,7 @@ use super::de::{Named, Policy, Spanned};
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
+use crate::policies::delivery::Guarantee;
 use crate::policies::detector::DetectorSettings;
 use crate::policies::discovery::DiscoverySettings;
 use crate::policies::disruption::DisruptionBudget;
@@ -26,6 +27,7 @@ use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::SchedulerSettings;
 use crate::policies::shedding::SheddingSettings;
+use crate::policies::transaction::TransactionSettings;
 use crate::time::Duration;
 use crate::units::{Bandwidth, Bytes, Price, Rate, Share};
 
@@ -92,6 +94,12 @@ pub(super) struct ScenarioFile {
     /// Who takes changes back by itself.
     #[serde(default)]
     pub(super) rollback: Vec<RollbackTable>,
+    /// Message queues.
+    #[serde(default)]
+    pub(super) topic: Vec<TopicTable>,
+    /// What several services do together or not at all.
+    #[serde(default)]
+    pub(super) transaction: Vec<TransactionTable>,
     /// What is compared; each lays its overrides on the scenario.
     #[serde(rename = "strategy", default)]
     pub(super) _strategy: Vec<StrategyTable>,
@@ -690,7 +698,8 @@ pub(super) struct UslTable {
 pub(super) struct EndpointTable {
     /// Unique within the service.
     pub(super) name: Spanned<String>,
-    /// What serving it takes: `cpu`, `wait`, `call`, `choose`, `route`, `parallel`, `cache`, `pool`.
+    /// What serving it takes: `cpu`, `wait`, `call`, `choose`, `route`, `parallel`, `cache`, `pool`, `publish`,
+    /// `transaction`.
     pub(super) steps: Vec<Spanned<String>>,
     /// Bytes that pass with each attempt, for metrics (default: not measured).
     pub(super) network_use: Option<NetworkUseTable>,
@@ -1179,6 +1188,10 @@ pub(super) enum FaultChoice {
     DiskFull(DiskFullTable),
     /// A version of a configuration is published to everybody, and the one before it when the fault ends.
     BadConfig(BadConfigTable),
+    /// Nothing can be published, delivered or acknowledged.
+    BrokerOutage(BrokerOutageTable),
+    /// The next coordinator of a transaction that reaches a point of the protocol dies there, with its instance.
+    CrashCoordinator(CrashCoordinatorTable),
 }
 
 /// `bad-config = { config = "limits", version = "c2", for = "10min" }`
@@ -1192,6 +1205,37 @@ pub(super) struct BadConfigTable {
     /// Until the one before is published again (default for ever).
     #[serde(rename = "for")]
     pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `broker-outage = { topic = "payments", for = "1min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct BrokerOutageTable {
+    /// Which topic.
+    pub(super) topic: Spanned<String>,
+    /// How long.
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `crash-coordinator = { transaction = "checkout", point = "voted" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct CrashCoordinatorTable {
+    /// Which transaction.
+    pub(super) transaction: Spanned<String>,
+    /// Where.
+    pub(super) point: CrashPoint,
+}
+
+/// A point of a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum CrashPoint {
+    /// Everybody has done his part, and the decision to commit is not in the log.
+    Voted,
+    /// It is in the log, and nobody has been told.
+    Decided,
 }
 
 /// `crash = { service = "x", count = 1 }`
@@ -1523,6 +1567,12 @@ pub(super) enum ActionChoice {
     Drain(DrainTable),
     /// Has an endpoint answer cheaper and worse, or in full again.
     Degrade(DegradeTable),
+    /// Delivers nothing of a topic until it is resumed or replayed.
+    StopTopic(TopicNameTable),
+    /// Delivers again.
+    ResumeTopic(TopicNameTable),
+    /// Delivers again what was published lately, and goes on.
+    Replay(ReplayTable),
     /// Refuses every attempt at an endpoint, or allows it again.
     KillSwitch(KillSwitchTable),
 }
@@ -1622,6 +1672,24 @@ pub(super) struct DegradeTable {
     pub(super) endpoint: Spanned<String>,
     /// Share of its core time that an answer takes; 100% is an answer in full.
     pub(super) cost: Share,
+}
+
+/// `stop-topic = { topic = "payments" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct TopicNameTable {
+    /// Which topic.
+    pub(super) topic: Spanned<String>,
+}
+
+/// `replay = { topic = "payments", before = "2min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ReplayTable {
+    /// Which topic.
+    pub(super) topic: Spanned<String>,
+    /// From so long before the topic was stopped last, or before now if it never was.
+    pub(super) before: Spanned<Duration>,
 }
 
 /// `kill-switch = { endpoint = "a.x", on = true }`
@@ -1767,6 +1835,126 @@ pub(super) struct RollbackTable {
     pub(super) by: Policy<RolloutSettings>,
 }
 
+/// `[[topic]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct TopicTable {
+    /// Unique name.
+    pub(super) name: Spanned<String>,
+    /// From publishing to the acknowledgement of the broker (default 0s).
+    pub(super) publish: Option<Spanned<LawText>>,
+    /// What is promised (default at-least-once).
+    #[serde(default)]
+    pub(super) delivery: Guarantee,
+    /// How long the broker waits for the acknowledgement of a delivery (default 30s).
+    pub(super) ack_timeout: Option<Spanned<Duration>>,
+    /// Pauses before a message that was refused is delivered again.
+    #[serde(default)]
+    pub(super) redelivery: RedeliveryTable,
+    /// After so many deliveries without success a message goes to the dead-letter queue (default unlimited).
+    pub(super) max_deliveries: Option<Spanned<Count>>,
+    /// Whether messages of a partition are delivered one after the other (default none).
+    #[serde(default)]
+    pub(super) order: TopicOrderWord,
+    /// Partitions (default 16).
+    pub(super) partitions: Option<Spanned<u32>>,
+    /// Number of different keys (default 1000).
+    pub(super) keys: Option<Spanned<u64>>,
+    /// Zipf exponent of their popularity (default 0).
+    pub(super) zipf: Option<Spanned<f64>>,
+    /// Messages that may wait for one consumer (default unlimited).
+    pub(super) length: Option<Spanned<Count>>,
+    /// What happens to the next one (default reject).
+    #[serde(default)]
+    pub(super) full: TopicFullWord,
+    /// Share of deliveries, and of acknowledgements, that get lost (default 0%).
+    pub(super) loss: Option<Share>,
+    /// How long messages are kept for a replay (default 10min).
+    pub(super) retention: Option<Spanned<Duration>>,
+    /// Who gets each message.
+    #[serde(default)]
+    pub(super) consumer: Vec<ConsumerTable>,
+}
+
+/// `redelivery = { delay = "1s", multiplier = 2, max = "1min" }`
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct RedeliveryTable {
+    /// After the first delivery (default 1s).
+    pub(super) delay: Option<Duration>,
+    /// Growth from one to the next (default 2).
+    pub(super) multiplier: Option<Spanned<f64>>,
+    /// Longest (default 1min).
+    pub(super) max: Option<Duration>,
+}
+
+/// `order` of a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum TopicOrderWord {
+    /// As they come.
+    #[default]
+    None,
+    /// One after the other within a partition, which the key decides on.
+    Key,
+}
+
+/// `full` of a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum TopicFullWord {
+    /// Publishing fails.
+    #[default]
+    Reject,
+    /// The oldest message that waits is dropped.
+    DropOldest,
+    /// The new message is dropped, and its publisher does not know.
+    DropNewest,
+}
+
+/// `[[topic.consumer]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ConsumerTable {
+    /// What works on a message: `service.endpoint`.
+    pub(super) endpoint: Spanned<String>,
+    /// Messages that one instance works on at a time (default 1).
+    pub(super) concurrency: Option<Spanned<u32>>,
+}
+
+/// `[[transaction]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct TransactionTable {
+    /// Unique name.
+    pub(super) name: Spanned<String>,
+    /// Time of a forced write to a log (default 0s).
+    pub(super) log: Option<Spanned<LawText>>,
+    /// Who takes part, in order.
+    pub(super) participant: Spanned<Vec<ParticipantTable>>,
+    #[serde(rename = "$transaction")]
+    #[schemars(flatten)]
+    pub(super) how: Spanned<TransactionSettings>,
+}
+
+/// `[[transaction.participant]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ParticipantTable {
+    /// Does the work: `service.endpoint`.
+    pub(super) prepare: Spanned<String>,
+    /// Makes it last; not used by a saga.
+    pub(super) commit: Option<Spanned<String>>,
+    /// Undoes it.
+    pub(super) abort: Spanned<String>,
+    /// Rows of which the work locks one (default 1000).
+    pub(super) rows: Option<Spanned<u64>>,
+    /// Zipf exponent of their popularity (default 0).
+    pub(super) zipf: Option<Spanned<f64>>,
+    /// Longest wait for a row; then the work fails (default for ever).
+    pub(super) lock_timeout: Option<Spanned<Duration>>,
+}
+
 /// `[[strategy]]`
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -1822,6 +2010,12 @@ pub(super) struct StrategyTable {
     /// Overrides by name of a rollback, or rollbacks of its own.
     #[serde(rename = "rollback")]
     pub(super) _rollback: Option<Anything>,
+    /// Overrides by topic name.
+    #[serde(rename = "topic")]
+    pub(super) _topic: Option<Anything>,
+    /// Overrides by transaction name.
+    #[serde(rename = "transaction")]
+    pub(super) _transaction: Option<Anything>,
 }
 
 /// `[thresholds]`

@@ -152,6 +152,44 @@ pub const CONFIG_METRICS: &[(&str, Unit)] = &[
     ("restarts", Unit::Number),
 ];
 
+/// Metrics of one topic, written `topic.NAME.METRIC`; those after `published` sum over its consumers.
+pub const TOPIC_METRICS: &[(&str, Unit)] = &[
+    ("published", Unit::Number),
+    ("publish_failed", Unit::Number),
+    ("delivered", Unit::Number),
+    ("redelivered", Unit::Number),
+    ("consumed", Unit::Number),
+    ("doubled", Unit::Number),
+    ("deduplicated", Unit::Number),
+    ("lost", Unit::Number),
+    ("dead_lettered", Unit::Number),
+    ("waiting", Unit::Number),
+    ("replayed", Unit::Number),
+    ("out_of_order", Unit::Number),
+    ("backlog_max", Unit::Number),
+    ("backlog_mean", Unit::Number),
+    ("lag_mean_s", Unit::Seconds),
+    ("lag_max_s", Unit::Seconds),
+];
+
+/// Metrics of one transaction, written `transaction.NAME.METRIC`.
+pub const TRANSACTION_METRICS: &[(&str, Unit)] = &[
+    ("begun", Unit::Number),
+    ("committed", Unit::Number),
+    ("aborted", Unit::Number),
+    ("unfinished", Unit::Number),
+    ("recovered", Unit::Number),
+    ("in_doubt", Unit::Number),
+    ("in_doubt_max_s", Unit::Seconds),
+    ("lock_wait_mean_ms", Unit::Milliseconds),
+    ("lock_wait_max_s", Unit::Seconds),
+    ("lock_timeouts", Unit::Number),
+    ("compensated", Unit::Number),
+    ("stuck", Unit::Number),
+    ("heuristic", Unit::Number),
+    ("heuristic_damage", Unit::Number),
+];
+
 /// The parts of a scenario that have metrics of their own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parts {
@@ -163,6 +201,8 @@ pub(super) struct Parts {
     pub(super) predictions: Vec<String>,
     pub(super) rollbacks: Vec<String>,
     pub(super) configs: Vec<String>,
+    pub(super) topics: Vec<String>,
+    pub(super) transactions: Vec<String>,
 }
 
 impl Parts {
@@ -180,6 +220,8 @@ impl Parts {
             predictions: scenario.predictions.iter().map(|prediction| prediction.name.clone()).collect(),
             rollbacks: scenario.rollbacks.iter().map(|rollback| rollback.name.clone()).collect(),
             configs: scenario.configs.iter().map(|config| config.name.clone()).collect(),
+            topics: scenario.topics.iter().map(|topic| topic.name.clone()).collect(),
+            transactions: scenario.transactions.iter().map(|transaction| transaction.name.clone()).collect(),
         }
     }
 
@@ -222,6 +264,14 @@ impl Parts {
         if let Some((name, metric)) = inside("config.") {
             let owner = Some(("configuration", name, self.configs.as_slice()));
             return Scope { owner, metric, lists: [CONFIG_METRICS, &[]], short: &[] };
+        }
+        if let Some((name, metric)) = inside("topic.") {
+            let owner = Some(("topic", name, self.topics.as_slice()));
+            return Scope { owner, metric, lists: [TOPIC_METRICS, &[]], short: &[] };
+        }
+        if let Some((name, metric)) = inside("transaction.") {
+            let owner = Some(("transaction", name, self.transactions.as_slice()));
+            return Scope { owner, metric, lists: [TRANSACTION_METRICS, &[]], short: &["lock_wait"] };
         }
         Scope {
             owner: None,
@@ -392,6 +442,8 @@ mod tests {
             predictions: names("wear"),
             rollbacks: names("guard"),
             configs: names("limits"),
+            topics: names("orders"),
+            transactions: names("checkout"),
         };
         let (metric, _) = selector(key).map_err(|error| error.message)?;
         let read = condition(metric, text, &parts).map_err(|wrong| match wrong {

@@ -129,6 +129,8 @@ pub(super) struct RequestRecord {
     pub(super) inconsistent: bool,
     /// Some part of its answer is of lower quality.
     pub(super) degraded: bool,
+    /// The errand that it is; `NIL` if a source made it.
+    pub(super) errand: u32,
 }
 
 /// Where a call comes from.
@@ -514,7 +516,7 @@ impl World<'_> {
             self.note_affinity(now, origin.outbound, value, slot);
         }
         if self.outbounds[origin.outbound as usize].asks & PROBES != 0 {
-            self.send_probes(now, queue, origin.outbound, origin.parent, rng)?;
+            self.send_probes(now, queue, origin, rng)?;
         }
         Ok(())
     }
@@ -522,7 +524,7 @@ impl World<'_> {
     #[inline(never)]
     pub(super) fn note_side(&mut self, frame: u32, origin: &Origin, state: u32) {
         if self.frames[frame].zone == ANYWHERE {
-            let caller = self.frames[origin.parent].instance;
+            let caller = self.caller_of(origin);
             self.frames[frame].zone = self.instances[caller as usize].more.zone as u16;
         }
         if state != NIL {
@@ -1207,10 +1209,14 @@ impl World<'_> {
             let record = &mut self.requests[request];
             record.refs -= 1;
             if record.refs == 0 {
+                let errand = record.errand;
                 if self.watching != 0 {
                     self.forget_bonds(request);
                 }
                 self.requests.remove(request);
+                if errand != NIL {
+                    self.errand_gone(errand);
+                }
             }
         }
     }

@@ -377,6 +377,9 @@ impl World<'_> {
         let (service, ordinal) = (instance.service, instance.ordinal);
         self.tell_clients(now, queue, service, Slot(ordinal), News::Came);
         self.local_changed(now, queue, service);
+        if self.has_errands {
+            self.errands_resume(now, queue, index)?;
+        }
         self.membership_changed(now, queue, service)
     }
 
@@ -537,6 +540,11 @@ impl World<'_> {
         self.services[service as usize].callers = callers;
     }
 
+    /// Nothing is inside a draining instance any more: it ends, or stays for its transactions, at most for its grace period.
+    pub(super) fn emptied(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        if self.coordinates(index) { Ok(()) } else { self.drained(now, queue, index) }
+    }
+
     /// A draining instance has nothing left to do.
     pub(super) fn drained(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
         if self.instances[index as usize].more.leaving {
@@ -620,6 +628,9 @@ impl World<'_> {
             .collect();
         let orphans = self.lose_fetches(&here);
         self.hold_all(&orphans);
+        if self.has_errands {
+            self.lose_errands(now, queue, index, &here);
+        }
         self.retire_cpu(now, queue, index);
         let instance = &mut self.instances[index as usize];
         instance.inside = 0;

@@ -57,7 +57,7 @@ pub type NamedHistogram = (&'static str, String, Totals);
 /// One curve.
 #[derive(Clone, Debug)]
 pub struct WindowSeries {
-    /// `run`, `source`, `service` or `node-pool`.
+    /// `run`, `source`, `service`, `node-pool`, `topic` or `transaction`.
     pub scope: &'static str,
     /// Name within the scope.
     pub name: String,
@@ -148,6 +148,8 @@ impl World<'_> {
             put("missed", predictor.missed);
         }
         self.change_metrics(&mut metrics, ended.at);
+        self.topic_metrics(&mut metrics, end);
+        self.transaction_metrics(&mut metrics);
         let mut journal = journal.clone();
         for source in &self.sources {
             for word in [source.arrivals, source.outcomes.good, source.time_sum as u64] {

@@ -111,7 +111,7 @@ impl World<'_> {
         instance.state = State::Draining;
         let idle = instance.inside == 0 && instance.queued == 0;
         self.drain_connections(now, queue, index);
-        if idle { self.drained(now, queue, index) } else { Ok(()) }
+        if idle { self.emptied(now, queue, index) } else { Ok(()) }
     }
 
     /// SIGKILL, if it has not done with its work in time.

@@ -7,6 +7,7 @@
 mod control;
 mod health;
 mod judges;
+mod transactions;
 mod worst;
 
 use std::cell::Cell;
@@ -374,6 +375,7 @@ const DRIVEN: &[&str] = &[
     "rollout",
     "scheduler",
     "shedding",
+    "transaction",
 ];
 
 #[test]

@@ -13,8 +13,8 @@ use crate::scenario::model::{
 };
 use crate::scenario::profile::{Csv, number};
 use crate::scenario::schema::{
-    ActionChoice, ActionTable, FaultChoice, FaultTable, NodeLossTable, PredictionTable, RolloutTable,
-    ThrottleTable,
+    ActionChoice, ActionTable, CrashPoint, FaultChoice, FaultTable, NodeLossTable, PredictionTable,
+    RolloutTable, ThrottleTable,
 };
 use crate::time::{Duration, Time};
 use crate::units::UnitError;
@@ -277,6 +277,19 @@ impl Check<'_> {
                 });
                 (trouble, table.lasts, format!("bad configuration {}", table.version.value))
             }
+            FaultChoice::BrokerOutage(table) => {
+                let trouble = self.topic_named(&table.topic).map(|topic| Trouble::BrokerOutage { topic });
+                (trouble, table.lasts, format!("broker outage of {}", table.topic.value))
+            }
+            FaultChoice::CrashCoordinator(table) => {
+                let known = self.names.transactions.clone();
+                let name = &table.transaction;
+                let transaction = self.lookup("transaction", &name.value, name.place, &known);
+                let decided = table.point == CrashPoint::Decided;
+                let trouble =
+                    transaction.map(|transaction| Trouble::CrashCoordinator { transaction, decided });
+                (trouble, None, format!("crash of the coordinator of {}", name.value))
+            }
             FaultChoice::Outage(table) => {
                 let trouble = self.service_named(&table.service).map(|service| Trouble::Outage { service });
                 (trouble, table.lasts, format!("outage of {}", table.service.value))
@@ -361,6 +374,24 @@ impl Check<'_> {
                 const LASTS: Duration = Duration::from_secs(1800);
                 let lasts = drain.lasts.as_ref().map_or(LASTS, |lasts| self.some_time(lasts, "for"));
                 Operation::Drain { lasts }
+            }
+            ActionChoice::StopTopic(stop) => {
+                Operation::Forward { topic: self.topic_named(&stop.topic)?, on: false }
+            }
+            ActionChoice::ResumeTopic(resume) => {
+                Operation::Forward { topic: self.topic_named(&resume.topic)?, on: true }
+            }
+            ActionChoice::Replay(replay) => {
+                let topic = self.topic_named(&replay.topic)?;
+                let retention = scenario.topics[topic].retention;
+                if replay.before.value > retention {
+                    let error = Diagnostic::new(format!(
+                        "`{}` keeps messages only for {retention}",
+                        replay.topic.value
+                    ));
+                    self.errors.push(error.at(replay.before.place).hint("raise its `retention`"));
+                }
+                Operation::Replay { topic, before: replay.before.value }
             }
             ActionChoice::KillSwitch(switch) => {
                 let endpoint = self.endpoint(&switch.endpoint.value, switch.endpoint.place)?;
