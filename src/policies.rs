@@ -18,6 +18,7 @@ pub mod breaker;
 pub mod detector;
 pub mod discovery;
 pub mod disruption;
+pub mod election;
 pub mod hedge;
 pub mod host_selection;
 pub mod judge;
@@ -40,6 +41,7 @@ pub const FAMILIES: &[&[Kind]] = &[
     breaker::BreakerSettings::KINDS,
     detector::DetectorSettings::KINDS,
     discovery::DiscoverySettings::KINDS,
+    election::ElectionSettings::KINDS,
     hedge::HedgeSettings::KINDS,
     host_selection::HostSelectionSettings::KINDS,
     judge::JudgeSettings::KINDS,
