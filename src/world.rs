@@ -23,6 +23,7 @@
 //! | what it does besides | `cache`, `hang`, `backoff`, `kubelet` |
 //! | who knows whom | `outbound`, `hosts`, `prober`, `discovery`, `dns` |
 //! | ways between them | `network`, `pool`, `connection` |
+//! | instances that agree on a leader and keep a log together | `group`, `replica` |
 //! | waiting outside an instance | `activator`, `backlog` |
 //! | who looks on and acts | `metrics`, `alert`, `predict`, `degrade`, `fault`, `telemetry` |
 //!
@@ -50,6 +51,7 @@ mod fault;
 mod fleet;
 mod frame;
 mod governor;
+mod group;
 mod hang;
 mod hedge;
 mod hosts;
@@ -69,6 +71,7 @@ mod prober;
 mod program;
 mod provisioning;
 mod recommend;
+mod replica;
 mod report;
 mod resize;
 mod rollout;
@@ -397,6 +400,11 @@ impl<'a> World<'a> {
                 || spec.actions.iter().any(degrades)
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
             self.services.push(Service::new(service, spec.warm_up, guarded || measured, judged || measured));
+            self.services[index].group = service.group.as_ref().map(|group| {
+                let counted = (spec.warm_up, spec.end);
+                let (seats, zones) = (service.replicas, spec.zones.len());
+                Box::new(group::Group::new(group, &service.name, seats, zones, self.seed, counted))
+            });
         }
         let sources = spec.sources.iter().flat_map(|source| &source.edges);
         for edge in sources.chain(spec.services.iter().flat_map(|service| &service.edges)) {

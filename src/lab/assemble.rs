@@ -13,10 +13,11 @@ use crate::time::{Duration, Time};
 use crate::world::spec::{
     ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, AskSpec, AttributeSpec, BackoffSpec,
     BurstSpec, CacheSpec, CallSpec, Carried, CheckSpec, ConnectionPoolSpec, ConnectionsSpec, CpuMode,
-    Deadline, DiskSpec, DnsSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, ListenerSpec, MemorySpec,
-    NO_RING, ObjectiveSpec, OnTerm, Op, Operation, Order, PoolSpec, PredictionSpec, ProbeSpec,
-    ProvisioningSpec, Rate, RegistrySpec, Resize, Resumption, RolloutSpec, ServiceSpec, SidecarSpec, Signal,
-    SourceSpec, Spec, StackSpec, Standing, Target, Thing, TlsSpec, Trouble, VersionSpec, When,
+    Deadline, DiskSpec, DnsSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, GroupSpec, Limits, ListenerSpec,
+    MemorySpec, NO_RING, ObjectiveSpec, OnTerm, Op, Operation, Order, PoolSpec, PredictionSpec, ProbeSpec,
+    ProvisioningSpec, Rate, RegistrySpec, ReplicationMode, Resize, Resumption, RolloutSpec, ServiceSpec,
+    SidecarSpec, Signal, SourceSpec, Spec, StackSpec, Standing, Target, Thing, TlsSpec, Trouble, VersionSpec,
+    When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -44,8 +45,10 @@ impl<'a> Assembly<'a> {
         let mut entries = Vec::new();
         for service in &scenario.services {
             let mut list = Vec::new();
-            for endpoint in &service.endpoints {
+            for (at, endpoint) in service.endpoints.iter().enumerate() {
                 list.push(next);
+                let group = service.group.as_ref();
+                next += group.map_or(0, |group| 1 + 2 * u16::from(group.writes[at]));
                 // Every attempt passes twice each side-car that does something.
                 let busy = service.sidecars.iter().filter(|sidecar| !sidecar.cost.is_zero()).count();
                 next += program_length(&endpoint.steps) + 2 * busy as u16;
@@ -214,7 +217,7 @@ impl<'a> Assembly<'a> {
         let endpoints = service.endpoints.iter().zip(self.entries[index].clone());
         let endpoints: Vec<(String, u16)> =
             endpoints.map(|(endpoint, entry)| (endpoint.name.clone(), entry)).collect();
-        for (endpoint, (_, entry)) in service.endpoints.iter().zip(&endpoints) {
+        for (at, (endpoint, (_, entry))) in service.endpoints.iter().zip(&endpoints).enumerate() {
             assert_eq!(self.ops.len(), usize::from(*entry), "programs lie where their entries say");
             let sidecar = |(at, sidecar): (usize, &written::Sidecar)| Op::Sidecar {
                 container: at as u8 + 1,
@@ -222,8 +225,19 @@ impl<'a> Assembly<'a> {
             };
             let busy = service.sidecars.iter().enumerate().filter(|(_, sidecar)| !sidecar.cost.is_zero());
             let sidecars: Vec<Op> = busy.map(sidecar).collect();
+            let write = service.group.as_ref().filter(|group| group.writes[at]);
+            if let Some(group) = &service.group {
+                self.ops.push(Op::Member {
+                    leader: write.is_some() || group.leader_reads,
+                    write: write.is_some(),
+                });
+            }
             self.ops.extend(sidecars.iter().cloned());
             self.program(&endpoint.steps);
+            if let Some(group) = write {
+                let others = u64::from(service.replicas.saturating_sub(1));
+                self.ops.extend([Op::Cpu(Law::fixed(group.cost * others), None), Op::Replicate]);
+            }
             self.ops.extend(sidecars.into_iter().rev());
             self.ops.push(Op::End);
         }
@@ -313,6 +327,7 @@ impl<'a> Assembly<'a> {
             }),
             listener: listener(&service.listener),
             price: service.price,
+            group: service.group.as_ref().map(|group| group_spec(self.scenario, index, group)),
         }
     }
 
@@ -488,6 +503,7 @@ impl<'a> Assembly<'a> {
             shared: edge.sharing == written::Sharing::Service,
             connections: None,
             throttled,
+            leads: callee.group.is_some(),
         }
     }
 
@@ -862,6 +878,13 @@ fn operation(action: &written::Action, entries: &[Vec<u16>]) -> Operation {
             Operation::Resize(*service as u32, Resize { cpu_request, cpu_limit, memory, memory_limit })
         }
         written::Operation::Undo { service, revision } => Operation::Undo(*service as u32, *revision),
+        written::Operation::Promote { service, seat } => Operation::Promote(*service as u32, *seat),
+        written::Operation::Restore { service, backup_age, log_age, takes } => Operation::Restore {
+            service: *service as u32,
+            backup_age: *backup_age,
+            log_age: *log_age,
+            takes: *takes,
+        },
         written::Operation::Drain { lasts } => Operation::Drain { lasts: *lasts },
         written::Operation::ThrottleCalls { caller, edge, share } => {
             Operation::ThrottleCalls(thing(*caller), *edge as u32, *share)
@@ -872,6 +895,28 @@ fn operation(action: &written::Action, entries: &[Vec<u16>]) -> Operation {
         written::Operation::KillSwitch { endpoint, on } => {
             Operation::KillSwitch(entries[endpoint.service][endpoint.endpoint], *on)
         }
+    }
+}
+
+fn group_spec(scenario: &written::Scenario, service: usize, group: &written::Group) -> GroupSpec {
+    let restores = |action: &written::Action| match action.what {
+        written::Operation::Restore { service: of, .. } => of == service,
+        _ => false,
+    };
+    GroupSpec {
+        election: group.election.clone(),
+        lock_zone: group.lock_zone.unwrap_or_else(|| scenario.zones.len().max(1)) as u32,
+        mode: match group.mode {
+            written::ReplicationMode::Asynchronous => ReplicationMode::Asynchronous,
+            written::ReplicationMode::Quorum => ReplicationMode::Quorum,
+            written::ReplicationMode::Synchronous => ReplicationMode::Synchronous,
+        },
+        lag: group.lag.clone(),
+        reconnect: group.reconnect.clone(),
+        announce: group.announce.clone(),
+        must_catch_up: group.must_catch_up,
+        sync_rate: group.sync_rate,
+        backups: scenario.actions.iter().any(restores),
     }
 }
 

@@ -103,6 +103,13 @@ pub fn direction(name: &str) -> Direction {
         | "connect_mean_ms"
         | "pool_wait_mean_ms"
         | "pool_waiting_mean"
+        | "leaderless_s"
+        | "split_brain_s"
+        | "blocked_writes"
+        | "failed_writes"
+        | "lost_writes"
+        | "double_leader_writes"
+        | "stale_reads"
         | "stale_requests" => Direction::Down,
         "offered_rps" | "requests" | "utilization" | "cpu_of_request" => Direction::Neither,
         _ if ["latency_", "wait_", "held_", "sojourn_", "recovery_time_"]

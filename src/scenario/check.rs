@@ -8,6 +8,7 @@ mod attributes;
 mod calls;
 mod connections;
 mod events;
+mod groups;
 mod health;
 mod machines;
 mod measures;
@@ -190,6 +191,7 @@ impl<'a> Check<'a> {
                 );
             }
         }
+        self.group_connections(scenario, services);
         self.priorities(sources, scenario);
         self.widths(scenario);
         let instances: u64 = scenario.services.iter().map(|service| u64::from(service.replicas)).sum();
@@ -459,6 +461,7 @@ impl<'a> Check<'a> {
             .collect();
         self.unused_edges("service", &table.name.value, &table.call, &edges);
         let (discovery, directory) = self.discovery(table.discovery.as_ref());
+        let group = self.group(table, &endpoints);
         let probes = self.probes(table);
         let service = Service {
             name: table.name.value.clone(),
@@ -470,7 +473,7 @@ impl<'a> Check<'a> {
             endpoints,
             edges,
             limiter: self.own_limiter(table),
-            activator: self.activator(table),
+            activator: self.activator(table).or_else(|| groups::waiting_room(group.as_ref())),
             disruption_budget: table.disruption_budget,
             signals: self.signals(table),
             autoscaler: calls::set(&table.autoscaler),
@@ -486,6 +489,7 @@ impl<'a> Check<'a> {
             listener: self.listener(&table.listener),
             price: table.price.map(|Price(price)| price),
             weights: self.weights(table),
+            group,
         };
         self.fits(table, &service, node_pools);
         service

@@ -109,6 +109,23 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
     ("stale_requests", Unit::Number),
 ];
 
+/// Metrics of one group, written `group.SERVICE.METRIC`.
+pub const GROUP_METRICS: &[(&str, Unit)] = &[
+    ("leaderless_s", Unit::Seconds),
+    ("split_brain_s", Unit::Seconds),
+    ("elections", Unit::Number),
+    ("writes", Unit::Number),
+    ("blocked_writes", Unit::Number),
+    ("failed_writes", Unit::Number),
+    ("lost_writes", Unit::Number),
+    ("double_leader_writes", Unit::Number),
+    ("reads", Unit::Number),
+    ("stale_reads", Unit::Number),
+    ("stale_read_ratio", Unit::Share),
+    ("syncs", Unit::Number),
+    ("promotions_refused", Unit::Number),
+];
+
 /// Metrics of one node pool, written `node-pool.NAME.METRIC`.
 pub const NODE_POOL_METRICS: &[(&str, Unit)] = &[("nodes_up_mean", Unit::Number)];
 
@@ -127,16 +144,19 @@ pub(super) struct Parts {
     pub(super) node_pools: Vec<String>,
     pub(super) alerts: Vec<String>,
     pub(super) predictions: Vec<String>,
+    pub(super) groups: Vec<String>,
 }
 
 impl Parts {
     pub(super) fn of(scenario: &Scenario) -> Self {
+        let groups = scenario.services.iter().filter(|service| service.group.is_some());
         Self {
             services: scenario.services.iter().map(|service| service.name.clone()).collect(),
             sources: scenario.sources.iter().map(|source| source.name.clone()).collect(),
             node_pools: scenario.node_pools.iter().map(|pool| pool.name.clone()).collect(),
             alerts: scenario.alerts.iter().map(|alert| alert.name.clone()).collect(),
             predictions: scenario.predictions.iter().map(|prediction| prediction.name.clone()).collect(),
+            groups: groups.map(|service| service.name.clone()).collect(),
         }
     }
 
@@ -155,6 +175,10 @@ impl Parts {
                 lists: [REQUEST_METRICS, &[]],
                 short: &["latency", "latency_offered"],
             };
+        }
+        if let Some((name, metric)) = inside("group.") {
+            let owner = Some(("group", name, self.groups.as_slice()));
+            return Scope { owner, metric, lists: [GROUP_METRICS, &[]], short: &[] };
         }
         if let Some((name, metric)) = inside("node-pool.") {
             let owner = Some(("node pool", name, self.node_pools.as_slice()));
@@ -334,6 +358,7 @@ mod tests {
             node_pools: names("general"),
             alerts: names("busy"),
             predictions: names("wear"),
+            groups: names("store"),
         };
         let (metric, _) = selector(key).map_err(|error| error.message)?;
         let read = condition(metric, text, &parts).map_err(|wrong| match wrong {

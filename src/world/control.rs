@@ -12,6 +12,7 @@ use crate::time::{Duration, Time};
 use super::backlog::BacklogTicket;
 use super::call::Expiry;
 use super::connection::{Tie, Word};
+use super::group::Affair;
 use super::hedge::TieTicket;
 use super::predict::Forecast;
 use super::program::PoolTicket;
@@ -147,6 +148,8 @@ pub(super) enum Control {
     CallOff(TieTicket),
     /// The deadline of what goes on for nobody.
     Expire(Expiry),
+    /// Something happens in the group of a service.
+    Group(u32, Affair),
 }
 
 /// Writes down what a control loop explains.
@@ -309,6 +312,7 @@ impl World<'_> {
             Control::Unblock(ticket) => self.on_unblock(now, queue, ticket),
             Control::Expire(expiry) => self.on_expire(now, queue, expiry),
             Control::CallOff(ticket) => self.on_call_off(now, queue, ticket),
+            Control::Group(service, affair) => self.on_affair(now, queue, service, affair),
         }
     }
 
@@ -437,6 +441,10 @@ impl World<'_> {
                 Ok(())
             }
             Operation::Undo(service, revision) => self.undo_rollout(now, queue, service, revision),
+            Operation::Promote(service, seat) => self.promote(now, queue, service, seat),
+            Operation::Restore { service, backup_age, log_age, takes } => {
+                self.restore(now, queue, service, (backup_age, log_age), takes)
+            }
             // What to drain is said by whoever predicts.
             Operation::Drain { .. } => Ok(()),
             Operation::KillSwitch(entry, on) => {

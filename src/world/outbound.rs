@@ -39,6 +39,8 @@ pub(super) const HEDGES: u8 = 1 << 4;
 pub(super) const COOKIE: u8 = 1 << 5;
 /// A rollout divides its traffic between two versions.
 pub(super) const SPLIT: u8 = 1 << 6;
+/// Some of its calls are the business of the leader among the instances.
+pub(super) const LEADS: u8 = 1 << 7;
 
 /// What a client (an instance, or a client of a source) knows and owns about one service it calls.
 pub(super) struct Outbound {
@@ -140,7 +142,8 @@ impl Outbound {
             | if probes { PROBES } else { 0 }
             | if edge.affinity.is_some() { AFFINITY } else { 0 }
             | if edge.cookie { COOKIE } else { 0 }
-            | if edge.stacks().any(|stack| stack.hedge.is_some()) { HEDGES } else { 0 };
+            | if edge.stacks().any(|stack| stack.hedge.is_some()) { HEDGES } else { 0 }
+            | if edge.leads { LEADS } else { 0 };
         Self {
             hosts: edge.knows_health().then(|| Box::new(Hosts::new(edge, now))),
             split: None,
@@ -193,6 +196,7 @@ impl Outbound {
             shared: false,
             connections: None,
             throttled: false,
+            leads: false,
         };
         // Nobody counts what it has outstanding.
         Self { alive: false, ..Self::new(&edge, 0, source, now) }

@@ -320,6 +320,8 @@ impl Check<'_> {
                 }
                 Operation::Undo { service, revision: undo.to_revision.unwrap_or(0) }
             }
+            ActionChoice::Promote(promote) => self.promote(promote, scenario)?,
+            ActionChoice::Restore(restore) => self.restore(restore, scenario)?,
             ActionChoice::Resize(resize) => self.resize(resize, table.what.place, scenario)?,
             ActionChoice::Throttle(throttle) => self.throttle(throttle, table.what.place, scenario)?,
             ActionChoice::Degrade(degrade) => {
