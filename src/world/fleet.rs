@@ -414,6 +414,12 @@ impl World<'_> {
 
     /// A client learns that an endpoint is gone.
     pub(super) fn forget(&mut self, now: Time, queue: &mut Queue, outbound: u32, slot: Slot) {
+        let service = self.outbounds[outbound as usize].service;
+        let instance = self.services[service as usize].slots[slot.0 as usize];
+        if self.instances[instance as usize].more.available && !self.has_directory(service) {
+            // Word that it is back has overtaken this one.
+            return;
+        }
         self.outbounds[outbound as usize].forget(slot);
         self.refresh_hosts(now, queue, outbound);
     }

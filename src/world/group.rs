@@ -110,22 +110,8 @@ pub(super) struct Reign {
     term: u64,
     /// Length of the log when it began.
     pub(super) base: u64,
-    /// Its own writes that were acknowledged ...
+    /// Its own writes that were acknowledged.
     pub(super) acknowledged: u64,
-    /// ... and how many of its own writes all later leaders have had.
-    pub(super) kept: u64,
-}
-
-impl Reign {
-    /// Its acknowledged writes that are still there.
-    pub(super) const fn valid(&self) -> u64 {
-        if self.acknowledged < self.kept { self.acknowledged } else { self.kept }
-    }
-
-    /// Its acknowledged writes that are not.
-    pub(super) const fn lost(&self) -> u64 {
-        self.acknowledged - self.valid()
-    }
 }
 
 /// What is counted in the counted part of the run.
@@ -135,7 +121,6 @@ pub(super) struct GroupCounts {
     pub(super) writes: u64,
     pub(super) blocked_writes: u64,
     pub(super) failed_writes: u64,
-    pub(super) lost_writes: u64,
     pub(super) double_leader_writes: u64,
     pub(super) reads: u64,
     pub(super) stale_reads: u64,
@@ -153,6 +138,8 @@ pub(super) struct Group {
     pub(super) reigns: Vec<Reign>,
     /// By zone, the outside last: the last reign that is known there, and whether it lasts as far as is known.
     routes: Vec<(Option<u32>, bool)>,
+    /// Seat of the leader that counts, or counted last.
+    pub(super) authority: Option<u32>,
     out: Vec<Envelope>,
     /// Root of its draws ...
     pub(super) key: Key,
@@ -200,6 +187,7 @@ impl Group {
             lock: Lock::default(),
             reigns: Vec::new(),
             routes: vec![(None, false); zones + 1],
+            authority: None,
             out: Vec::new(),
             key: Key::new(seed).named("group").named(name),
             draws: 0,
@@ -223,10 +211,15 @@ impl Group {
         self.members.iter().position(|member| member.instance == instance).map(|seat| seat as u32)
     }
 
-    /// The newest reign, if it lasts.
+    /// Which of two reigns counts: a later term, and in one term a later beginning.
+    pub(super) fn rank(&self, reign: u32) -> (u64, u32) {
+        (self.reigns[reign as usize].term, reign)
+    }
+
+    /// The reign that counts most of those that last.
     pub(super) fn ruling(&self) -> Option<u32> {
-        let reign = self.reigns.len().checked_sub(1)? as u32;
-        self.lasts(reign).then_some(reign)
+        let lasting = (0..self.reigns.len() as u32).filter(|reign| self.lasts(*reign));
+        lasting.max_by_key(|reign| self.rank(*reign))
     }
 
     /// Whether a reign lasts in the eyes of who leads it.
@@ -235,10 +228,23 @@ impl Group {
         member.leads && member.reign == reign
     }
 
+    /// Acknowledged writes of a reign that are still there: in the log of the leader that counts, or counted last.
+    pub(super) fn valid(&self, reign: u32) -> u64 {
+        let acknowledged = self.reigns[reign as usize].acknowledged;
+        let log = self.authority.map(|seat| &self.members[seat as usize].log);
+        acknowledged.min(log.map_or(u64::MAX, |log| included(log, reign)))
+    }
+
+    /// Acknowledged writes that are not.
+    pub(super) fn lost(&self) -> u64 {
+        (0..self.reigns.len() as u32)
+            .map(|reign| self.reigns[reign as usize].acknowledged - self.valid(reign))
+            .sum()
+    }
+
     /// Whether a log has every acknowledged write that was not lost.
     pub(super) fn is_complete(&self, log: &Log) -> bool {
-        let mut reigns = self.reigns.iter().enumerate();
-        reigns.all(|(reign, of)| of.valid() == 0 || included(log, reign as u32) >= of.valid())
+        (0..self.reigns.len() as u32).all(|reign| included(log, reign) >= self.valid(reign))
     }
 
     fn is_eligible(&self, spec: &GroupSpec, seat: u32) -> bool {
@@ -569,11 +575,16 @@ impl World<'_> {
         let counts = self.counts_at(now);
         let Some(group) = &mut self.services[service as usize].group else { return Ok(()) };
         let before = group.ruling().map_or(-1.0, |reign| f64::from(group.reigns[reign as usize].seat));
-        let log = group.members[seat as usize].log.clone();
-        let lost = group.supersede(&log, counts);
-        let reign = group.reigns.len() as u32;
+        let (reign, lost) = (group.reigns.len() as u32, group.lost());
         let term = group.members[seat as usize].election.term();
-        group.reigns.push(Reign { seat, term, base: length(&log), acknowledged: 0, kept: u64::MAX });
+        let base = length(&group.members[seat as usize].log);
+        group.reigns.push(Reign { seat, term, base, acknowledged: 0 });
+        // One that does not know yet that others have gone on without it.
+        let late = group.ruling().is_some_and(|ruling| group.rank(ruling) > group.rank(reign));
+        if !late {
+            group.authority = Some(seat);
+        }
+        let lost = group.lost().saturating_sub(lost);
         group.counts.elections += u64::from(counts);
         let member = &mut group.members[seat as usize];
         member.leads = true;
@@ -584,8 +595,7 @@ impl World<'_> {
         let index = member.instance;
         let gated = std::mem::replace(&mut member.gated, false);
         self.recount_leaders(now, service);
-        let inputs =
-            [("term", term as f64), ("log_writes", length(&log) as f64), ("lost_writes", lost as f64)];
+        let inputs = [("term", term as f64), ("log_writes", base as f64), ("lost_writes", lost as f64)];
         self.note_election(now, service, &inputs, before, f64::from(seat), "it was elected");
         let name = &self.spec.services[service as usize].name;
         let detail = format!("{name}-{} leads", self.instances[index as usize].ordinal);
@@ -596,7 +606,7 @@ impl World<'_> {
         let home = self.zone_of_seat(service, seat);
         let seats =
             self.services[service as usize].group.as_ref().map_or(0, |group| group.members.len() as u32);
-        for other in (0..seats).filter(|other| *other != seat) {
+        for other in (0..seats).filter(|other| *other != seat && !late) {
             // Whoever hears of the new leader listens to no other.
             let there = self.zone_of_seat(service, other);
             if self.way(service, home, there).is_some()
@@ -697,12 +707,12 @@ impl World<'_> {
 
     fn note_route(&mut self, now: Time, queue: &mut Queue, service: u32, zone: u32, reign: u32, lasts: bool) {
         let Some(group) = &mut self.services[service as usize].group else { return };
-        let route = &mut group.routes[zone as usize];
-        if lasts && route.0.is_none_or(|known| known < reign) {
-            *route = (Some(reign), true);
+        let known = group.routes[zone as usize].0;
+        if lasts && known.is_none_or(|known| group.rank(known) < group.rank(reign)) {
+            group.routes[zone as usize] = (Some(reign), true);
             self.look_at_held(now, queue, service);
-        } else if !lasts && route.0 == Some(reign) {
-            route.1 = false;
+        } else if !lasts && known == Some(reign) {
+            group.routes[zone as usize].1 = false;
         }
     }
 
