@@ -225,8 +225,10 @@ impl World<'_> {
         let hung = self.is_member_hung(service, seat);
         let Some(group) = &mut self.services[service as usize].group else { return Ok(()) };
         let leader = group.reigns[reign as usize].seat;
+        // What its leader had not got rid of when it died, or ceased to lead, goes nowhere.
+        let lasts = group.lasts(reign);
         let member = &mut group.members[seat as usize];
-        if member.link != Link::Streaming(reign) || member.starts != starts {
+        if !lasts || member.link != Link::Streaming(reign) || member.starts != starts {
             return Ok(());
         }
         if hung {
