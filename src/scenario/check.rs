@@ -9,6 +9,7 @@ mod calls;
 mod configs;
 mod connections;
 mod events;
+mod groups;
 mod health;
 mod machines;
 mod measures;
@@ -220,6 +221,7 @@ impl<'a> Check<'a> {
                 );
             }
         }
+        self.group_connections(scenario, services);
         self.priorities(sources, scenario);
         self.widths(scenario);
         let instances: u64 = scenario.services.iter().map(|service| u64::from(service.replicas)).sum();
@@ -489,6 +491,7 @@ impl<'a> Check<'a> {
             .collect();
         self.unused_edges("service", &table.name.value, &table.call, &edges);
         let (discovery, directory) = self.discovery(table.discovery.as_ref());
+        let group = self.group(table, &endpoints);
         let probes = self.probes(table);
         let service = Service {
             name: table.name.value.clone(),
@@ -500,7 +503,7 @@ impl<'a> Check<'a> {
             endpoints,
             edges,
             limiter: self.own_limiter(table),
-            activator: self.activator(table),
+            activator: self.activator(table).or_else(|| groups::waiting_room(group.as_ref())),
             on_outage: table.on_outage.as_ref().map(|written| {
                 let most = u64::from(written.value.most);
                 self.within_limit(most, "instances", self.limits.instances, "instances", Some(written.place));
@@ -521,6 +524,7 @@ impl<'a> Check<'a> {
             listener: self.listener(&table.listener),
             price: table.price.map(|Price(price)| price),
             weights: self.weights(table),
+            group,
         };
         self.fits(table, &service, node_pools);
         service

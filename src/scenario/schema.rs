@@ -16,6 +16,7 @@ use crate::policies::delivery::Guarantee;
 use crate::policies::detector::DetectorSettings;
 use crate::policies::discovery::DiscoverySettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::election::ElectionSettings;
 use crate::policies::hedge::HedgeSettings;
 use crate::policies::host_selection::HostSelectionSettings;
 use crate::policies::limiter::LimiterSettings;
@@ -311,6 +312,8 @@ pub(super) struct ServiceTable {
     pub(super) on_outage: Option<Spanned<ReplacementSettings>>,
     /// Instances that stay when others are taken away on purpose.
     pub(super) disruption_budget: Option<DisruptionBudget>,
+    /// Its instances agree on a leader and keep a log together.
+    pub(super) group: Option<Spanned<GroupTable>>,
     /// What it serves.
     #[serde(default)]
     pub(super) endpoint: Vec<EndpointTable>,
@@ -393,6 +396,69 @@ pub(super) struct ActivatorTable {
     /// Held requests go out while each ready instance has fewer than so many (default unlimited; with `autoscaler.kpa` its
     /// `container-concurrency`).
     pub(super) per_instance: Option<Spanned<Count>>,
+}
+
+/// `[service.group]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct GroupTable {
+    /// How its members agree on a leader.
+    pub(super) election: Spanned<ElectionSettings>,
+    /// Zone of the lock outside the group, with `election.lease` (default outside all zones).
+    pub(super) lock_zone: Option<Spanned<String>>,
+    /// How writes reach the other members.
+    #[serde(default)]
+    pub(super) replication: ReplicationTable,
+    /// Endpoints that write: only the leader serves them.
+    pub(super) writes: Spanned<Vec<Spanned<String>>>,
+    /// Who serves the others (default leader).
+    #[serde(default)]
+    pub(super) reads: ReadsWord,
+    /// While no leader is known, what is for the leader is held for so long before it fails (default 0s).
+    pub(super) blocking_window: Option<Duration>,
+    /// Time until a member turns to a new leader (default 1s).
+    pub(super) reconnect: Option<Spanned<LawText>>,
+    /// Time until the callers in a zone know a new leader, besides the network (default 0s).
+    pub(super) announce: Option<Spanned<LawText>>,
+    /// A member that lacks something may not lead, and takes no requests once it knows (default true).
+    pub(super) must_catch_up: Option<bool>,
+    /// How fast a member gets the writes that it has missed (default 1k/s).
+    pub(super) sync_rate: Option<Spanned<Rate>>,
+}
+
+/// `replication = { mode = "asynchronous", lag = "exp(50ms)", cost = "0.2ms" }`
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ReplicationTable {
+    /// Who must have a write before it is acknowledged (default quorum).
+    pub(super) mode: Option<ReplicationWord>,
+    /// Time until a member has a write, besides the network (default 0s).
+    pub(super) lag: Option<Spanned<LawText>>,
+    /// Core time of the leader for each write and each other member (default 0ms).
+    pub(super) cost: Option<Spanned<Duration>>,
+}
+
+/// `mode` of a replication
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ReplicationWord {
+    /// The leader alone.
+    Asynchronous,
+    /// More than half of the members.
+    Quorum,
+    /// Every member that is connected with the leader.
+    Synchronous,
+}
+
+/// `reads`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ReadsWord {
+    /// Only the leader.
+    #[default]
+    Leader,
+    /// Any member, as the balancer picks.
+    Any,
 }
 
 /// `metrics = { .. }`
@@ -1563,6 +1629,10 @@ pub(super) enum ActionChoice {
     Publish(PublishTable),
     /// Rolls a service back to a former revision.
     Undo(UndoTable),
+    /// Makes a member of a group its leader, by hand.
+    PromoteMember(PromoteMemberTable),
+    /// Rebuilds a group from a backup and the log that was saved since.
+    Restore(RestoreTable),
     /// Moves everything away from what is predicted to fail; only with `on-prediction`.
     Drain(DrainTable),
     /// Has an endpoint answer cheaper and worse, or in full again.
@@ -1623,6 +1693,30 @@ pub(super) struct UndoTable {
     pub(super) service: Spanned<String>,
     /// Which revision: 1 is what the service begins with, each rollout has the next number (default 0: the one before).
     pub(super) to_revision: Option<u32>,
+}
+
+/// `promote-member = { service = "x", seat = 2 }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct PromoteMemberTable {
+    /// Which service.
+    pub(super) service: Spanned<String>,
+    /// Which seat, from 0 (default: of those that have caught up the one with the longest log).
+    pub(super) seat: Option<Spanned<u32>>,
+}
+
+/// `restore = { service = "x", backup-age = "1h", log-age = "1min", takes = "5min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct RestoreTable {
+    /// Which service.
+    pub(super) service: Spanned<String>,
+    /// How old the backup is.
+    pub(super) backup_age: Spanned<Duration>,
+    /// How long ago the log ends that was saved since; what came later is lost (default `backup-age`: there is none).
+    pub(super) log_age: Option<Spanned<Duration>>,
+    /// How long it takes, besides writing the saved log again at `sync-rate`.
+    pub(super) takes: Spanned<Duration>,
 }
 
 /// `resize = { service = "x", cpu-request = 2, cpu-limit = 4, memory = "2GiB" }`

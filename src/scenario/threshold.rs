@@ -122,6 +122,23 @@ pub(super) const ROLLOUT_METRICS: &[(&str, Unit)] = &[
     ("states_lost", Unit::Number),
 ];
 
+/// Metrics of one group, written `group.SERVICE.METRIC`.
+pub const GROUP_METRICS: &[(&str, Unit)] = &[
+    ("leaderless_s", Unit::Seconds),
+    ("split_brain_s", Unit::Seconds),
+    ("elections", Unit::Number),
+    ("writes", Unit::Number),
+    ("blocked_writes", Unit::Number),
+    ("failed_writes", Unit::Number),
+    ("lost_writes", Unit::Number),
+    ("double_leader_writes", Unit::Number),
+    ("reads", Unit::Number),
+    ("stale_reads", Unit::Number),
+    ("stale_read_ratio", Unit::Share),
+    ("syncs", Unit::Number),
+    ("promotions_refused", Unit::Number),
+];
+
 /// Metrics of one node pool, written `node-pool.NAME.METRIC`.
 pub const NODE_POOL_METRICS: &[(&str, Unit)] = &[("nodes_up_mean", Unit::Number)];
 
@@ -203,10 +220,12 @@ pub(super) struct Parts {
     pub(super) configs: Vec<String>,
     pub(super) topics: Vec<String>,
     pub(super) transactions: Vec<String>,
+    pub(super) groups: Vec<String>,
 }
 
 impl Parts {
     pub(super) fn of(scenario: &Scenario) -> Self {
+        let groups = scenario.services.iter().filter(|service| service.group.is_some());
         Self {
             services: scenario.services.iter().map(|service| service.name.clone()).collect(),
             sources: scenario.sources.iter().map(|source| source.name.clone()).collect(),
@@ -222,6 +241,7 @@ impl Parts {
             configs: scenario.configs.iter().map(|config| config.name.clone()).collect(),
             topics: scenario.topics.iter().map(|topic| topic.name.clone()).collect(),
             transactions: scenario.transactions.iter().map(|transaction| transaction.name.clone()).collect(),
+            groups: groups.map(|service| service.name.clone()).collect(),
         }
     }
 
@@ -244,6 +264,10 @@ impl Parts {
         if let Some((name, metric)) = inside("rollout.") {
             let owner = Some(("rollout of", name, self.rollouts.as_slice()));
             return Scope { owner, metric, lists: [ROLLOUT_METRICS, &[]], short: &[] };
+        }
+        if let Some((name, metric)) = inside("group.") {
+            let owner = Some(("group", name, self.groups.as_slice()));
+            return Scope { owner, metric, lists: [GROUP_METRICS, &[]], short: &[] };
         }
         if let Some((name, metric)) = inside("node-pool.") {
             let owner = Some(("node pool", name, self.node_pools.as_slice()));
@@ -444,6 +468,7 @@ mod tests {
             configs: names("limits"),
             topics: names("orders"),
             transactions: names("checkout"),
+            groups: names("store"),
         };
         let (metric, _) = selector(key).map_err(|error| error.message)?;
         let read = condition(metric, text, &parts).map_err(|wrong| match wrong {

@@ -37,6 +37,7 @@ impl World<'_> {
         self.check_clients(now);
         self.check_deadlines(now);
         self.check_activators(now);
+        self.check_groups();
         self.check_connections(now);
         self.check_instances(now);
         self.check_bytes();

@@ -134,6 +134,7 @@ impl World<'_> {
         self.service_metrics(&mut metrics, &started, &ended);
         self.rollout_metrics(&mut metrics, end);
         self.fleet_metrics(&mut metrics, &started, &ended);
+        self.group_metrics(end, &mut metrics);
         for (alert, watch) in self.spec.alerts.iter().zip(&self.alerts) {
             metrics.insert(format!("alert.{}.fired", alert.name), watch.fired as f64);
             let firing = watch.firing_until(ended.at).as_secs_f64();
