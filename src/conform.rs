@@ -31,6 +31,7 @@ pub mod rollout;
 pub mod scheduler;
 pub mod shedding;
 mod table;
+pub mod version_consistency;
 
 use std::collections::BTreeMap;
 use std::iter::Sum;
@@ -89,6 +90,7 @@ pub const ADAPTERS: &[&[Adapter]] = &[
     rollout::ADAPTERS,
     scheduler::ADAPTERS,
     shedding::ADAPTERS,
+    version_consistency::ADAPTERS,
 ];
 
 /// Schema of breaker and limiter vectors: steps in columns.

@@ -12,6 +12,7 @@ pub mod metric;
 pub mod outcome;
 pub mod replicate;
 pub mod summary;
+pub mod trace;
 pub mod verdict;
 
 use rayon::prelude::*;
@@ -71,11 +72,7 @@ pub fn run_measured(
 ) -> Result<StudyOutcome, LabError> {
     let runs = study.strategies.len() as u64 * u64::from(study.replications);
     progress.total_ns.store(runs.saturating_mul(study.duration.0), Ordering::Relaxed);
-    let mut pool = rayon::ThreadPoolBuilder::new();
-    if let Some(threads) = options.threads {
-        pool = pool.num_threads(threads);
-    }
-    let pool = pool.build().map_err(|error| LabError::Threads(error.to_string()))?;
+    let pool = pool(options)?;
     let specs: Vec<_> =
         study.strategies.iter().map(|strategy| assemble::assemble(study, &strategy.scenario)).collect();
     // Replication by replication, so that an interrupted study has all strategies on the same seeds.
@@ -117,6 +114,15 @@ pub fn run_measured(
         return Err(error);
     }
     Ok(conclude(study, by_strategy, partial))
+}
+
+/// Threads that run the jobs of a study.
+fn pool(options: &RunOptions) -> Result<rayon::ThreadPool, LabError> {
+    let mut pool = rayon::ThreadPoolBuilder::new();
+    if let Some(threads) = options.threads {
+        pool = pool.num_threads(threads);
+    }
+    pool.build().map_err(|error| LabError::Threads(error.to_string()))
 }
 
 /// From replications to a study's outcome.

@@ -16,6 +16,7 @@ pub mod quantity;
 pub mod summary;
 mod tables;
 pub mod terminal;
+pub mod trace;
 pub mod why;
 
 use crate::lab::outcome::StudyOutcome;
@@ -71,9 +72,11 @@ pub fn render<E>(
     sink(ResultFile { path: "report.html".to_owned(), bytes: html::report_html(outcome, &charts) })
 }
 
-/// Paths of all files that [`render`] may make, so that a folder can be cleared of those of an earlier run.
+/// Paths of all files that [`render`] and [`trace::files`] may make, so that a folder can be cleared of those of an earlier run.
 pub fn known_paths() -> Vec<String> {
     let tables = TABLES.iter().map(|table| table.path.to_owned());
     let charts = chart::CHARTS.iter().map(|entry| chart::path(entry.slug));
-    ["run.json".to_owned(), "report.html".to_owned()].into_iter().chain(tables).chain(charts).collect()
+    let traces = trace::PATHS.iter().map(|path| (*path).to_owned());
+    let fixed = ["run.json".to_owned(), "report.html".to_owned()];
+    fixed.into_iter().chain(tables).chain(charts).chain(traces).collect()
 }

@@ -34,8 +34,8 @@ mod tree;
 pub use error::{Diagnostic, Place, ScenarioError, SourceFile};
 pub use schema::json_schema;
 pub use threshold::{
-    ALERT_METRICS, GROUP_METRICS, NODE_POOL_METRICS, PREDICTION_METRICS, REQUEST_METRICS, RUN_METRICS,
-    SERVICE_METRICS, Unit,
+    ALERT_METRICS, CONFIG_METRICS, GROUP_METRICS, NODE_POOL_METRICS, PREDICTION_METRICS, REQUEST_METRICS,
+    ROLLBACK_METRICS, RUN_METRICS, SERVICE_METRICS, Unit,
 };
 
 use check::Check;

@@ -40,7 +40,9 @@ mod burst;
 mod cache;
 mod call;
 mod cluster;
+mod config;
 mod connection;
+mod consistency;
 mod control;
 mod cpu;
 mod degrade;
@@ -74,17 +76,21 @@ mod recommend;
 mod replica;
 mod report;
 mod resize;
+mod rollback;
 mod rollout;
 mod service;
 mod shutdown;
 mod source;
 pub mod spec;
 mod telemetry;
+mod tracer;
 mod traffic;
 mod versions;
 mod waiting;
 
 pub use report::{Decision, LogEntry, NamedHistogram, RunReport, WindowSeries};
+pub use tracer::{MAX_SPANS, Span, TracedRequest, Traces, Wanted};
+pub use versions::VersionLife;
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
@@ -101,6 +107,7 @@ use attribute::Stickiness;
 use call::{CallState, RequestRecord};
 use cluster::Cluster;
 use connection::Connection;
+use consistency::{Ahead, Watch};
 use control::Control;
 use frame::{Frame, Side};
 use hedge::HedgeState;
@@ -114,6 +121,7 @@ use service::Service;
 use source::Source;
 use spec::Spec;
 use telemetry::Telemetry;
+use tracer::Tracer;
 
 /// The state of one run.
 pub struct World<'a> {
@@ -150,10 +158,21 @@ pub struct World<'a> {
     node_cpus: Vec<neighbours::NodeCpu>,
     network: Network,
     controls: Arena<Option<Control>>,
+    /// Version slots that an update watches; 0 is the common case.
+    watching: u8,
+    /// What it knows, by version slot.
+    watches: [Option<Box<Watch>>; 8],
+    /// What programs may still call, by operation, if some update wants to know.
+    ahead: Vec<Ahead>,
+    /// Updates that are to look again after this event.
+    looks: Vec<u32>,
     faults: Vec<fault::Progress>,
     alerts: Vec<alert::Watch>,
     probers: Vec<prober::Prober>,
     predictors: Vec<predict::Predictor>,
+    /// Who takes changes back.
+    watchers: Vec<rollback::Watcher>,
+    configs: config::Configs,
     /// Probes under way.
     probes: Arena<Probe>,
     probe_counts: ProbeCounts,
@@ -187,6 +206,8 @@ pub struct World<'a> {
     ties: bool,
     /// Whether somebody wants to know when an attempt starts.
     watches_starts: bool,
+    /// Who writes down the paths of chosen requests, if asked for.
+    tracer: Option<Box<Tracer>>,
 }
 
 /// Ends a handler early because a limit of the scenario was reached.
@@ -216,12 +237,27 @@ const LEVEL_RING: u8 = 12;
 
 /// Runs one replication of `spec` with `seed` and reports what was seen.
 pub fn run(spec: &Spec, seed: u64, handle: &Handle) -> Result<RunReport, Stop> {
+    tell(spec, seed, handle, None).map(|(report, _)| report)
+}
+
+/// Runs it (again), and keeps the paths of some requests.
+pub fn trace(spec: &Spec, seed: u64, handle: &Handle, wanted: Wanted) -> Result<(RunReport, Traces), Stop> {
+    tell(spec, seed, handle, Some(Box::new(Tracer::new(wanted))))
+}
+
+fn tell(
+    spec: &Spec,
+    seed: u64,
+    handle: &Handle,
+    tracer: Option<Box<Tracer>>,
+) -> Result<(RunReport, Traces), Stop> {
     let mut queue = Queue::new();
     let mut journal = Journal::default();
-    let mut world = World::new(spec, seed);
+    let mut world = World::new(spec, seed, tracer);
     world.begin(&mut queue).map_err(|full| world.stop(full))?;
     let end = kernel::run(&mut world, &mut queue, &mut journal, spec.horizon, spec.limits.events, handle)?;
-    Ok(world.report(end, &journal))
+    let traces = world.tracer.take().map(|tracer| tracer.finish(end)).unwrap_or_default();
+    Ok((world.report(end, &journal), traces))
 }
 
 impl Model for World<'_> {
@@ -236,6 +272,9 @@ impl Model for World<'_> {
         if let Err(full) = flow {
             self.full = Some(full);
             return ControlFlow::Break(());
+        }
+        if !self.looks.is_empty() {
+            self.schedule_looks(now, queue);
         }
         if self.over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
@@ -294,7 +333,7 @@ impl World<'_> {
 }
 
 impl<'a> World<'a> {
-    fn new(spec: &'a Spec, seed: u64) -> Self {
+    fn new(spec: &'a Spec, seed: u64, tracer: Option<Box<Tracer>>) -> Self {
         let edges = || {
             let of_sources = spec.sources.iter().flat_map(|source| &source.edges);
             of_sources.chain(spec.services.iter().flat_map(|service| &service.edges))
@@ -307,7 +346,8 @@ impl<'a> World<'a> {
             || spec.ops.iter().any(|op| matches!(op, spec::Op::Route { .. }));
         let probes = edges().any(spec::EdgeSpec::probes);
         let degrades = spec.actions.iter().any(|action| matches!(action.what, spec::Operation::Degrade(..)));
-        let tracks_requests = users
+        let tracks_requests = tracer.is_some()
+            || users
             || looks_at_requests
             || degrades
             || spec.services.iter().any(|service| service.version_slot.is_some());
@@ -344,10 +384,16 @@ impl<'a> World<'a> {
             node_cpus: Vec::new(),
             network: Network::new(spec),
             controls: Arena::new(kernel::queue::MAX_INDEX),
+            watching: 0,
+            watches: [const { None }; 8],
+            ahead: consistency::look_ahead(spec),
+            looks: Vec::new(),
             faults: Vec::new(),
             alerts: Vec::new(),
             probers: Vec::new(),
             predictors: Vec::new(),
+            watchers: Vec::new(),
+            configs: config::Configs::default(),
             probes: Arena::new(spec.limits.in_flight),
             probe_counts: ProbeCounts::default(),
             degraded: Vec::new(),
@@ -369,6 +415,7 @@ impl<'a> World<'a> {
             tracks_requests,
             ties,
             watches_starts: tracks_requests || ties,
+            tracer,
         };
         world.build();
         world
@@ -396,16 +443,29 @@ impl<'a> World<'a> {
                 spec::Operation::Degrade(entry, _) => ours(entry),
                 _ => false,
             };
+            let follows = |config: &&spec::ConfigSpec| {
+                config.environments.iter().any(|(_, service)| *service as usize == index)
+            };
+            let configs = spec.configs.iter().filter(follows).flat_map(|config| &config.versions);
             let judged = service.versions.iter().any(|version| version.error_rate > 0.0)
+                || configs.into_iter().any(|version| version.error_rate > 0.0)
                 || spec.actions.iter().any(degrades)
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
-            self.services.push(Service::new(service, spec.warm_up, guarded || measured, judged || measured));
-            self.services[index].group = service.group.as_ref().map(|group| {
+            let mut service = Service::new(service, spec.warm_up, guarded || measured, judged || measured);
+            // An update or a tracer wants to know of each end.
+            service.ordinary &= self.ahead.is_empty() && self.tracer.is_none();
+            service.group = spec.services[index].group.as_ref().map(|group| {
                 let counted = (spec.warm_up, spec.end);
-                let (seats, zones) = (service.replicas, spec.zones.len());
-                Box::new(group::Group::new(group, &service.name, seats, zones, self.seed, counted))
+                let (seats, zones) = (spec.services[index].replicas, spec.zones.len());
+                let name = &spec.services[index].name;
+                Box::new(group::Group::new(group, name, seats, zones, self.seed, counted))
             });
+            self.services.push(service);
         }
+        for rollback in &spec.rollbacks {
+            self.services[rollback.service as usize].seen = Some(Box::default());
+        }
+        self.build_configs();
         let sources = spec.sources.iter().flat_map(|source| &source.edges);
         for edge in sources.chain(spec.services.iter().flat_map(|service| &service.edges)) {
             let service = &mut self.services[edge.to as usize];
@@ -477,6 +537,7 @@ impl<'a> World<'a> {
         self.begin_predictions(queue);
         self.begin_faults(queue);
         self.begin_alerts(queue);
+        self.begin_rollbacks(queue);
         for (index, action) in self.spec.actions.iter().enumerate() {
             if let spec::ActionTime::At(at) = action.when {
                 self.schedule(queue, at, Control::Act(index as u32));

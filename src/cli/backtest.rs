@@ -171,6 +171,7 @@ pub(super) fn backtest(arguments: &Arguments, console: &Console) -> Result<Exit,
         [Some(&load), cpu.as_ref()].into_iter().flatten().flat_map(|one| one.notes.clone()).collect();
     let said: Vec<String> = notes.iter().chain(&written.assumptions).cloned().collect();
     let job = Job {
+        trace: None,
         measure: &|run| replay.measure(run),
         conclude: &|outcome| {
             outcome.verdict = replay.verdict(outcome);

@@ -13,10 +13,12 @@ use super::progress;
 use super::store::Store;
 use super::{Exit, Failure};
 use crate::lab::outcome::StudyOutcome;
-use crate::lab::{self, Progress, RunOptions};
+use crate::lab::trace::StrategyTraces;
+use crate::lab::{self, LabError, Progress, RunOptions};
 use crate::report::{self, WallClock, quantity, summary, terminal};
 use crate::scenario::Overrides;
 use crate::scenario::model::Study;
+use crate::world::MAX_SPANS;
 
 /// Flags of `run`.
 #[derive(Args)]
@@ -26,6 +28,10 @@ pub(super) struct Arguments {
     file: String,
     #[command(flatten)]
     overrides: OverrideArguments,
+    /// Write down the paths of N requests of the first replication, evenly spread, and of every request that met two
+    /// versions: traces.zipkin.json, and traces.events.json for ui.perfetto.dev
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=100_000))]
+    trace: Option<u64>,
     #[command(flatten)]
     output: OutputArguments,
 }
@@ -51,6 +57,8 @@ pub(super) struct OutputArguments {
 pub(super) struct Job<'a> {
     /// Metrics of its own.
     pub(super) measure: lab::Measure<'a>,
+    /// Requests to follow, if any.
+    pub(super) trace: Option<u64>,
     /// Changes what was found before anybody sees it.
     pub(super) conclude: &'a dyn Fn(&mut StudyOutcome),
     /// The tables on stdout, coloured or not.
@@ -89,7 +97,8 @@ impl OverrideArguments {
 pub(super) fn run(arguments: &Arguments, console: &Console) -> Result<Exit, Failure> {
     let study = Study::load(&arguments.file, &arguments.overrides.overrides())
         .map_err(|error| Failure::input(error.render(console.colour_err)))?;
-    let job = Job { measure: &|_| {}, conclude: &|_| {}, summary: &terminal::summary };
+    let job =
+        Job { measure: &|_| {}, trace: arguments.trace, conclude: &|_| {}, summary: &terminal::summary };
     perform(&study, &arguments.output, &job, console)
 }
 
@@ -112,17 +121,18 @@ pub(super) fn perform(
         progress::shown(&progress, visible, || lab::run_measured(study, &options, &progress, job.measure));
     let seconds = start.elapsed().as_secs_f64();
     let interrupted = progress.cancelled.load(Ordering::Relaxed);
-    let mut outcome = match done {
-        Ok(outcome) => outcome,
-        Err(error) if error.is_input() => return Err(Failure::new(Exit::INPUT, error)),
-        Err(error) => return Err(Failure::new(Exit::INTERNAL, error)),
-    };
+    let mut outcome = done.map_err(stopped)?;
     if outcome.manifest.partial && outcome.strategies.iter().all(|strategy| strategy.replications.is_empty())
     {
         let message = "interrupted before any run was finished; nothing was written";
         return Err(Failure::new(Exit::INTERRUPTED, message));
     }
 
+    let mut traces = None;
+    if let Some(sample) = job.trace.filter(|_| !interrupted) {
+        let follow = || lab::trace::trace(study, &outcome, sample, &options, &progress);
+        traces = Some(progress::shown(&progress, visible, follow).map_err(stopped)?);
+    }
     (job.conclude)(&mut outcome);
 
     // Files are written even if nobody could read the summary, and the summary is told even if they cannot be written.
@@ -130,8 +140,14 @@ pub(super) fn perform(
     let threads =
         options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     report::render(&outcome, &WallClock { seconds, threads }, |file| store.add(&file))?;
+    for file in traces.iter().flat_map(|traces| report::trace::files(traces)) {
+        store.add(&file)?;
+    }
     store.commit()?;
     told?;
+    if !arguments.quiet {
+        traces.iter().flatten().for_each(|traces| tell_of_traces(traces, console));
+    }
     if !arguments.quiet {
         let requests =
             outcome.strategies.iter().flat_map(|s| &s.replications).map(|run| run.requests).sum::<u64>()
@@ -147,6 +163,32 @@ pub(super) fn perform(
         () if outcome.thresholds.iter().any(|threshold| threshold.failed) => Exit::THRESHOLD,
         () => Exit::OK,
     })
+}
+
+/// Why there is no outcome.
+fn stopped(error: LabError) -> Failure {
+    let exit = if error.is_input() { Exit::INPUT } else { Exit::INTERNAL };
+    Failure::new(exit, error)
+}
+
+/// How many requests were followed, and what is missing.
+fn tell_of_traces(traces: &StrategyTraces, console: &Console) {
+    let strategy = &traces.strategy;
+    let followed = traces.requests.len();
+    let found = traces.requests.iter().filter(|request| request.inconsistent).count();
+    let of = traces.inconsistent;
+    console.note(&match of {
+        0 => format!("`{strategy}`: {followed} requests traced"),
+        _ => format!(
+            "`{strategy}`: {followed} requests traced, {found} of the {of} that met two versions among them"
+        ),
+    });
+    if traces.lost > 0 {
+        let lost = traces.lost;
+        console.warn(&format!(
+            "`{strategy}`: {lost} attempts are not in the traces: they hold {MAX_SPANS} at most, so ask for fewer requests"
+        ));
+    }
 }
 
 /// The summary to stdout, warnings to stderr.

@@ -88,6 +88,15 @@ pub fn direction(name: &str) -> Direction {
         | "recovery_unrecovered"
         | "throttled_per_instance_s"
         | "oom_kills"
+        | "crash_restarts"
+        | "outage_starts"
+        | "wrong_rollbacks"
+        | "people_called"
+        | "detect_s"
+        | "recover_s"
+        | "mixed_s"
+        | "failed_items"
+        | "stopped_runs"
         | "readiness_lost"
         | "rollouts_stalled"
         | "shutdown_refused"
@@ -110,7 +119,12 @@ pub fn direction(name: &str) -> Direction {
         | "lost_writes"
         | "double_leader_writes"
         | "stale_reads"
-        | "stale_requests" => Direction::Down,
+        | "stale_requests"
+        | "update_s"
+        | "unfinished"
+        | "timeliness_s"
+        | "held"
+        | "states_lost" => Direction::Down,
         "offered_rps" | "requests" | "utilization" | "cpu_of_request" => Direction::Neither,
         _ if ["latency_", "wait_", "held_", "sojourn_", "recovery_time_"]
             .iter()

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+pub use crate::world::VersionLife;
+
 /// Everything `run` found.
 #[derive(Clone, Debug)]
 pub struct StudyOutcome {
@@ -110,12 +112,16 @@ pub struct Replication {
     pub hops: u64,
     /// Events handled.
     pub events: u64,
+    /// Keys of the first counted requests that met two versions of a service.
+    pub inconsistent: Vec<u64>,
     /// By name.
     pub metrics: BTreeMap<String, f64>,
     /// Curves over time.
     pub timeline: Timeline,
     /// Percentile curves, one per scope.
     pub percentiles: Vec<PercentileCurve>,
+    /// Versions of the services that are updated: from which each was made, and when it was alive.
+    pub lives: Vec<VersionLife>,
     /// Faults, instance and node life, rollouts, operator actions.
     pub events_log: Vec<LogEvent>,
     /// Control ticks and state changes, already as one JSON object each.

@@ -17,9 +17,13 @@ use super::outcome::{LogEvent, PercentileCurve, Replication, Series, Timeline};
 pub(super) fn replicate(spec: &Spec, root: u64, index: u32, progress: &Handle) -> Result<Replication, Stop> {
     let seed = seed_of(root, index);
     let report = world::run(spec, seed, progress)?;
-    // A run that ended early or drained longer still counts as one duration of progress.
-    progress.done_ns.fetch_add(spec.end.0.wrapping_sub(report.end.0), Ordering::Relaxed);
+    note_progress(spec, &report, progress);
     Ok(replication(index, seed, report))
+}
+
+/// A run that ended early or drained longer still counts as one duration of progress.
+pub(super) fn note_progress(spec: &Spec, report: &RunReport, progress: &Handle) {
+    progress.done_ns.fetch_add(spec.end.0.wrapping_sub(report.end.0), Ordering::Relaxed);
 }
 
 /// Seed of replication `index`, the same for every strategy.
@@ -48,9 +52,11 @@ fn replication(index: u32, seed: u64, report: RunReport) -> Replication {
         requests: report.requests,
         hops: report.hops,
         events: report.events,
+        inconsistent: report.inconsistent,
         metrics: report.metrics,
         timeline: Timeline { t_s: report.t_s, series: series.collect() },
         percentiles: curves.map(|(scope, name, histogram)| curve(scope, name, &histogram)).collect(),
+        lives: report.lives,
         events_log: events.collect(),
         decisions: report.decisions.iter().map(decision).collect(),
     }

@@ -136,6 +136,7 @@ pub(crate) mod tests {
                 requests: 0,
                 hops: 0,
                 events: 0,
+                inconsistent: Vec::new(),
                 metrics: metrics
                     .iter()
                     .filter(|(_, values)| values.get(index).is_some_and(|value| !value.is_nan()))
@@ -143,6 +144,7 @@ pub(crate) mod tests {
                     .collect(),
                 timeline: Timeline::default(),
                 percentiles: Vec::new(),
+                lives: Vec::new(),
                 events_log: Vec::new(),
                 decisions: Vec::new(),
             })

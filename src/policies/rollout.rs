@@ -4,16 +4,25 @@ pub mod analysis;
 pub mod blue_green;
 pub mod canary;
 pub mod container_swap;
+mod dynamic;
 pub mod flagger;
 pub mod history;
 pub mod progress;
+pub mod quiescence;
 pub mod recreate;
 pub mod rolling;
+pub mod standing;
+pub mod state_hand_over;
 pub mod stop_the_world;
+pub mod tranquillity;
+pub mod update_request;
+pub mod version_consistency;
 
 use crate::policies::judge::{Evidence, Phase, Wanted};
 use crate::time::{Duration, Time};
 use progress::Status;
+
+use standing::{Census, Stance};
 
 /// The instances of one version of the service (a `ReplicaSet`), as the rollout's control loop sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,12 +134,41 @@ impl Reason {
 /// What a human does to a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// On with it: ends a pause.
+    /// On with it: ends a pause, or skips the present step.
     Promote,
     /// Skips everything that is left.
     PromoteFull,
     /// Takes it back.
     Abort,
+    /// Holds it where it is.
+    Pause,
+    /// Lets it go on.
+    Resume,
+    /// Begins anew what was taken back.
+    Retry,
+}
+
+impl Act {
+    /// As it is written.
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::Promote => "promote",
+            Self::PromoteFull => "promote in full",
+            Self::Abort => "abort",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Retry => "retry",
+        }
+    }
+}
+
+/// What it takes to hand an old instance's state over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandOver {
+    /// The old instance writes, after its last request and within its grace period.
+    pub write: Duration,
+    /// The new version reads.
+    pub read: Duration,
 }
 
 /// A rollout in progress. The world calls `sync` at every change of the lists, and again after every command, until the
@@ -148,6 +186,29 @@ pub trait Rollout {
     /// How long an instance must have been ready without a break before the world counts it as available.
     fn min_ready(&self) -> Duration {
         Duration::ZERO
+    }
+
+    /// Whether it wants to know what running requests have to do with the service. It is asked once.
+    fn watches(&self) -> bool {
+        false
+    }
+
+    /// What running requests have to do with the service, before each `sync`; only for those who watch.
+    fn on_census(&mut self, _census: &Census) {}
+
+    /// What it asks of calls, after each `sync`; only of those who watch.
+    fn stance(&self) -> Stance {
+        Stance::Open
+    }
+
+    /// Whether the update waits only for the right moment, and whether that has come; only of those who watch.
+    fn progress(&self) -> (bool, bool) {
+        (false, false)
+    }
+
+    /// How old instances hand their state over, if they do.
+    fn hand_over(&self) -> Option<HandOver> {
+        None
     }
 
     /// Whether it has not moved for longer than it may. That is only reported.
@@ -187,15 +248,37 @@ registry! {
     "canary" => canary::Canary,
     "container-swap" => container_swap::ContainerSwap,
     "flagger" => flagger::Flagger,
+    "quiescence" => quiescence::Quiescence,
     "recreate" => recreate::Recreate,
     "rolling" => rolling::Rolling,
+    "state-hand-over" => state_hand_over::StateHandOver,
     "stop-the-world" => stop_the_world::StopTheWorld,
+    "tranquillity" => tranquillity::Tranquillity,
+    "update-request" => update_request::UpdateRequest,
+    "version-consistency" => version_consistency::VersionConsistency,
 }
 
 impl RolloutSettings {
     /// Whether it may take a version back by itself.
     pub const fn goes_back(&self) -> bool {
         matches!(self, Self::BlueGreen(_) | Self::Canary(_) | Self::Flagger(_))
+    }
+
+    /// Whether upstream knows this act: `kubectl rollout pause` and `resume` of a Deployment, `kubectl argo rollouts` of its
+    /// own objects; of Flagger the rollback webhook, and its gates, which can be closed and opened.
+    pub const fn takes(&self, act: Act) -> bool {
+        match self {
+            Self::BlueGreen(_) | Self::Canary(_) => true,
+            Self::Flagger(_) => matches!(act, Act::Abort | Act::Pause | Act::Resume),
+            Self::Recreate(_) | Self::Rolling(_) => matches!(act, Act::Pause | Act::Resume),
+            Self::ContainerSwap(_)
+            | Self::Quiescence(_)
+            | Self::StateHandOver(_)
+            | Self::StopTheWorld(_)
+            | Self::Tranquillity(_)
+            | Self::UpdateRequest(_)
+            | Self::VersionConsistency(_) => false,
+        }
     }
 
     /// Whether it divides the traffic of callers by weight.
@@ -218,6 +301,26 @@ impl Rollout for AnyRollout {
 
     fn min_ready(&self) -> Duration {
         dispatch!(self, policy => policy.min_ready())
+    }
+
+    fn watches(&self) -> bool {
+        dispatch!(self, policy => policy.watches())
+    }
+
+    fn on_census(&mut self, census: &Census) {
+        dispatch!(self, policy => policy.on_census(census));
+    }
+
+    fn stance(&self) -> Stance {
+        dispatch!(self, policy => policy.stance())
+    }
+
+    fn progress(&self) -> (bool, bool) {
+        dispatch!(self, policy => policy.progress())
+    }
+
+    fn hand_over(&self) -> Option<HandOver> {
+        dispatch!(self, policy => policy.hand_over())
     }
 
     fn is_stalled(&self) -> bool {

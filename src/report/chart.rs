@@ -16,6 +16,7 @@ mod percentiles;
 mod picture;
 mod ranking;
 mod replicas;
+mod versions;
 
 use super::{quantity, terminal};
 use crate::lab::outcome::StudyOutcome;
@@ -61,6 +62,7 @@ pub const CHARTS: &[Entry] = &[
     Entry { slug: "load", reading: load::READING, picture: load::picture },
     Entry { slug: "replicas", reading: replicas::READING, picture: replicas::picture },
     Entry { slug: "nodes", reading: nodes::READING, picture: nodes::picture },
+    Entry { slug: "versions", reading: versions::READING, picture: versions::picture },
     Entry { slug: "forecast", reading: forecast::READING, picture: forecast::picture },
     Entry { slug: "cost", reading: cost::READING, picture: cost::picture },
     Entry { slug: "ranking", reading: ranking::READING, picture: ranking::picture },

@@ -6,6 +6,7 @@
 mod alerts;
 mod attributes;
 mod calls;
+mod configs;
 mod connections;
 mod events;
 mod groups;
@@ -15,6 +16,7 @@ mod measures;
 mod queues;
 mod resources;
 mod traffic;
+mod versions;
 mod widths;
 
 use std::ops::Range;
@@ -26,7 +28,7 @@ use super::loops;
 use super::model::{
     Activator, Arrivals, Attribute, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Instance, Limits,
     Link, MetricsPipeline, Mode, Network, NodePool, OnTerm, Pool, Registry, Scenario, Service, Signal,
-    SlowDown, Thing, Version, WarmUp,
+    SlowDown, Thing, WarmUp,
 };
 use super::schema::{
     ActivatorTable, CacheTable, Count, CpuWord, EdgeTable, FullWord, InstanceTable, LawText, LimitsTable,
@@ -97,6 +99,8 @@ impl<'a> Check<'a> {
             prediction,
             action,
             rollout,
+            config,
+            rollback,
             ..
         } = file;
         let (scheduler, provisioner) = (calls::set(&file.scheduler), calls::set(&file.provisioner));
@@ -108,6 +112,8 @@ impl<'a> Check<'a> {
         self.names.alerts = self.unique_names("alert", alert.iter().map(|alert| &alert.name));
         self.names.predictions =
             self.unique_names("prediction", prediction.iter().map(|prediction| &prediction.name));
+        self.unique_names("configuration", config.iter().map(|config| &config.name));
+        self.unique_names("rollback", rollback.iter().map(|rollback| &rollback.name));
         self.names.endpoints = service
             .iter()
             .map(|service| service.endpoint.iter().map(|endpoint| endpoint.name.clone()).collect())
@@ -140,6 +146,8 @@ impl<'a> Check<'a> {
             predictions: Vec::new(),
             actions: Vec::new(),
             rollouts: Vec::new(),
+            configs: Vec::new(),
+            rollbacks: Vec::new(),
         };
         scenario.faults = fault.iter().filter_map(|fault| self.fault(fault, &scenario)).collect();
         scenario.alerts = alert.iter().filter_map(|alert| self.alert(alert)).collect();
@@ -147,6 +155,9 @@ impl<'a> Check<'a> {
             prediction.iter().filter_map(|prediction| self.prediction(prediction, &scenario)).collect();
         scenario.rollouts =
             rollout.into_iter().filter_map(|rollout| self.rollout(rollout, &scenario)).collect();
+        scenario.configs = config.iter().filter_map(|config| self.config(config)).collect();
+        scenario.rollbacks =
+            rollback.iter().filter_map(|rollback| self.rollback(rollback, &scenario)).collect();
         scenario.actions = action.iter().filter_map(|action| self.action(action, &scenario)).collect();
         if scenario.sources.is_empty() {
             self.errors.push(
@@ -474,6 +485,11 @@ impl<'a> Check<'a> {
             edges,
             limiter: self.own_limiter(table),
             activator: self.activator(table).or_else(|| groups::waiting_room(group.as_ref())),
+            on_outage: table.on_outage.as_ref().map(|written| {
+                let most = u64::from(written.value.most);
+                self.within_limit(most, "instances", self.limits.instances, "instances", Some(written.place));
+                written.value
+            }),
             disruption_budget: table.disruption_budget,
             signals: self.signals(table),
             autoscaler: calls::set(&table.autoscaler),
@@ -727,51 +743,6 @@ impl<'a> Check<'a> {
             local: table.scope != Some(ScopeWord::Service),
             single_flight: table.single_flight.unwrap_or(false),
         }
-    }
-
-    fn versions(&mut self, table: &ServiceTable) -> Vec<Version> {
-        let mut seen: Vec<&str> = Vec::new();
-        for version in &table.version {
-            self.well_formed("version", &version.name, true);
-            if seen.contains(&version.name.value.as_str()) {
-                self.wrong(
-                    format!("there are two versions named `{}`", version.name.value),
-                    version.name.place,
-                );
-            }
-            seen.push(&version.name.value);
-        }
-        let image = table.instance.image.map_or(0, |image| image.value.0);
-        if table.version.is_empty() {
-            return vec![Version {
-                name: "v1".to_owned(),
-                demand: 1.0,
-                error_rate: 0.0,
-                image,
-                start: 1.0,
-                leak_per_hour: 0,
-            }];
-        }
-        let versions = table.version.iter();
-        versions
-            .map(|version| Version {
-                name: version.name.value.clone(),
-                demand: version
-                    .demand
-                    .map_or(1.0, |demand| self.above_zero(demand.value, "demand", demand.place)),
-                error_rate: version.error_rate.map_or(0.0, |share| share.0),
-                image: version.image.map_or(image, |image| image.value.0),
-                start: version.start.map_or(1.0, |start| self.above_zero(start.value, "start", start.place)),
-                leak_per_hour: version.leak_per_hour.map_or(0, |leak| {
-                    if table.instance.memory_use.is_none() {
-                        let fault = "nothing can leak, since the memory of the service is not simulated";
-                        let hint = "write instance = { memory-limit = \"1GiB\", memory-use = { base = \"300MiB\" } }";
-                        self.errors.push(Diagnostic::new(fault).at(leak.place).hint(hint));
-                    }
-                    leak.value.0
-                }),
-            })
-            .collect()
     }
 
     /// `[limits]`, laid over the defaults.

@@ -78,6 +78,8 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
     ("throttled_per_instance_s", Unit::Seconds),
     ("steal_ratio", Unit::Share),
     ("oom_kills", Unit::Number),
+    ("crash_restarts", Unit::Number),
+    ("outage_starts", Unit::Number),
     ("cpu_requested_mean", Unit::Number),
     ("memory_requested_mean_bytes", Unit::Number),
     ("disk_evictions", Unit::Number),
@@ -126,6 +128,17 @@ pub const GROUP_METRICS: &[(&str, Unit)] = &[
     ("promotions_refused", Unit::Number),
 ];
 
+/// Metrics of the version changes of one service, written `rollout.SERVICE.METRIC`.
+pub(super) const ROLLOUT_METRICS: &[(&str, Unit)] = &[
+    ("update_s", Unit::Seconds),
+    ("unfinished", Unit::Number),
+    ("timeliness_s", Unit::Seconds),
+    ("held", Unit::Number),
+    ("held_s", Unit::Seconds),
+    ("held_lost", Unit::Number),
+    ("states_lost", Unit::Number),
+];
+
 /// Metrics of one node pool, written `node-pool.NAME.METRIC`.
 pub const NODE_POOL_METRICS: &[(&str, Unit)] = &[("nodes_up_mean", Unit::Number)];
 
@@ -136,15 +149,38 @@ pub const ALERT_METRICS: &[(&str, Unit)] = &[("fired", Unit::Number), ("firing_s
 pub const PREDICTION_METRICS: &[(&str, Unit)] =
     &[("raised", Unit::Number), ("false_alarms", Unit::Number), ("missed", Unit::Number)];
 
+/// Metrics of whoever takes changes back, written `rollback.NAME.METRIC`.
+pub const ROLLBACK_METRICS: &[(&str, Unit)] = &[
+    ("rollbacks", Unit::Number),
+    ("wrong_rollbacks", Unit::Number),
+    ("people_called", Unit::Number),
+    ("missed", Unit::Number),
+    ("detect_s", Unit::Seconds),
+    ("recover_s", Unit::Seconds),
+];
+
+/// Metrics of one configuration, written `config.NAME.METRIC`.
+pub const CONFIG_METRICS: &[(&str, Unit)] = &[
+    ("publishes", Unit::Number),
+    ("mixed_s", Unit::Seconds),
+    ("failed_items", Unit::Number),
+    ("retried_items", Unit::Number),
+    ("stopped_runs", Unit::Number),
+    ("restarts", Unit::Number),
+];
+
 /// The parts of a scenario that have metrics of their own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parts {
     pub(super) services: Vec<String>,
     pub(super) sources: Vec<String>,
+    pub(super) rollouts: Vec<String>,
     pub(super) node_pools: Vec<String>,
     pub(super) alerts: Vec<String>,
     pub(super) predictions: Vec<String>,
     pub(super) groups: Vec<String>,
+    pub(super) rollbacks: Vec<String>,
+    pub(super) configs: Vec<String>,
 }
 
 impl Parts {
@@ -153,10 +189,17 @@ impl Parts {
         Self {
             services: scenario.services.iter().map(|service| service.name.clone()).collect(),
             sources: scenario.sources.iter().map(|source| source.name.clone()).collect(),
+            rollouts: scenario
+                .rollouts
+                .iter()
+                .map(|rollout| scenario.services[rollout.service].name.clone())
+                .collect(),
             node_pools: scenario.node_pools.iter().map(|pool| pool.name.clone()).collect(),
             alerts: scenario.alerts.iter().map(|alert| alert.name.clone()).collect(),
             predictions: scenario.predictions.iter().map(|prediction| prediction.name.clone()).collect(),
             groups: groups.map(|service| service.name.clone()).collect(),
+            rollbacks: scenario.rollbacks.iter().map(|rollback| rollback.name.clone()).collect(),
+            configs: scenario.configs.iter().map(|config| config.name.clone()).collect(),
         }
     }
 
@@ -180,6 +223,10 @@ impl Parts {
             let owner = Some(("group", name, self.groups.as_slice()));
             return Scope { owner, metric, lists: [GROUP_METRICS, &[]], short: &[] };
         }
+        if let Some((name, metric)) = inside("rollout.") {
+            let owner = Some(("rollout of", name, self.rollouts.as_slice()));
+            return Scope { owner, metric, lists: [ROLLOUT_METRICS, &[]], short: &[] };
+        }
         if let Some((name, metric)) = inside("node-pool.") {
             let owner = Some(("node pool", name, self.node_pools.as_slice()));
             return Scope { owner, metric, lists: [NODE_POOL_METRICS, &[]], short: &[] };
@@ -191,6 +238,14 @@ impl Parts {
         if let Some((name, metric)) = inside("prediction.") {
             let owner = Some(("prediction", name, self.predictions.as_slice()));
             return Scope { owner, metric, lists: [PREDICTION_METRICS, &[]], short: &[] };
+        }
+        if let Some((name, metric)) = inside("rollback.") {
+            let owner = Some(("rollback", name, self.rollbacks.as_slice()));
+            return Scope { owner, metric, lists: [ROLLBACK_METRICS, &[]], short: &[] };
+        }
+        if let Some((name, metric)) = inside("config.") {
+            let owner = Some(("configuration", name, self.configs.as_slice()));
+            return Scope { owner, metric, lists: [CONFIG_METRICS, &[]], short: &[] };
         }
         Scope {
             owner: None,
@@ -353,12 +408,15 @@ mod tests {
     fn read(key: &str, text: &str) -> Result<(String, Comparison, f64), String> {
         let names = |name: &str| vec![name.to_owned()];
         let parts = Parts {
+            rollouts: Vec::new(),
             services: names("typhoon"),
             sources: names("public"),
             node_pools: names("general"),
             alerts: names("busy"),
             predictions: names("wear"),
             groups: names("store"),
+            rollbacks: names("guard"),
+            configs: names("limits"),
         };
         let (metric, _) = selector(key).map_err(|error| error.message)?;
         let read = condition(metric, text, &parts).map_err(|wrong| match wrong {

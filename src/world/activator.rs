@@ -10,6 +10,7 @@ use std::mem::ManuallyDrop;
 
 use crate::kernel::queue::Queue;
 use crate::policies::autoscaler::{Autoscaler, Load};
+use crate::policies::rollout::standing::Way;
 use crate::policies::view::{Class, Outcome, RequestHead};
 use crate::random::Key;
 use crate::time::{Duration, Time};
@@ -17,6 +18,7 @@ use crate::time::{Duration, Time};
 use super::call::{Origin, PICK_SALT};
 use super::control::Control;
 use super::frame::{AWAITED, ENDED, Frame, HELD, NIL, Side};
+use super::outbound::BOUND;
 use super::spec::ActivatorSpec;
 use super::telemetry::{Integral, Moments};
 use super::{Flow, Full, World};
@@ -97,7 +99,7 @@ impl Activator {
 }
 
 impl World<'_> {
-    /// An attempt whose caller knows no instance: held, or how it fails.
+    /// An attempt whose caller knows no instance, or may not call one yet: held, or how it fails.
     #[cold]
     pub(super) fn hold(
         &mut self,
@@ -108,6 +110,9 @@ impl World<'_> {
         origin: &Origin,
         state: u32,
     ) -> Result<Option<Class>, Full> {
+        if self.outbounds[origin.outbound as usize].asks & BOUND != 0 && self.way(origin) == Way::Hold {
+            return self.wait_at_gate(now, queue, call, key, origin, state);
+        }
         let (service, entry) = (self.spec.calls[call as usize].service, self.spec.calls[call as usize].entry);
         if self.services[service as usize].activator.is_none() {
             self.note_unled(now, service, entry, false);
@@ -222,6 +227,9 @@ impl World<'_> {
         let frame = &mut self.frames[slot];
         frame.flags &= !HELD;
         frame.instance = instance;
+        if self.watching != 0 {
+            self.set_out(slot);
+        }
         self.transmit(now, queue, slot)
     }
 
@@ -230,6 +238,7 @@ impl World<'_> {
         let frame = &self.frames[slot];
         frame.has(HELD)
             && !self.waits_for_connection(slot)
+            && !self.waits_at_gate(slot)
             && self.outbounds[frame.outbound as usize].service == service
     }
 
@@ -261,10 +270,17 @@ impl World<'_> {
         if pooled {
             self.quit_pool(now, slot);
         }
+        let gated = self.waits_at_gate(slot);
+        if gated {
+            self.leave_gate(now, slot, true);
+        }
         let frame = &mut self.frames[slot];
         let (started, service) = (frame.started, self.outbounds[frame.outbound as usize].service);
         frame.flags = frame.flags & !(AWAITED | HELD) | ENDED;
-        if !pooled && let Some(activator) = &mut self.services[service as usize].activator {
+        if !pooled
+            && !gated
+            && let Some(activator) = &mut self.services[service as usize].activator
+        {
             activator.remove(now, slot, started);
         }
         let outcome = Outcome::new(class, now - started);

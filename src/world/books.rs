@@ -44,6 +44,7 @@ impl World<'_> {
         self.check_nodes();
         self.check_sizes();
         self.check_probes();
+        self.check_bonds();
     }
 
     /// INV-5, INV-6 and INV-7: nothing is lost, and Little's law holds exactly, in integers.
@@ -267,7 +268,9 @@ impl World<'_> {
     /// INV-29: whoever is held is listed at the activator of the service it was sent to, in the order of coming; what
     /// came there is there, went out or was let down; and Little's law holds.
     fn check_activators(&self, now: Time) {
-        let held = |slot: &u32| self.frames[*slot].has(HELD) && !self.waits_for_connection(*slot);
+        let held = |slot: &u32| {
+            self.frames[*slot].has(HELD) && !self.waits_for_connection(*slot) && !self.waits_at_gate(*slot)
+        };
         let held = (0..self.frames.slots()).filter(held).count();
         let mut listed = 0;
         for (index, service) in self.services.iter().enumerate() {

@@ -15,14 +15,16 @@ use crate::policies::balancer::Balancer as _;
 use crate::policies::breaker::Breaker as _;
 use crate::policies::limiter::Limiter as _;
 use crate::policies::retry::{Budget as _, Ended, Retry, RetryPolicy as _};
+use crate::policies::rollout::standing::Way;
 use crate::policies::view::{Admit, Class, Outcome, Permit, RequestHead, Slot};
 use crate::random::{Key, Rng};
 use crate::time::{Duration, Time};
 
+use super::consistency::Bonds;
 use super::control::Control;
 use super::frame::{AWAITED, ENDED, EVENT, Frame, HELD, INSIDE, NIL, Side, WIRE};
 use super::hang::Late;
-use super::outbound::{AFFINITY, ANYWHERE, HEDGES, LEADS, PROBES, SPLIT};
+use super::outbound::{AFFINITY, ANYWHERE, BOUND, HEDGES, LEADS, PROBES, SPLIT};
 use super::spec::{Deadline, NO_RING};
 use super::{Flow, Full, RETRY, World};
 
@@ -102,6 +104,8 @@ pub(super) struct CallState {
     pub(super) admitted: bool,
     /// Number of its ticket while it waits for room at its limiter, else 0.
     pub(super) waits: u64,
+    /// What it has promised its request, as long as it may go again: services by version slot.
+    pub(super) ahead: u8,
     /// The call is not over yet.
     pub(super) open: bool,
 }
@@ -119,6 +123,8 @@ pub(super) struct RequestRecord {
     pub(super) key: u64,
     /// Version (plus 1) of each updating service that the request has seen first.
     pub(super) versions: [u8; 8],
+    /// What ties it to services that are being updated.
+    pub(super) bonds: Bonds,
     /// It has seen two versions of one service.
     pub(super) inconsistent: bool,
     /// Some part of its answer is of lower quality.
@@ -254,11 +260,15 @@ impl World<'_> {
             sibling: NIL,
             admitted: false,
             waits: 0,
+            ahead: 0,
             open: true,
         };
         let slot = self.calls.insert(state).ok_or(Full::InFlight)?;
         if job.request != NIL {
             self.requests[job.request].refs += 1;
+        }
+        if self.watching != 0 {
+            self.promise_of_call(slot);
         }
         Ok(slot)
     }
@@ -394,6 +404,9 @@ impl World<'_> {
         let frame = self.frames.insert(frame).ok_or(Full::InFlight)?;
         if self.has_sides {
             self.note_side(frame, origin, state);
+            if self.watching != 0 {
+                self.set_out(frame);
+            }
         }
         if target.ring != NO_RING {
             self.rings[target.ring as usize].arm(now, frame, queue);
@@ -430,6 +443,13 @@ impl World<'_> {
         }
         if asks & SPLIT != 0 {
             self.choose_version(from, key);
+        }
+        if asks & BOUND != 0 {
+            let way = self.way(origin);
+            if way == Way::Hold {
+                return Ok(None);
+            }
+            self.take_way(from, way);
         }
         let Some(slot) = self.pick_for(now, from, &head, value, rng) else {
             if asks & SPLIT != 0 {
@@ -479,6 +499,9 @@ impl World<'_> {
         let slot = self.frames.insert(frame).ok_or(Full::InFlight)?;
         if self.has_sides {
             self.note_side(slot, origin, state);
+            if self.watching != 0 {
+                self.set_out(slot);
+            }
         }
         if target.ring != NO_RING {
             self.rings[target.ring as usize].arm(now, slot, queue);
@@ -514,6 +537,9 @@ impl World<'_> {
         }
         if state != NIL {
             self.calls[state].under = Under::Frame(frame);
+        }
+        if self.tracer.is_some() {
+            self.trace_attempt(frame, origin, state);
         }
         let mut side = Side { call: state, request: origin.request, tag: origin.tag, ..Side::EMPTY };
         if self.tracks_children {
@@ -582,12 +608,13 @@ impl World<'_> {
         if outbound.hosts.is_some() {
             let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
             self.tell_hosts(now, queue, from, at, &outcome, Key(key ^ u64::from(tag)));
-        } else if let Some(split) = &mut outbound.split {
-            split.on_outcome(now, at, &outcome);
         } else {
             outbound.balancer.on_outcome(now, at, &outcome);
+            if let Some(split) = &mut outbound.split {
+                split.on_outcome(now, at, &outcome);
+            }
         }
-        self.note_outcome(now, instance, &outcome);
+        self.note_outcome(now, queue, instance, &outcome);
     }
 
     /// The rest of hearing where attempts have a side.
@@ -596,6 +623,9 @@ impl World<'_> {
         let Frame { parent, parent_pc, outbound, started, .. } = self.frames[slot];
         let Side { call, request, connection, cpu, .. } = self.sides[slot as usize];
         let class = outcome.class;
+        if self.tracer.is_some() {
+            self.trace_heard(now, slot, class);
+        }
         if self.tracks_children && parent != NIL {
             self.unlink_child(parent, slot);
         }
@@ -785,6 +815,9 @@ impl World<'_> {
     fn close_call(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
         let CallState { job, started, .. } = self.calls[slot];
         self.calls[slot].open = false;
+        if self.watching != 0 {
+            self.promise_of_call(slot);
+        }
         if let Over::Hedge(hedge) = job.over {
             self.unlink_copy(hedge, slot);
         }
@@ -831,6 +864,9 @@ impl World<'_> {
             self.tell_budget(now, slot, Class::Abandoned, true);
         }
         self.calls[slot].open = false;
+        if self.watching != 0 {
+            self.promise_of_call(slot);
+        }
         if let Over::Hedge(hedge) = job.over {
             self.unlink_copy(hedge, slot);
         }
@@ -1087,6 +1123,10 @@ impl World<'_> {
             return Ok(());
         }
         frame.flags |= ENDED;
+        if self.tracer.is_some() {
+            self.trace_end(now, slot);
+        }
+        let frame = &mut self.frames[slot];
         // Held while its instance lets go of it, which may start others.
         frame.pending += 1;
         if frame.has(INSIDE) {
@@ -1156,6 +1196,12 @@ impl World<'_> {
     pub(super) fn release_if_loose(&mut self, slot: u32) {
         if self.frames[slot].is_loose() {
             if self.has_sides {
+                if self.watching != 0 {
+                    self.reckon(slot);
+                }
+                if self.tracer.is_some() {
+                    self.trace_gone(slot);
+                }
                 let request = self.sides[slot as usize].request;
                 self.let_go(request);
             }
@@ -1171,6 +1217,9 @@ impl World<'_> {
             let record = &mut self.requests[request];
             record.refs -= 1;
             if record.refs == 0 {
+                if self.watching != 0 {
+                    self.forget_bonds(request);
+                }
                 self.requests.remove(request);
             }
         }

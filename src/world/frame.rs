@@ -6,6 +6,8 @@
 use crate::policies::view::Permit;
 use crate::time::Time;
 
+use super::consistency::Promise;
+
 /// "None" for links between slots.
 pub(super) const NIL: u32 = u32::MAX;
 
@@ -74,12 +76,16 @@ pub(super) struct Side {
     pub(super) cpu: u64,
     /// Its answer is of lower quality.
     pub(super) degraded: bool,
+    /// What it has promised its request, while an update watches.
+    pub(super) promise: Promise,
     /// When everybody above that has told it so stops waiting.
     pub(super) deadline: Time,
 }
 
+/// In place of a connection: an update holds the attempt.
+pub(super) const GATED: u32 = NIL - 1;
 /// In place of a connection: the attempt waits for one.
-pub(super) const WAITING: u32 = NIL - 1;
+pub(super) const WAITING: u32 = NIL - 2;
 /// In place of a call record (beside `call::LET_GO`): the frame is a round trip of the set-up of a connection.
 pub(super) const WIRE: u32 = NIL - 2;
 
@@ -96,6 +102,7 @@ impl Side {
         connection: NIL,
         cpu: 0,
         degraded: false,
+        promise: Promise { ahead: 0, serving: 0, called: 0, returning: 0 },
         deadline: Time::MAX,
     };
 }

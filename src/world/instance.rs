@@ -141,6 +141,8 @@ pub(super) struct More {
     pub(super) caches: Vec<super::cache::CacheState>,
     /// What it answers to probes, if callers send any.
     pub(super) reporter: Option<Box<Reporter>>,
+    /// Versions of the configurations that its service follows: in force, and arrived.
+    pub(super) configs: Vec<(u8, u8)>,
     /// What the metrics pipeline still remembers.
     pub(super) scrapes: Vec<super::metrics::Scrape>,
 }
@@ -213,6 +215,7 @@ impl Instance {
                 pools: Vec::new(),
                 caches: Vec::new(),
                 reporter: None,
+                configs: Vec::new(),
                 scrapes: Vec::new(),
             }),
         }
@@ -557,7 +560,10 @@ impl World<'_> {
     #[inline(never)]
     fn note_start(&mut self, now: Time, queue: &mut Queue, slot: u32) {
         if self.tracks_requests {
-            self.note_version(slot);
+            self.note_version(now, slot);
+            if self.tracer.is_some() {
+                self.trace_start(now, slot);
+            }
             self.sides[slot as usize].degraded = self.degraded_at(self.frames[slot].pc).is_some();
         }
         if self.ties {
@@ -566,7 +572,7 @@ impl World<'_> {
     }
 
     /// The request of `slot` meets the version of its instance.
-    fn note_version(&mut self, slot: u32) {
+    fn note_version(&mut self, now: Time, slot: u32) {
         let instance = &self.instances[self.frames[slot].instance as usize];
         let Some(at) = self.spec.services[instance.service as usize].version_slot else { return };
         let request = self.sides[slot as usize].request;
@@ -578,7 +584,13 @@ impl World<'_> {
         if *seen == 0 {
             *seen = instance.version + 1;
         } else if *seen != instance.version + 1 {
-            record.inconsistent = true;
+            let inherited = self.services[instance.service as usize].inherited;
+            let knows = instance.version == self.services[instance.service as usize].version;
+            if knows && inherited.is_some_and(|since| since <= now) {
+                *seen = instance.version + 1;
+            } else {
+                record.inconsistent = true;
+            }
         }
     }
 

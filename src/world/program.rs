@@ -82,6 +82,7 @@ impl World<'_> {
                         && Key(key ^ CHOICE_SALT ^ self.op_salts[pc as usize]).draws().unit() >= probability
                     {
                         self.frames[slot].pc += 1;
+                        self.left_out(slot);
                         continue;
                     }
                     return self.call_one(now, queue, slot, *call, 0);
@@ -90,6 +91,7 @@ impl World<'_> {
                     let draw = Key(key ^ CHOICE_SALT ^ self.op_salts[pc as usize]).draws().unit();
                     let Some(&(_, call)) = shares.iter().find(|(upto, _)| draw < *upto) else {
                         self.frames[slot].pc += 1;
+                        self.left_out(slot);
                         continue;
                     };
                     return self.call_one(now, queue, slot, call, 0);
@@ -120,7 +122,10 @@ impl World<'_> {
                     let hit = self.cache_lookup(now, slot, *cache);
                     let frame = &mut self.frames[slot];
                     match hit {
-                        super::cache::Lookup::Hit => frame.pc = *skip_to,
+                        super::cache::Lookup::Hit => {
+                            frame.pc = *skip_to;
+                            self.left_out(slot);
+                        }
                         super::cache::Lookup::Miss => frame.pc += 1,
                         super::cache::Lookup::Wait => return Ok(()),
                     }
@@ -174,6 +179,14 @@ impl World<'_> {
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// `slot` did not make calls that it might have made.
+    #[inline]
+    fn left_out(&mut self, slot: u32) {
+        if self.watching != 0 {
+            self.reckon(slot);
         }
     }
 
@@ -354,6 +367,9 @@ impl World<'_> {
         if frame.pending > 0 && self.tracks_children {
             self.tell_deadline_below(queue, slot);
         }
+        if self.tracks_requests {
+            self.note_end(now, slot);
+        }
         // Held while its instance starts others, which may end its caller.
         self.frames[slot].pending += 1;
         if self.frames[slot].has(INSIDE) {
@@ -366,6 +382,17 @@ impl World<'_> {
         }
         self.release_if_loose(slot);
         Ok(())
+    }
+
+    /// Somebody wants to know that `slot` has ended.
+    #[inline(never)]
+    fn note_end(&mut self, now: Time, slot: u32) {
+        if self.watching != 0 {
+            self.reckon(slot);
+        }
+        if self.tracer.is_some() {
+            self.trace_end(now, slot);
+        }
     }
 
     /// A request at its client is over.

@@ -188,7 +188,7 @@ impl World<'_> {
         }
         let lag = spec.lag.sample_duration(&mut group.next_key().draws());
         let (home, there) = (self.zone_of_seat(service, leader), self.zone_of_seat(service, to));
-        let way = self.way(service, home, there);
+        let way = self.word_way(service, home, there);
         let Some(group) = &mut self.services[service as usize].group else { return Ok(()) };
         let member = &mut group.members[to as usize];
         let Some(way) = way else {
@@ -238,7 +238,7 @@ impl World<'_> {
         }
         extend(&mut member.log, reign, position);
         let (there, home) = (self.zone_of_seat(service, seat), self.zone_of_seat(service, leader));
-        match self.way(service, there, home) {
+        match self.word_way(service, there, home) {
             None => self.cut_link(now, queue, service, seat, reign),
             Some(Duration::ZERO) => self.on_acknowledge(now, queue, service, seat, reign, position),
             Some(way) => {
@@ -315,7 +315,7 @@ impl World<'_> {
         }
         let (home, there) = (self.zone_of_seat(service, leader), self.zone_of_seat(service, seat));
         let hung = self.is_member_hung(service, seat) || self.is_member_hung(service, leader);
-        if hung || self.way(service, there, home).is_none() {
+        if hung || self.word_way(service, there, home).is_none() {
             self.schedule(queue, now + AGAIN, Control::Group(service, Affair::Follow(seat, reign)));
             return Ok(());
         }
@@ -346,7 +346,7 @@ impl World<'_> {
             let (index, gated) = (member.instance, std::mem::replace(&mut member.gated, false));
             group.members[leader as usize].matches[seat as usize] = wanted;
             self.commit(now, queue, service, reign)?;
-            return if gated { self.open_gate(now, queue, index) } else { Ok(()) };
+            return if gated { self.readmit(now, queue, index) } else { Ok(()) };
         }
         member.missed = true;
         member.link = Link::Syncing(reign);
@@ -383,7 +383,7 @@ impl World<'_> {
             return Ok(());
         }
         let (home, there) = (self.zone_of_seat(service, leader), self.zone_of_seat(service, seat));
-        let cut = !group.lasts(reign) || self.way(service, home, there).is_none();
+        let cut = !group.lasts(reign) || self.word_way(service, home, there).is_none();
         if cut {
             return self.cut_link(now, queue, service, seat, reign);
         }
@@ -450,7 +450,7 @@ impl World<'_> {
             let (index, gated) = (member.instance, std::mem::replace(&mut member.gated, false));
             self.start_member(now, queue, service, seat)?;
             if gated {
-                self.open_gate(now, queue, index)?;
+                self.readmit(now, queue, index)?;
             }
         }
         Ok(())

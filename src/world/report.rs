@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::kernel::journal::Journal;
+use crate::policies::rollout::Rollout as _;
 use crate::stats::histogram::Totals;
-use crate::time::Time;
+use crate::time::{Duration, Time};
 
 use super::World;
 use super::frame::NIL;
 use super::governor::CpuShares;
 use super::instance::Instance;
-use super::spec::Operation;
+use super::spec::{Operation, RolloutSpec};
 use super::telemetry::{Mark, Moments};
+use super::versions::VersionLife;
 
 /// Everything one run has to say.
 #[derive(Clone, Debug)]
@@ -37,10 +39,14 @@ pub struct RunReport {
     pub histograms: Vec<NamedHistogram>,
     /// (service, histogram of waiting times in ns): every counted attempt, those that gave up included.
     pub waits: Vec<(String, Totals)>,
+    /// Versions of the services that are updated.
+    pub lives: Vec<VersionLife>,
     /// Lines of `events.csv`.
     pub log: Vec<LogEntry>,
     /// Lines of `decisions.jsonl`.
     pub decisions: Vec<Decision>,
+    /// Keys of the first counted requests that met two versions of a service.
+    pub inconsistent: Vec<u64>,
     /// By node pool: time with so many nodes up within the counted part, ns.
     pub nodes_up: Vec<Vec<u128>>,
 }
@@ -126,6 +132,7 @@ impl World<'_> {
         let mut metrics = BTreeMap::new();
         self.request_metrics(&mut metrics, &started, &ended);
         self.service_metrics(&mut metrics, &started, &ended);
+        self.rollout_metrics(&mut metrics, end);
         self.fleet_metrics(&mut metrics, &started, &ended);
         self.group_metrics(end, &mut metrics);
         for (alert, watch) in self.spec.alerts.iter().zip(&self.alerts) {
@@ -141,6 +148,7 @@ impl World<'_> {
             put("false_alarms", predictor.false_alarms);
             put("missed", predictor.missed);
         }
+        self.change_metrics(&mut metrics, ended.at);
         let mut journal = journal.clone();
         for source in &self.sources {
             for word in [source.arrivals, source.outcomes.good, source.time_sum as u64] {
@@ -149,7 +157,9 @@ impl World<'_> {
         }
         let hops = self.outbounds.iter().map(|outbound| outbound.attempts).sum();
         let (histograms, waits) = self.histograms();
+        let lives = self.lives(ended.at);
         RunReport {
+            lives,
             end,
             digest: journal.digest(),
             requests: self.sources.iter().map(|source| source.arrivals).sum(),
@@ -160,6 +170,7 @@ impl World<'_> {
             series: self.telemetry.series,
             histograms,
             waits,
+            inconsistent: self.telemetry.inconsistent,
             log: self.telemetry.log,
             decisions: self.telemetry.decisions,
             nodes_up: self.telemetry.nodes_up,
@@ -208,6 +219,38 @@ impl World<'_> {
                 if let Some(recovered) = recovered {
                     metrics.insert("recovery_time_s".into(), recovered);
                 }
+            }
+        }
+    }
+
+    /// How long the version changes of each service took together, and what they cost those who were held. One that is not
+    /// over counts up to the end.
+    fn rollout_metrics(&self, metrics: &mut BTreeMap<String, f64>, end: Time) {
+        for (state, spec) in self.services.iter().zip(&self.spec.services) {
+            let rollouts = &state.rollouts;
+            if rollouts.begun == 0 {
+                continue;
+            }
+            let mut put = |what: &str, value: f64| {
+                metrics.insert(format!("rollout.{}.{what}", spec.name), value);
+            };
+            let so_far = |since: Option<Time>| since.map_or(Duration::ZERO, |since| end - since);
+            put("update_s", (rollouts.taken + so_far(rollouts.since())).as_secs_f64());
+            put("unfinished", f64::from(u8::from(rollouts.since().is_some())));
+            let how = || {
+                let plans = self.spec.rollouts.iter();
+                let of_this =
+                    |plan: &&RolloutSpec| self.spec.services[plan.service as usize].name == spec.name;
+                plans.filter(of_this).map(|plan| plan.how.build(Time::ZERO))
+            };
+            if how().any(|policy| policy.watches()) {
+                put("timeliness_s", (rollouts.awaited + so_far(rollouts.awaits)).as_secs_f64());
+                put("held", rollouts.held as f64);
+                put("held_s", rollouts.held_ns as f64 / 1e9);
+                put("held_lost", rollouts.lost as f64);
+            }
+            if how().any(|policy| policy.hand_over().is_some()) {
+                put("states_lost", rollouts.states_lost as f64);
             }
         }
     }
@@ -273,7 +316,13 @@ impl World<'_> {
                     }
                 }
             }
-            if self.spec.rollouts.iter().any(|rollout| rollout.service as usize == index) {
+            if spec.versions.iter().any(|version| version.crash_loop.is_some()) {
+                put("crash_restarts", service.crash_restarts as f64);
+            }
+            if spec.on_outage.is_some() {
+                put("outage_starts", service.outage_starts as f64);
+            }
+            if spec.version_slot.is_some() {
                 let rollouts = &service.rollouts;
                 put("rollouts_completed", rollouts.completed as f64);
                 put("rollouts_stalled", rollouts.stalled as f64);
@@ -406,6 +455,41 @@ impl World<'_> {
             metrics.insert("wasted_work_ratio".into(), (1.0 - useful).max(0.0));
         }
         let _ = cpu;
+    }
+
+    /// What was changed by itself, and what was mixed meanwhile.
+    fn change_metrics(&self, metrics: &mut BTreeMap<String, f64>, end: Time) {
+        for (at, (spec, watcher)) in self.spec.rollbacks.iter().zip(&self.watchers).enumerate() {
+            let mut put = |name: &str, value: f64| {
+                metrics.insert(format!("rollback.{}.{name}", spec.name), value);
+            };
+            put("rollbacks", watcher.rollbacks as f64);
+            put("wrong_rollbacks", watcher.wrong as f64);
+            put("people_called", watcher.calls as f64);
+            put("missed", self.missed(at) as f64);
+            for (name, time) in ["detect_s", "recover_s"].into_iter().zip(watcher.times()) {
+                if let Some(time) = time {
+                    put(name, time);
+                }
+            }
+        }
+        for (at, spec) in self.spec.configs.iter().enumerate() {
+            let feeds = self.feeds_of(at);
+            let sum = |part: &dyn Fn(&super::config::Feed) -> u64| {
+                feeds.iter().map(|feed| part(&self.configs.feeds[*feed as usize])).sum::<u64>() as f64
+            };
+            let mixed: f64 = feeds.iter().map(|feed| self.mixed_until(*feed, end).as_secs_f64()).sum();
+            for (name, value) in [
+                ("publishes", sum(&|feed| feed.publishes)),
+                ("mixed_s", mixed),
+                ("failed_items", sum(&|feed| feed.failed_items)),
+                ("retried_items", sum(&|feed| feed.retried_items)),
+                ("stopped_runs", sum(&|feed| feed.stopped_runs)),
+                ("restarts", sum(&|feed| feed.restarts)),
+            ] {
+                metrics.insert(format!("config.{}.{name}", spec.name), value);
+            }
+        }
     }
 
     fn fleet_metrics(&self, metrics: &mut BTreeMap<String, f64>, started: &Mark, ended: &Mark) {

@@ -3,11 +3,15 @@
 use crate::kernel::queue::Queue;
 use crate::policies::judge::{Pair, Phase};
 use crate::policies::rollout::history::{self, Revision, Undo};
-use crate::policies::rollout::{AnyRollout, Command, Milestone, Reason, ReplicaSet, Rollout as _};
+use crate::policies::rollout::standing::Stance;
+use crate::policies::rollout::{
+    Act, AnyRollout, Command, Milestone, Reason, ReplicaSet, Rollout as _, RolloutSettings,
+};
 use crate::time::{Duration, Time};
 
 use super::control::Control;
 use super::report::{Decision, Step};
+use super::spec::RolloutSpec;
 use super::{Flow, World};
 
 /// Wanted instances of one version; without any it is history.
@@ -26,15 +30,46 @@ pub(super) struct Rollouts {
     underway: Option<Box<Underway>>,
     /// The planned rollout that began last; the way back goes as it went.
     plan: Option<u32>,
+    /// Whoever rolls out next is held until somebody lets it go on.
+    paused: bool,
+    /// The version of the last rollout, if it was taken back.
+    taken_back: Option<u8>,
     /// Completed in the counted part, and how long they took together.
     pub(super) completed: u64,
     pub(super) took: Duration,
     /// Progress deadlines that have run out there.
     pub(super) stalled: u64,
+    /// How long all of them took up to now, without the one in progress, and how many began.
+    pub(super) taken: Duration,
+    pub(super) begun: u64,
+    /// How long those took that waited only for the right moment, without the one that does so now ...
+    pub(super) awaited: Duration,
+    /// ... since then.
+    pub(super) awaits: Option<Time>,
+    /// Calls that they held, how long these waited, and how many of them never went out.
+    pub(super) held: u64,
+    pub(super) held_ns: u128,
+    pub(super) lost: u64,
+    /// Old instances that did not manage to hand their state over.
+    pub(super) states_lost: u64,
     /// The version that was promoted last, to which a rollout that goes back does.
     stable: u8,
     /// Of each rollout that can go back by itself: after how long it did, if it did.
     pub(super) ways_back: Vec<Option<Duration>>,
+}
+
+impl Rollouts {
+    /// When the one in progress began.
+    pub(super) fn since(&self) -> Option<Time> {
+        self.underway.as_ref().map(|underway| underway.began)
+    }
+
+    /// The right moment has come, or nobody waits for it any more.
+    fn stop_waiting(&mut self, now: Time) {
+        if let Some(since) = self.awaits.take() {
+            self.awaited = self.awaited + (now - since);
+        }
+    }
 }
 
 /// A rollout in progress.
@@ -45,6 +80,8 @@ struct Underway {
     stalled: bool,
     /// The policy is being asked; nested changes of the fleet wait for it.
     busy: bool,
+    /// The right moment has come.
+    switched: bool,
     /// When it will be asked even if nothing happens.
     wakes: Time,
     /// Share of the traffic for the new version, in percent, if it says so.
@@ -57,20 +94,40 @@ struct Underway {
     stable_first: bool,
 }
 
-impl World<'_> {
+impl<'a> World<'a> {
     /// A planned rollout starts.
     pub(super) fn begin_rollout(&mut self, now: Time, queue: &mut Queue, plan: u32) -> Flow {
-        let spec = &self.spec.rollouts[plan as usize];
-        self.roll_out(now, queue, spec.service, spec.to, plan)
+        let spec = self.spec;
+        let RolloutSpec { service, to, how, .. } = &spec.rollouts[plan as usize];
+        self.services[*service as usize].rollouts.plan = Some(plan);
+        self.roll_out(now, queue, *service, *to, how)
     }
 
-    /// `service` moves to another version, the way a planned rollout does.
-    fn roll_out(&mut self, now: Time, queue: &mut Queue, service: u32, to: u8, plan: u32) -> Flow {
+    /// How a service moves when nobody says: as in its last planned rollout, or its first, or in the usual way.
+    fn way_of(&self, service: u32) -> &'a RolloutSettings {
+        let spec = self.spec;
+        match self.services[service as usize].rollouts.plan {
+            Some(plan) => &spec.rollouts[plan as usize].how,
+            None => &spec.services[service as usize].update,
+        }
+    }
+
+    /// `service` moves to another version.
+    pub(super) fn roll_out(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        service: u32,
+        to: u8,
+        how: &RolloutSettings,
+    ) -> Flow {
         let spec = &self.spec.services[service as usize];
         let version = &spec.versions[usize::from(to)].name;
         let state = &mut self.services[service as usize];
         // A newer rollout takes over from one that is still in progress.
-        if state.rollouts.underway.take().is_some() {
+        if let Some(older) = state.rollouts.underway.take() {
+            state.rollouts.taken = state.rollouts.taken + (now - older.began);
+            state.rollouts.stop_waiting(now);
             self.forget_versions(now, service);
             self.telemetry.log(
                 now,
@@ -81,8 +138,12 @@ impl World<'_> {
         } else if state.version == to {
             return Ok(());
         }
+        self.open_gate(now, queue, service)?;
+        self.note_change(now, service, None);
         let state = &mut self.services[service as usize];
         state.version = to;
+        state.inherited = None;
+        state.rollouts.begun += 1;
         // The way back to a version that is remembered goes on with its set, which is no younger for that.
         let others = state.sets.iter().filter(|set| set.version != to).map(|set| set.revision);
         if let Some(known) = state.sets.iter().position(|set| set.version == to) {
@@ -91,11 +152,14 @@ impl World<'_> {
             let revision = history::next_number(0, others);
             state.sets.push(Set { version: to, spec: 0, revision });
         }
-        let how = &self.spec.rollouts[plan as usize].how;
         let mut policy = how.build(now);
         policy.on_begin(now, state.rollouts.stable == to);
+        if state.rollouts.paused {
+            policy.on_act(now, Act::Pause);
+        }
         let judges = policy.judges();
-        state.rollouts.plan = Some(plan);
+        let watches = policy.watches();
+        state.rollouts.taken_back = None;
         if how.goes_back() {
             state.rollouts.ways_back.push(None);
         }
@@ -104,12 +168,16 @@ impl World<'_> {
             began: now,
             stalled: false,
             busy: false,
+            switched: false,
             wakes: Time::ZERO,
             percent: 0.0,
             seen: Pair::NOTHING,
             why: None,
             stable_first: how.goes_back(),
         }));
+        if watches {
+            self.begin_watch(now, service, to);
+        }
         if judges {
             self.watch_versions(now, service, to);
         }
@@ -132,10 +200,61 @@ impl World<'_> {
             Undo::NotFound => (None, format!("undo: there is no revision {to}")),
         };
         self.telemetry.log(now, "action", spec.name.clone(), said);
-        match (found, state.rollouts.plan) {
-            (Some(version), Some(plan)) => self.roll_out(now, queue, service, version, plan),
-            _ => Ok(()),
+        let way = self.way_of(service);
+        found.map_or(Ok(()), |version| self.roll_out(now, queue, service, version, way))
+    }
+
+    /// An operator wants another version: any that there is, or (`None`) the one from which the present one was made.
+    pub(super) fn switch_version(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        service: u32,
+        to: Option<u8>,
+    ) -> Flow {
+        let spec = &self.spec.services[service as usize];
+        let present = self.services[service as usize].version;
+        let name = |version: u8| &spec.versions[usize::from(version)].name;
+        let to = to.or(spec.versions[usize::from(present)].parent);
+        let said = match to {
+            None => format!("switch: {} was made from nothing", name(present)),
+            Some(to) if to == present => format!("switch: {} is the version in place", name(to)),
+            Some(to) => format!("switch: to {}", name(to)),
+        };
+        self.telemetry.log(now, "action", spec.name.clone(), said);
+        let way = self.way_of(service);
+        to.map_or(Ok(()), |to| self.roll_out(now, queue, service, to, way))
+    }
+
+    /// An operator does something about the rollout of a service.
+    pub(super) fn act_on_rollout(&mut self, now: Time, queue: &mut Queue, service: u32, act: Act) -> Flow {
+        let name = self.spec.services[service as usize].name.clone();
+        let way = self.way_of(service);
+        let rollouts = &mut self.services[service as usize].rollouts;
+        match act {
+            Act::Pause => rollouts.paused = true,
+            Act::Resume | Act::Promote => rollouts.paused = false,
+            _ => {}
         }
+        let again = rollouts.taken_back.filter(|_| act == Act::Retry);
+        let said = if rollouts.underway.is_some() || again.is_some() {
+            act.verb().to_owned()
+        } else if act == Act::Pause {
+            "pause: the next rollout will wait".to_owned()
+        } else {
+            format!("{}: there is nothing to act on", act.verb())
+        };
+        self.telemetry.log(now, "action", name, said);
+        let rollouts = &mut self.services[service as usize].rollouts;
+        let Some(underway) = &mut rollouts.underway else {
+            return again.map_or(Ok(()), |to| self.roll_out(now, queue, service, to, way));
+        };
+        underway.policy.on_act(now, act);
+        if act == Act::Retry && underway.why.take().is_some() {
+            // It may be taken back once more.
+            rollouts.ways_back.push(None);
+        }
+        self.sync_rollout(now, queue, service)
     }
 
     /// What is remembered of the versions of a service.
@@ -177,11 +296,18 @@ impl World<'_> {
                 sets = order.iter().map(|&at| sets[at]).collect();
             }
             let wanted = self.services[service as usize].wanted;
+            let census = if self.watching == 0 { None } else { self.census(service) };
             let Some(underway) = &mut self.services[service as usize].rollouts.underway else { break };
+            if let Some(census) = &census {
+                underway.policy.on_census(census);
+            }
             let command = underway.policy.sync(now, wanted, &sets);
             let stalled = underway.policy.is_stalled();
             if std::mem::replace(&mut underway.stalled, stalled) != stalled {
                 self.report_stall(now, service, stalled);
+            }
+            if census.is_some() {
+                self.note_progress(now, queue, service);
             }
             match command {
                 Some(Command::Scale { set, to }) => {
@@ -190,7 +316,7 @@ impl World<'_> {
                 }
                 Some(Command::Done) => {
                     self.end_rollout(now, service);
-                    return Ok(());
+                    return self.open_gate(now, queue, service);
                 }
                 Some(Command::Weight { new, of }) => self.set_weight(now, service, new, of),
                 Some(Command::Measure(measure)) => {
@@ -217,6 +343,59 @@ impl World<'_> {
             underway.busy = false;
         }
         Ok(())
+    }
+
+    /// A policy that watches has decided: what it asks of calls, and whether its moment has come.
+    fn note_progress(&mut self, now: Time, queue: &mut Queue, service: u32) {
+        let state = &mut self.services[service as usize];
+        let Some(underway) = &mut state.rollouts.underway else { return };
+        let (stance, (asked, switched)) = (underway.policy.stance(), underway.policy.progress());
+        let news = switched && !std::mem::replace(&mut underway.switched, switched);
+        if asked && !switched && state.rollouts.awaits.is_none() {
+            state.rollouts.awaits = Some(now);
+        }
+        if news {
+            state.rollouts.stop_waiting(now);
+            let spec = &self.spec.services[service as usize];
+            let to = &spec.versions[usize::from(state.version)].name;
+            self.telemetry.log(now, "rollout", spec.name.clone(), format!("the moment for {to} has come"));
+        }
+        self.take_stance(now, queue, service, stance);
+    }
+
+    /// An update that is over holds nobody.
+    fn open_gate(&mut self, now: Time, queue: &mut Queue, service: u32) -> Flow {
+        self.take_stance(now, queue, service, Stance::Open);
+        if let Some(at) = self.spec.services[service as usize].version_slot {
+            self.on_ungate(now, queue, u32::from(at))?;
+            self.end_watch(now, at);
+        }
+        Ok(())
+    }
+
+    /// An old instance of a service that is being updated has done its last work, and hands its state over if the rollout
+    /// wants that.
+    pub(super) fn hand_state_over(&mut self, now: Time, index: u32) {
+        let instance = &self.instances[index as usize];
+        let (service, version, told_at) = (instance.service, instance.version, instance.more.told_at);
+        let state = &mut self.services[service as usize];
+        let policy = state.rollouts.underway.as_ref().map(|underway| &underway.policy);
+        let Some(hand_over) = policy.and_then(AnyRollout::hand_over) else { return };
+        if version == state.version {
+            return;
+        }
+        let written = now + hand_over.write;
+        let grace = self.spec.services[service as usize].grace;
+        let in_time = told_at == Time::MAX || written <= told_at + grace;
+        if !in_time {
+            state.rollouts.states_lost += 1;
+            self.log_instance(now, index, "state lost");
+            return;
+        }
+        let old = |&at: &u32| self.instances[at as usize].version == version && at != index;
+        if !state.living.iter().any(old) && state.rollouts.states_lost == 0 {
+            state.inherited = Some(written + hand_over.read);
+        }
     }
 
     /// Positions of the sets with the stable version first and the new one last; others only if they still have instances.
@@ -349,6 +528,8 @@ impl World<'_> {
     fn abort_rollout(&mut self, now: Time, service: u32) {
         let state = &mut self.services[service as usize];
         let Some(underway) = state.rollouts.underway.take() else { return };
+        state.rollouts.taken = state.rollouts.taken + (now - underway.began);
+        state.rollouts.taken_back = Some(state.version);
         state.version = state.rollouts.stable;
         let name = self.spec.services[service as usize].name.clone();
         let why = underway.why.map_or("", Reason::words);
@@ -361,6 +542,8 @@ impl World<'_> {
         let revisions = self.revisions(service);
         let state = &mut self.services[service as usize];
         let Some(underway) = state.rollouts.underway.take() else { return };
+        state.rollouts.taken = state.rollouts.taken + (now - underway.began);
+        state.rollouts.stop_waiting(now);
         state.rollouts.stable = state.version;
         if counts {
             state.rollouts.completed += 1;

@@ -7,6 +7,7 @@ use crate::stats::histogram::{Totals, Window};
 use crate::time::{Duration, Time};
 
 use super::call::{Origin, RequestRecord};
+use super::consistency::Bonds;
 use super::frame::{AWAITED, Frame, NIL, Side};
 use super::spec::{Arrivals, NO_RING, Rate};
 use super::telemetry::{Integral, Moments};
@@ -28,7 +29,7 @@ pub(super) struct Source {
     /// Share of requests that operators let in.
     pub(super) share: f64,
     /// Requests sent from here on count.
-    counted_from: Time,
+    pub(super) counted_from: Time,
     /// Requests so far.
     pub(super) arrivals: u64,
     pub(super) outcomes: Outcomes,
@@ -243,10 +244,15 @@ impl World<'_> {
                 source: index as u32,
                 key: key.0,
                 versions: [0; 8],
+                bonds: Bonds::default(),
                 inconsistent: false,
                 degraded: false,
             };
-            self.requests.insert(record).ok_or(Full::InFlight)?
+            let request = self.requests.insert(record).ok_or(Full::InFlight)?;
+            if self.tracer.is_some() {
+                self.trace_request(now, index as u32, key.0, request);
+            }
+            request
         } else {
             NIL
         };
@@ -294,6 +300,9 @@ impl World<'_> {
                 side.deadline = now + self.rings[spec.deadline as usize].delay();
             }
             self.put_side(slot, side);
+            if self.watching != 0 {
+                self.reckon(slot);
+            }
         }
         if spec.deadline != NO_RING {
             self.rings[spec.deadline as usize].arm(now, slot, queue);
@@ -353,6 +362,13 @@ impl World<'_> {
         let RequestRecord { user, inconsistent, degraded, .. } = self.requests[request];
         let source = &mut self.sources[index as usize];
         source.inconsistent += u64::from(inconsistent && counted);
+        if inconsistent && counted {
+            self.telemetry.note_inconsistent(self.requests[request].key);
+        }
+        if self.tracer.is_some() {
+            self.trace_over(now, request, class);
+        }
+        let source = &mut self.sources[index as usize];
         source.degraded += u64::from(degraded && counted && class == Class::Success);
         if user == NIL {
             return;

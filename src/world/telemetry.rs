@@ -88,6 +88,9 @@ const RECOVERED_AFTER: u32 = 5;
 /// Most lines of each log that a run keeps; what comes later is counted.
 const MAX_LINES: usize = 200_000;
 
+/// Most inconsistent requests that a run names.
+const MAX_INCONSISTENT: usize = 10_000;
+
 /// Measurements that belong to the whole world.
 pub(super) struct Telemetry {
     pub(super) breaker_rejections: u64,
@@ -95,6 +98,8 @@ pub(super) struct Telemetry {
     pub(super) budget_refusals: u64,
     /// Core time of attempts that were of use to a good answer, ns.
     pub(super) useful_cpu: u128,
+    /// Keys of counted requests that met two versions, the first so many.
+    pub(super) inconsistent: Vec<u64>,
     pub(super) log: Vec<LogEntry>,
     pub(super) decisions: Vec<Decision>,
     /// End of each window, seconds.
@@ -199,6 +204,7 @@ impl Telemetry {
             limiter_rejections: 0,
             budget_refusals: 0,
             useful_cpu: 0,
+            inconsistent: Vec::new(),
             log: Vec::new(),
             decisions: Vec::new(),
             t_s: Vec::new(),
@@ -209,6 +215,13 @@ impl Telemetry {
             recovery: Recovery::default(),
             nodes_up: pools.iter().map(|pool| vec![0; pool.nodes as usize + 1]).collect(),
             nodes_since: pools.iter().map(|pool| (pool.nodes as usize, Time::ZERO)).collect(),
+        }
+    }
+
+    /// A counted request met two versions.
+    pub(super) fn note_inconsistent(&mut self, key: u64) {
+        if self.inconsistent.len() < MAX_INCONSISTENT {
+            self.inconsistent.push(key);
         }
     }
 

@@ -1,20 +1,26 @@
 //! Two versions of a service side by side, while a rollout cares: who gets which share of the traffic, and how each of them
 //! does in the eyes of their callers.
 
+use crate::kernel::queue::Queue;
 use crate::policies::balancer::{AnyBalancer, Balancer as _};
 use crate::policies::judge::{Evidence, Pair, Reading};
 use crate::policies::rollout::Measure;
+use crate::policies::rollout::standing::Way;
 use crate::policies::view::{Class, Endpoints, Outcome, RequestHead, Slot};
 use crate::random::{Key, Rng};
 use crate::stats::histogram::Window;
 use crate::time::{Duration, Time};
 
 use super::World;
-use super::outbound::{Outbound, SPLIT, STALE};
+use super::control::Control;
+use super::outbound::{BOUND, Outbound, SPLIT, STALE};
 use super::spec::EdgeSpec;
 
 /// Keeps the choice of a version apart from all other draws of a call.
 const SPLIT_SALT: u64 = 0x7370_6c69_742d_736c;
+
+/// In place of a side: a call may go to any version, by the caller's own balancer.
+const EITHER: usize = 2;
 
 /// How callers divide their traffic.
 #[derive(Clone, Copy, Debug)]
@@ -32,15 +38,34 @@ pub(super) struct Split {
     /// Endpoints of the old versions, and of the new one.
     lists: [Vec<Slot>; 2],
     balancers: [AnyBalancer; 2],
-    /// Whether an endpoint is of the new version, by slot.
+    /// Which version is the new one ...
+    version: u8,
+    /// ... and whether an endpoint is of it, by slot.
     is_new: Vec<bool>,
-    /// For whom the present call is.
+    /// For whom the present call is: the old versions, the new one, or [`EITHER`].
     side: usize,
     /// Slots that the balancers have been told of: those below.
     known: usize,
 }
 
 impl Split {
+    fn new(version: u8, edge: &EdgeSpec, now: Time) -> Self {
+        Self {
+            lists: [Vec::new(), Vec::new()],
+            balancers: [edge.balancer.build(now), edge.balancer.build(now)],
+            version,
+            is_new: Vec::new(),
+            side: EITHER,
+            known: 0,
+        }
+    }
+
+    /// Whether the present call is for one of the versions.
+    #[inline]
+    pub(super) const fn is_for_one(&self) -> bool {
+        self.side != EITHER
+    }
+
     /// An endpoint of the chosen version.
     pub(super) fn pick(
         &mut self,
@@ -166,6 +191,27 @@ impl Watch {
     }
 }
 
+/// When a version had instances that could serve.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VersionLife {
+    /// Name of the service.
+    pub service: String,
+    /// Name of the version.
+    pub version: String,
+    /// Name of the version from which it was made.
+    pub parent: Option<String>,
+    /// From and to, seconds.
+    pub spans: Vec<(f64, f64)>,
+}
+
+/// Instances of one version that can serve, and since when there are some.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Life {
+    ready: u32,
+    since: Time,
+    spans: Vec<(Time, Time)>,
+}
+
 impl World<'_> {
     /// Callers divide their traffic from now on: so much of it is for the new version.
     pub(super) fn divide(&mut self, now: Time, service: u32, version: u8, new: u32, of: u32) {
@@ -181,6 +227,50 @@ impl World<'_> {
         self.tell_all_versions(now, service);
     }
 
+    /// An instance of a version can serve from now on, or no longer.
+    pub(super) fn note_life(&mut self, now: Time, index: u32, up: bool) {
+        let instance = &self.instances[index as usize];
+        let spec = &self.spec.services[instance.service as usize];
+        if spec.version_slot.is_none() {
+            return;
+        }
+        let lives = &mut self.services[instance.service as usize].lives;
+        lives.resize_with(spec.versions.len(), Life::default);
+        let life = &mut lives[usize::from(instance.version)];
+        if up {
+            if life.ready == 0 {
+                life.since = now;
+            }
+            life.ready += 1;
+        } else {
+            life.ready -= 1;
+            if life.ready == 0 && now > life.since {
+                life.spans.push((life.since, now));
+            }
+        }
+    }
+
+    /// The versions of all services that are updated, and when each was alive until `end`.
+    pub(super) fn lives(&self, end: Time) -> Vec<VersionLife> {
+        let mut all = Vec::new();
+        for (spec, service) in self.spec.services.iter().zip(&self.services) {
+            for (at, version) in spec.versions.iter().enumerate().filter(|_| spec.version_slot.is_some()) {
+                let life = service.lives.get(at).cloned().unwrap_or_default();
+                let open = (life.ready > 0 && end > life.since).then_some((life.since, end));
+                let cut = |(from, to): (Time, Time)| {
+                    (from < end).then(|| (from.as_secs_f64(), to.min(end).as_secs_f64()))
+                };
+                all.push(VersionLife {
+                    service: spec.name.clone(),
+                    version: version.name.clone(),
+                    parent: version.parent.map(|parent| spec.versions[usize::from(parent)].name.clone()),
+                    spans: life.spans.into_iter().chain(open).filter_map(cut).collect(),
+                });
+            }
+        }
+        all
+    }
+
     /// A version is a version again.
     pub(super) fn forget_versions(&mut self, now: Time, service: u32) {
         let service_state = &mut self.services[service as usize];
@@ -188,7 +278,7 @@ impl World<'_> {
         self.tell_all_versions(now, service);
     }
 
-    fn tell_all_versions(&mut self, now: Time, service: u32) {
+    pub(super) fn tell_all_versions(&mut self, now: Time, service: u32) {
         for at in 0..self.services[service as usize].callers.len() {
             let index = self.services[service as usize].callers[at];
             if self.outbounds[index as usize].alive {
@@ -199,25 +289,34 @@ impl World<'_> {
 
     /// A caller learns what it has to do about versions at present.
     pub(super) fn tell_versions(&mut self, now: Time, index: u32) {
-        let outbound = &mut self.outbounds[index as usize];
-        let service = &self.services[outbound.service as usize];
-        // Once it has begun to tell it goes on: that costs little, and nobody has to remember why it did before.
-        outbound.hears |= service.watch.is_some();
-        if service.shares.is_none() {
-            outbound.split = None;
-            outbound.asks &= !SPLIT;
-            return;
-        }
+        let of = self.outbounds[index as usize].service;
+        let service = &self.services[of as usize];
+        let looked_at = service.watch.is_some()
+            || service.seen.is_some()
+            || self.spec.services[of as usize].on_outage.is_some();
+        let weighed = service.shares.map(|shares| shares.version);
+        let version = weighed.or_else(|| self.updated_to(of));
+        let mut asks = if weighed.is_some() { SPLIT } else { 0 };
+        asks |= if self.is_bound(of) { BOUND } else { 0 };
         let outbound = &self.outbounds[index as usize];
-        if outbound.split.is_none()
-            && let Some(edge) = self.edge_of(outbound)
-        {
-            let balancers = [edge.balancer.build(now), edge.balancer.build(now)];
-            let lists = [Vec::new(), Vec::new()];
-            let split = Split { lists, balancers, is_new: Vec::new(), side: 0, known: 0 };
-            let outbound = &mut self.outbounds[index as usize];
-            outbound.split = Some(Box::new(split));
-            outbound.asks |= SPLIT | STALE;
+        let split = match (version, self.edge_of(outbound)) {
+            (Some(version), Some(edge)) => {
+                let fresh = outbound.split.as_ref().is_none_or(|split| split.version != version);
+                fresh.then(|| Box::new(Split::new(version, edge, now)))
+            }
+            // Probes go to all alike.
+            (Some(_), None) => return,
+            (None, _) => None,
+        };
+        let outbound = &mut self.outbounds[index as usize];
+        // Once it has begun to tell it goes on: that costs little, and nobody has to remember why it did before.
+        outbound.hears |= looked_at;
+        outbound.asks = outbound.asks & !(SPLIT | BOUND) | asks;
+        if version.is_none() {
+            outbound.split = None;
+        } else if split.is_some() {
+            outbound.split = split;
+            outbound.asks |= STALE;
         }
     }
 
@@ -234,11 +333,11 @@ impl World<'_> {
     pub(super) fn sort_by_version(&mut self, now: Time, index: u32) {
         let outbound = &mut self.outbounds[index as usize];
         let service = &self.services[outbound.service as usize];
-        let (Some(split), Some(shares)) = (&mut outbound.split, service.shares) else { return };
+        let Some(split) = &mut outbound.split else { return };
         split.known = outbound.view.weight.len();
         split.is_new.clear();
         split.is_new.extend(
-            service.slots.iter().map(|&instance| self.instances[instance as usize].version == shares.version),
+            service.slots.iter().map(|&instance| self.instances[instance as usize].version == split.version),
         );
         for (side, is_new) in [false, true].into_iter().enumerate() {
             let list = &mut split.lists[side];
@@ -260,11 +359,25 @@ impl World<'_> {
         }
     }
 
+    /// Where an update wants the present call of a caller to go.
+    pub(super) fn take_way(&mut self, index: u32, way: Way) {
+        if let Some(split) = &mut self.outbounds[index as usize].split {
+            split.side = match way {
+                Way::Old => 0,
+                Way::New => 1,
+                Way::Any | Way::Hold => EITHER,
+            };
+        }
+    }
+
     /// A caller found no endpoint of the version it had chosen.
     pub(super) fn note_no_endpoint(&mut self, now: Time, index: u32) {
         let outbound = &self.outbounds[index as usize];
         let side = outbound.split.as_ref().map_or(0, |split| split.side);
         let service = &mut self.services[outbound.service as usize];
+        if let Some(seen) = &mut service.seen {
+            seen.note(Class::Failure, Duration::ZERO);
+        }
         if let Some(watch) = &mut service.watch {
             let version = if side == 1 { watch.version } else { watch.version.wrapping_add(1) };
             watch.note(now, version, Class::Failure, Duration::ZERO);
@@ -273,10 +386,20 @@ impl World<'_> {
 
     /// An attempt at an instance has ended, in the eyes of its caller.
     #[inline(never)]
-    pub(super) fn note_outcome(&mut self, now: Time, instance: u32, outcome: &Outcome) {
+    pub(super) fn note_outcome(&mut self, now: Time, queue: &mut Queue, instance: u32, outcome: &Outcome) {
+        let service = self.instances[instance as usize].service;
+        let failed = matches!(outcome.class, Class::Failure | Class::Timeout);
+        if failed && self.spec.services[service as usize].on_outage.is_some() {
+            // Not here and now: whoever failed is still being dealt with.
+            self.schedule(queue, now, Control::StartAnother(service));
+        }
         let instance = &self.instances[instance as usize];
-        if let Some(watch) = &mut self.services[instance.service as usize].watch {
+        let service = &mut self.services[instance.service as usize];
+        if let Some(watch) = &mut service.watch {
             watch.note(now, instance.version, outcome.class, outcome.latency);
+        }
+        if let Some(seen) = &mut service.seen {
+            seen.note(outcome.class, outcome.latency);
         }
     }
 }

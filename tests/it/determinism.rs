@@ -230,7 +230,7 @@ fn closed_loops_share_the_draws_of_a_user_and_a_cycle() {
 // ---- shipped scenarios
 
 /// How each shipped scenario is shortened; by default to a tenth of its length, and never to less than twice its warm-up.
-const SHORTENED: [(&str, &[&str]); 12] = [
+const SHORTENED: [(&str, &[&str]); 14] = [
     // The restart comes at 20 s.
     ("scenarios/balancers/cold-start.toml", &["scenario.duration=40s"]),
     ("scenarios/breaker-shootout.toml", &["scenario.duration=95s"]),
@@ -241,9 +241,11 @@ const SHORTENED: [(&str, &[&str]); 12] = [
     ("scenarios/machine-failures.toml", &["scenario.duration=27h"]),
     ("scenarios/node-loss.toml", &["scenario.duration=8min"]),
     ("scenarios/node-pool-exhausted.toml", &["scenario.duration=32min"]),
+    ("scenarios/paper/version-consistency.toml", &["scenario.duration=6s"]),
     ("scenarios/portal.toml", &["scenario.duration=7min"]),
     ("scenarios/reconnect-herd.toml", &["scenario.duration=135s"]),
     ("scenarios/retry-storm.toml", &["scenario.duration=150s"]),
+    ("scenarios/typhoon-update.toml", &["scenario.duration=6min"]),
     ("scenarios/typhoon.toml", &["scenario.duration=16min", "scenario.warm-up=1min"]),
 ];
 

@@ -2,6 +2,9 @@
 
 use super::Check;
 use super::measures::{Part, not_simulated};
+use super::versions::PARENT;
+use crate::policies::balancer::Balancer as _;
+use crate::policies::rollout::{Act, Rollout as _, RolloutSettings};
 use crate::random::law::Law;
 use crate::scenario::de::Spanned;
 use crate::scenario::error::{Diagnostic, Place, shortened};
@@ -308,19 +311,41 @@ impl Check<'_> {
                     replicas: scale.replicas.value,
                 }
             }
-            ActionChoice::Undo(undo) => {
-                let service = self.service_named(&undo.service)?;
-                if scenario.rollouts.iter().all(|rollout| rollout.service != service) {
-                    let message = format!(
-                        "`{}` is never rolled out, so there is nothing to go back to",
-                        shortened(&undo.service.value)
-                    );
-                    let error = Diagnostic::new(message).at(undo.service.place);
-                    self.errors.push(error.hint("write a [[rollout]] of it"));
+            ActionChoice::Promote(promote) if self.has_group(&promote.service, scenario) => {
+                self.promote(promote, scenario)?
+            }
+            ActionChoice::Promote(promote) => {
+                if let Some(seat) = &promote.seat {
+                    let error = Diagnostic::new(format!("`{}` has no group", promote.service.value));
+                    self.errors.push(error.at(seat.place).hint("only a group has seats"));
                 }
+                let act = if promote.full.unwrap_or(false) { Act::PromoteFull } else { Act::Promote };
+                self.act(act, &promote.service, scenario)?
+            }
+            ActionChoice::Abort(of) => self.act(Act::Abort, &of.service, scenario)?,
+            ActionChoice::Pause(of) => self.act(Act::Pause, &of.service, scenario)?,
+            ActionChoice::Resume(of) => self.act(Act::Resume, &of.service, scenario)?,
+            ActionChoice::Retry(of) => self.act(Act::Retry, &of.service, scenario)?,
+            ActionChoice::Switch(switch) => {
+                let service = self.service_named(&switch.service)?;
+                let to = if switch.version.value == PARENT {
+                    None
+                } else {
+                    let known: Vec<&str> = scenario.services[service]
+                        .versions
+                        .iter()
+                        .map(|version| version.name.as_str())
+                        .collect();
+                    let Spanned { value, place } = &switch.version;
+                    Some(self.lookup_in(&switch.service.value, "version", value, *place, &known)?)
+                };
+                Operation::Switch { service, to }
+            }
+            ActionChoice::Publish(publish) => self.publish(publish, scenario)?,
+            ActionChoice::Undo(undo) => {
+                let service = self.rolled_out(&undo.service, "nothing to go back to", scenario)?;
                 Operation::Undo { service, revision: undo.to_revision.unwrap_or(0) }
             }
-            ActionChoice::Promote(promote) => self.promote(promote, scenario)?,
             ActionChoice::Restore(restore) => self.restore(restore, scenario)?,
             ActionChoice::Resize(resize) => self.resize(resize, table.what.place, scenario)?,
             ActionChoice::Throttle(throttle) => self.throttle(throttle, table.what.place, scenario)?,
@@ -339,6 +364,43 @@ impl Check<'_> {
             }
         };
         Some(Action { when: when?, what })
+    }
+
+    /// A service that has a rollout.
+    fn rolled_out(&mut self, name: &Spanned<String>, otherwise: &str, scenario: &Scenario) -> Option<usize> {
+        let service = self.service_named(name)?;
+        if scenario.rollouts.iter().all(|rollout| rollout.service != service) {
+            let message =
+                format!("`{}` is never rolled out, so there is {otherwise}", shortened(&name.value));
+            let error = Diagnostic::new(message).at(name.place);
+            self.errors.push(error.hint("write a [[rollout]] of it"));
+        }
+        Some(service)
+    }
+
+    /// What somebody does about a rollout, if that can be done.
+    fn act(&mut self, act: Act, name: &Spanned<String>, scenario: &Scenario) -> Option<Operation> {
+        let service = self.rolled_out(name, "nothing to act on", scenario)?;
+        let ways: Vec<&RolloutSettings> = scenario
+            .rollouts
+            .iter()
+            .filter(|rollout| rollout.service == service)
+            .map(|rollout| &rollout.how)
+            .collect();
+        if let Some(first) = ways.first()
+            && !ways.iter().any(|how| how.takes(act))
+        {
+            let message = format!("nobody can {} a rollout of the kind {}", act.verb(), first.name());
+            let hint = match first {
+                RolloutSettings::Rolling(_) | RolloutSettings::Recreate(_) => {
+                    "a Deployment knows `pause`, `resume` and `undo`"
+                }
+                RolloutSettings::Flagger(_) => "flagger knows `abort`, `pause` and `resume`",
+                _ => "`canary` and `blue-green` know `promote`, `abort`, `pause`, `resume` and `retry`",
+            };
+            self.errors.push(Diagnostic::new(message).at(name.place).hint(hint));
+        }
+        Some(Operation::Rollout { service, act })
     }
 
     /// Somebody who foresees a fault.
@@ -467,11 +529,13 @@ impl Check<'_> {
         let known: Vec<&str> =
             scenario.services[service].versions.iter().map(|version| version.name.as_str()).collect();
         let to = self.lookup_in(&table.service.value, "version", &table.to.value, table.to.place, &known)?;
-        let how = table.how.value;
-        if how.weighs() {
+        if table.how.value.weighs() {
             self.deaf_to_weights(service, scenario);
         }
-        Some(RolloutPlan { at: Time(table.at.value.0), service, to, how })
+        if table.how.value.build(Time::ZERO).watches() {
+            self.can_tell_versions_apart(&table, service, scenario);
+        }
+        Some(RolloutPlan { at: Time(table.at.value.0), service, to, how: table.how.value })
     }
 
     /// Callers that do not divide their traffic, whatever a rollout says.
@@ -498,6 +562,56 @@ impl Check<'_> {
             if !self.warnings.contains(&warning) {
                 self.warnings.push(warning);
             }
+        }
+    }
+
+    /// A dynamic update needs callers that can send a call to one version, and hold it back.
+    fn can_tell_versions_apart(&mut self, table: &RolloutTable, service: usize, scenario: &Scenario) {
+        let how = table.how.value.name();
+        let mut dependants = vec![service];
+        let mut at = 0;
+        while let Some(&on) = dependants.get(at) {
+            for (caller, other) in scenario.services.iter().enumerate() {
+                if other.edges.iter().any(|edge| edge.to == on) && !dependants.contains(&caller) {
+                    dependants.push(caller);
+                }
+            }
+            at += 1;
+        }
+        let edges = scenario.sources.iter().flat_map(|source| &source.edges);
+        let edges = edges.chain(scenario.services.iter().flat_map(|service| &service.edges));
+        let mut against = None;
+        for edge in edges.filter(|edge| dependants.contains(&edge.to)) {
+            let here = edge.to == service;
+            let health =
+                edge.outlier.is_some() || edge.health_check.is_some() || edge.host_selection.is_some();
+            let found = match () {
+                () if edge.connections.is_some() => Some("ride on simulated connections"),
+                () if here && health => Some("leave endpoints out by their health"),
+                () if here && edge.all_policies().any(|policies| policies.hedge.is_some()) => {
+                    Some("are hedged")
+                }
+                () if here && edge.balancer.build(Time::ZERO).needs().probes => {
+                    Some("are balanced by probes")
+                }
+                () => None,
+            };
+            if let (None, Some(found)) = (&against, found) {
+                against = Some((edge.to, format!("calls to it {found}")));
+            }
+        }
+        if scenario.services[service].activator.is_some() {
+            against = Some((service, "an activator holds calls to it".to_owned()));
+        }
+        if let Some((at, why)) = against {
+            let name = &scenario.services[at].name;
+            let error = Diagnostic::new(format!(
+                "`{how}` cannot tell the versions of `{}` apart: `{name}` is in the way, {why}",
+                table.service.value
+            ));
+            let hint =
+                "take that off the edge, or use a rollout that leaves calls alone, such as container-swap";
+            self.errors.push(error.at(table.how.place).hint(hint));
         }
     }
 }

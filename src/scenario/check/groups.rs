@@ -107,6 +107,11 @@ impl Check<'_> {
         })
     }
 
+    /// Whether that is a service with a group.
+    pub(super) fn has_group(&self, name: &Spanned<String>, scenario: &Scenario) -> bool {
+        scenario.services.iter().any(|service| service.name == name.value && service.group.is_some())
+    }
+
     fn group_named(&mut self, name: &Spanned<String>, scenario: &Scenario) -> Option<usize> {
         let service = self.service_named(name)?;
         if scenario.services[service].group.is_none() {
