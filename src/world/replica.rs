@@ -498,27 +498,27 @@ impl World<'_> {
         there.map(|member| lacks(&member.log)).max().unwrap_or(0) as f64
     }
 
-    /// INV-36: what was acknowledged is there or counted as lost; a member's log is the leader's, as far as they agree; and who
+    /// INV-37: what was acknowledged is there or counted as lost; a member's log is the leader's, as far as they agree; and who
     /// waits to be acknowledged waits in order.
     pub(super) fn check_groups(&self) {
         for service in &self.services {
             let Some(group) = &service.group else { continue };
             let all: u64 = group.reigns.iter().map(|reign| reign.acknowledged).sum();
             let there: u64 = (0..group.reigns.len() as u32).map(|reign| group.valid(reign)).sum();
-            assert_eq!(all, there + group.lost(), "INV-36: what was acknowledged is there or lost");
+            assert_eq!(all, there + group.lost(), "INV-37: what was acknowledged is there or lost");
             let has_all = |seat: u32| group.is_complete(&group.members[seat as usize].log);
-            assert!(group.authority.is_none_or(has_all), "INV-36: the leader that counts has what is there");
+            assert!(group.authority.is_none_or(has_all), "INV-37: the leader that counts has what is there");
             for member in &group.members {
-                assert!(member.log.is_sorted(), "INV-36: reigns follow each other");
-                assert!(member.log.windows(2).all(|pair| pair[0].1 < pair[1].1), "INV-36: none is empty");
+                assert!(member.log.is_sorted(), "INV-37: reigns follow each other");
+                assert!(member.log.windows(2).all(|pair| pair[0].1 < pair[1].1), "INV-37: none is empty");
                 let ascending = |tickets: &VecDeque<WriteTicket>| {
                     tickets.iter().zip(tickets.iter().skip(1)).all(|(one, next)| one.position < next.position)
                 };
-                assert!(ascending(&member.waiting), "INV-36: writes wait in order");
-                assert!(member.leads || member.waiting.is_empty(), "INV-36: only a leader has writes wait");
+                assert!(ascending(&member.waiting), "INV-37: writes wait in order");
+                assert!(member.leads || member.waiting.is_empty(), "INV-37: only a leader has writes wait");
             }
             let leads = group.members.iter().filter(|member| member.leads).count() as u32;
-            assert!(group.accepting <= leads, "INV-36: who acts as a leader believes to be one");
+            assert!(group.accepting <= leads, "INV-37: who acts as a leader believes to be one");
         }
     }
 }
