@@ -473,15 +473,16 @@ impl<'a> World<'a> {
                 || configs.into_iter().any(|version| version.error_rate > 0.0)
                 || spec.actions.iter().any(degrades)
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
-            let mut state = Service::new(service, spec.warm_up, guarded || measured, judged || measured);
+            let mut service = Service::new(service, spec.warm_up, guarded || measured, judged || measured);
             // An update or a tracer wants to know of each end.
-            state.ordinary &= self.ahead.is_empty() && self.tracer.is_none();
-            self.services.push(state);
-            self.services[index].group = service.group.as_ref().map(|group| {
+            service.ordinary &= self.ahead.is_empty() && self.tracer.is_none();
+            service.group = spec.services[index].group.as_ref().map(|group| {
                 let counted = (spec.warm_up, spec.end);
-                let (seats, zones) = (service.replicas, spec.zones.len());
-                Box::new(group::Group::new(group, &service.name, seats, zones, self.seed, counted))
+                let (seats, zones) = (spec.services[index].replicas, spec.zones.len());
+                let name = &spec.services[index].name;
+                Box::new(group::Group::new(group, name, seats, zones, self.seed, counted))
             });
+            self.services.push(service);
         }
         for rollback in &spec.rollbacks {
             self.services[rollback.service as usize].seen = Some(Box::default());

@@ -1039,9 +1039,7 @@ fn operation(action: &written::Action, entries: &[Vec<u16>]) -> Operation {
         written::Operation::Undo { service, revision } => Operation::Undo(*service as u32, *revision),
         written::Operation::Forward { topic, on } => Operation::Forward(*topic as u32, *on),
         written::Operation::Replay { topic, before } => Operation::Replay(*topic as u32, *before),
-        written::Operation::PromoteMember { service, seat } => {
-            Operation::PromoteMember(*service as u32, *seat)
-        }
+        written::Operation::Promote { service, seat } => Operation::Promote(*service as u32, *seat),
         written::Operation::Restore { service, backup_age, log_age, takes } => Operation::Restore {
             service: *service as u32,
             backup_age: *backup_age,

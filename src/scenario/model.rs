@@ -1506,7 +1506,7 @@ pub enum Operation {
         revision: u32,
     },
     /// Make a member of a group its leader.
-    PromoteMember {
+    Promote {
         /// Service.
         service: usize,
         /// Which seat; `None` = the one with the longest log.

@@ -1629,8 +1629,6 @@ pub(super) enum ActionChoice {
     Publish(PublishTable),
     /// Rolls a service back to a former revision.
     Undo(UndoTable),
-    /// Makes a member of a group its leader, by hand.
-    PromoteMember(PromoteMemberTable),
     /// Rebuilds a group from a backup and the log that was saved since.
     Restore(RestoreTable),
     /// Moves everything away from what is predicted to fail; only with `on-prediction`.
@@ -1657,7 +1655,7 @@ pub(super) struct ScaleTable {
     pub(super) replicas: Spanned<u32>,
 }
 
-/// `promote = { service = "x", full = true }`
+/// `promote = { service = "x", full = true }`, or `{ service = "x", seat = 2 }`
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct PromoteTable {
@@ -1665,6 +1663,8 @@ pub(super) struct PromoteTable {
     pub(super) service: Spanned<String>,
     /// Whether all steps, pauses and analyses that are left are skipped (default false).
     pub(super) full: Option<bool>,
+    /// Which seat of its group shall lead, from 0 (default: of those that have caught up the one with the longest log).
+    pub(super) seat: Option<Spanned<u32>>,
 }
 
 /// `switch = { service = "x", version = "v1" }`
@@ -1693,16 +1693,6 @@ pub(super) struct UndoTable {
     pub(super) service: Spanned<String>,
     /// Which revision: 1 is what the service begins with, each rollout has the next number (default 0: the one before).
     pub(super) to_revision: Option<u32>,
-}
-
-/// `promote-member = { service = "x", seat = 2 }`
-#[derive(Debug, serde::Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(super) struct PromoteMemberTable {
-    /// Which service.
-    pub(super) service: Spanned<String>,
-    /// Which seat, from 0 (default: of those that have caught up the one with the longest log).
-    pub(super) seat: Option<Spanned<u32>>,
 }
 
 /// `restore = { service = "x", backup-age = "1h", log-age = "1min", takes = "5min" }`

@@ -479,7 +479,7 @@ impl World<'_> {
                 self.replay(now, queue, topic, before);
                 Ok(())
             }
-            Operation::PromoteMember(service, seat) => self.promote(now, queue, service, seat),
+            Operation::Promote(service, seat) => self.promote(now, queue, service, seat),
             Operation::Restore { service, backup_age, log_age, takes } => {
                 self.restore(now, queue, service, (backup_age, log_age), takes)
             }

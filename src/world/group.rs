@@ -402,7 +402,7 @@ impl World<'_> {
     }
 
     /// How long a word of the group takes between zones; `None` while none gets through.
-    pub(super) fn way_between(&mut self, service: u32, from: u32, to: u32) -> Option<Duration> {
+    pub(super) fn word_way(&mut self, service: u32, from: u32, to: u32) -> Option<Duration> {
         let key = self.services[service as usize].group.as_mut()?.next_key();
         self.word_delay(from, to, key.0)
     }
@@ -420,7 +420,7 @@ impl World<'_> {
             To::Member(seat) => seat.0..seat.0 + 1,
             To::Others => 0..seats,
             To::Lock => {
-                if let Some(delay) = self.way_between(service, home, spec.lock_zone) {
+                if let Some(delay) = self.word_way(service, home, spec.lock_zone) {
                     let letter = Box::new(Letter { from, to: To::Lock, message: envelope.message });
                     self.schedule(queue, now + delay, Control::Group(service, Affair::Letter(letter)));
                 }
@@ -432,7 +432,7 @@ impl World<'_> {
                 continue;
             }
             let there = self.zone_of_seat(service, seat);
-            if let Some(delay) = self.way_between(service, home, there) {
+            if let Some(delay) = self.word_way(service, home, there) {
                 let to = To::Member(Seat(seat));
                 let letter = Box::new(Letter { from, to, message: envelope.message });
                 self.schedule(queue, now + delay, Control::Group(service, Affair::Letter(letter)));
@@ -457,7 +457,7 @@ impl World<'_> {
     pub(super) fn on_affair(&mut self, now: Time, queue: &mut Queue, service: u32, affair: Affair) -> Flow {
         match affair {
             Affair::Wake(seat, at) => self.wake_member(now, queue, service, seat, at),
-            Affair::Letter(letter) => self.receive(now, queue, service, letter),
+            Affair::Letter(letter) => self.read_letter(now, queue, service, letter),
             Affair::Announce(zone, reign) => {
                 self.announce_reign(now, queue, service, zone, reign);
                 Ok(())
@@ -510,7 +510,7 @@ impl World<'_> {
         Ok(())
     }
 
-    fn receive(&mut self, now: Time, queue: &mut Queue, service: u32, letter: Box<Letter>) -> Flow {
+    fn read_letter(&mut self, now: Time, queue: &mut Queue, service: u32, letter: Box<Letter>) -> Flow {
         let Letter { from, to, message } = *letter;
         let seat = match to {
             To::Member(seat) => seat.0,
@@ -609,14 +609,14 @@ impl World<'_> {
         for other in (0..seats).filter(|other| *other != seat && !late) {
             // Whoever hears of the new leader listens to no other.
             let there = self.zone_of_seat(service, other);
-            if self.way_between(service, home, there).is_some()
+            if self.word_way(service, home, there).is_some()
                 && let Some(group) = &mut self.services[service as usize].group
             {
                 group.members[other as usize].link = Link::Cut;
             }
             self.turn_to(now, queue, service, other, reign);
         }
-        if gated { self.let_in(now, queue, index) } else { Ok(()) }
+        if gated { self.readmit(now, queue, index) } else { Ok(()) }
     }
 
     fn end_reign(
@@ -651,7 +651,7 @@ impl World<'_> {
         }
         let home = self.zone_of_seat(service, seat);
         for zone in 0..=self.spec.zones.len() as u32 {
-            if let Some(delay) = self.way_between(service, home, zone) {
+            if let Some(delay) = self.word_way(service, home, zone) {
                 let over = Affair::Routed(zone, reign, false);
                 self.schedule(queue, now + delay, Control::Group(service, over));
             }
@@ -695,7 +695,7 @@ impl World<'_> {
         let seat = group.reigns[reign as usize].seat;
         let after = spec.announce.sample_duration(&mut group.next_key().draws());
         let home = self.zone_of_seat(service, seat);
-        let (at, what) = match self.way_between(service, home, zone) {
+        let (at, what) = match self.word_way(service, home, zone) {
             Some(delay) => (now + delay + after, Affair::Routed(zone, reign, true)),
             None => (now + AGAIN, Affair::Announce(zone, reign)),
         };
@@ -793,7 +793,7 @@ impl World<'_> {
     }
 
     /// A member has caught up: traffic may come.
-    pub(super) fn let_in(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+    pub(super) fn readmit(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
         let instance = &self.instances[index as usize];
         if instance.state == State::Ready && !instance.more.leaving {
             return self.set_available(now, queue, index, true);

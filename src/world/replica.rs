@@ -188,7 +188,7 @@ impl World<'_> {
         }
         let lag = spec.lag.sample_duration(&mut group.next_key().draws());
         let (home, there) = (self.zone_of_seat(service, leader), self.zone_of_seat(service, to));
-        let way = self.way_between(service, home, there);
+        let way = self.word_way(service, home, there);
         let Some(group) = &mut self.services[service as usize].group else { return Ok(()) };
         let member = &mut group.members[to as usize];
         let Some(way) = way else {
@@ -238,7 +238,7 @@ impl World<'_> {
         }
         extend(&mut member.log, reign, position);
         let (there, home) = (self.zone_of_seat(service, seat), self.zone_of_seat(service, leader));
-        match self.way_between(service, there, home) {
+        match self.word_way(service, there, home) {
             None => self.cut_link(now, queue, service, seat, reign),
             Some(Duration::ZERO) => self.on_acknowledge(now, queue, service, seat, reign, position),
             Some(way) => {
@@ -315,7 +315,7 @@ impl World<'_> {
         }
         let (home, there) = (self.zone_of_seat(service, leader), self.zone_of_seat(service, seat));
         let hung = self.is_member_hung(service, seat) || self.is_member_hung(service, leader);
-        if hung || self.way_between(service, there, home).is_none() {
+        if hung || self.word_way(service, there, home).is_none() {
             self.schedule(queue, now + AGAIN, Control::Group(service, Affair::Follow(seat, reign)));
             return Ok(());
         }
@@ -346,7 +346,7 @@ impl World<'_> {
             let (index, gated) = (member.instance, std::mem::replace(&mut member.gated, false));
             group.members[leader as usize].matches[seat as usize] = wanted;
             self.commit(now, queue, service, reign)?;
-            return if gated { self.let_in(now, queue, index) } else { Ok(()) };
+            return if gated { self.readmit(now, queue, index) } else { Ok(()) };
         }
         member.missed = true;
         member.link = Link::Syncing(reign);
@@ -383,7 +383,7 @@ impl World<'_> {
             return Ok(());
         }
         let (home, there) = (self.zone_of_seat(service, leader), self.zone_of_seat(service, seat));
-        let cut = !group.lasts(reign) || self.way_between(service, home, there).is_none();
+        let cut = !group.lasts(reign) || self.word_way(service, home, there).is_none();
         if cut {
             return self.cut_link(now, queue, service, seat, reign);
         }
@@ -450,7 +450,7 @@ impl World<'_> {
             let (index, gated) = (member.instance, std::mem::replace(&mut member.gated, false));
             self.start_member(now, queue, service, seat)?;
             if gated {
-                self.let_in(now, queue, index)?;
+                self.readmit(now, queue, index)?;
             }
         }
         Ok(())
@@ -479,7 +479,7 @@ impl World<'_> {
                 put("stale_read_ratio", counts.stale_reads as f64 / counts.reads as f64);
             }
             let promotes = |action: &ActionSpec| match action.what {
-                Operation::PromoteMember(of, _) => of as usize == service,
+                Operation::Promote(of, _) => of as usize == service,
                 _ => false,
             };
             if self.spec.actions.iter().any(promotes) {
@@ -498,27 +498,27 @@ impl World<'_> {
         there.map(|member| lacks(&member.log)).max().unwrap_or(0) as f64
     }
 
-    /// INV-36: what was acknowledged is there or counted as lost; a member's log is the leader's, as far as they agree; and who
+    /// INV-37: what was acknowledged is there or counted as lost; a member's log is the leader's, as far as they agree; and who
     /// waits to be acknowledged waits in order.
     pub(super) fn check_groups(&self) {
         for service in &self.services {
             let Some(group) = &service.group else { continue };
             let all: u64 = group.reigns.iter().map(|reign| reign.acknowledged).sum();
             let there: u64 = (0..group.reigns.len() as u32).map(|reign| group.valid(reign)).sum();
-            assert_eq!(all, there + group.lost(), "INV-36: what was acknowledged is there or lost");
+            assert_eq!(all, there + group.lost(), "INV-37: what was acknowledged is there or lost");
             let has_all = |seat: u32| group.is_complete(&group.members[seat as usize].log);
-            assert!(group.authority.is_none_or(has_all), "INV-36: the leader that counts has what is there");
+            assert!(group.authority.is_none_or(has_all), "INV-37: the leader that counts has what is there");
             for member in &group.members {
-                assert!(member.log.is_sorted(), "INV-36: reigns follow each other");
-                assert!(member.log.windows(2).all(|pair| pair[0].1 < pair[1].1), "INV-36: none is empty");
+                assert!(member.log.is_sorted(), "INV-37: reigns follow each other");
+                assert!(member.log.windows(2).all(|pair| pair[0].1 < pair[1].1), "INV-37: none is empty");
                 let ascending = |tickets: &VecDeque<WriteTicket>| {
                     tickets.iter().zip(tickets.iter().skip(1)).all(|(one, next)| one.position < next.position)
                 };
-                assert!(ascending(&member.waiting), "INV-36: writes wait in order");
-                assert!(member.leads || member.waiting.is_empty(), "INV-36: only a leader has writes wait");
+                assert!(ascending(&member.waiting), "INV-37: writes wait in order");
+                assert!(member.leads || member.waiting.is_empty(), "INV-37: only a leader has writes wait");
             }
             let leads = group.members.iter().filter(|member| member.leads).count() as u32;
-            assert!(group.accepting <= leads, "INV-36: who acts as a leader believes to be one");
+            assert!(group.accepting <= leads, "INV-37: who acts as a leader believes to be one");
         }
     }
 }

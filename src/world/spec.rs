@@ -1305,7 +1305,7 @@ pub enum Operation {
     /// Deliver again what was published since so long before the topic was stopped, and go on.
     Replay(u32, Duration),
     /// Make a member of a service's group its leader: the one on this seat, or the one with the longest log.
-    PromoteMember(u32, Option<u32>),
+    Promote(u32, Option<u32>),
     /// Rebuild the group of a service from a backup and the log that was saved since.
     Restore {
         /// Which service.

@@ -12,6 +12,7 @@ mod consistency;
 mod contracts;
 mod determinism;
 mod errors;
+mod failover;
 mod fidelity;
 mod health;
 mod hedging;

@@ -337,7 +337,14 @@ impl Check<'_> {
                     replicas: scale.replicas.value,
                 }
             }
+            ActionChoice::Promote(promote) if self.has_group(&promote.service, scenario) => {
+                self.promote(promote, scenario)?
+            }
             ActionChoice::Promote(promote) => {
+                if let Some(seat) = &promote.seat {
+                    let error = Diagnostic::new(format!("`{}` has no group", promote.service.value));
+                    self.errors.push(error.at(seat.place).hint("only a group has seats"));
+                }
                 let act = if promote.full.unwrap_or(false) { Act::PromoteFull } else { Act::Promote };
                 self.act(act, &promote.service, scenario)?
             }
@@ -365,7 +372,6 @@ impl Check<'_> {
                 let service = self.rolled_out(&undo.service, "nothing to go back to", scenario)?;
                 Operation::Undo { service, revision: undo.to_revision.unwrap_or(0) }
             }
-            ActionChoice::PromoteMember(promote) => self.promote_member(promote, scenario)?,
             ActionChoice::Restore(restore) => self.restore(restore, scenario)?,
             ActionChoice::Resize(resize) => self.resize(resize, table.what.place, scenario)?,
             ActionChoice::Throttle(throttle) => self.throttle(throttle, table.what.place, scenario)?,

@@ -6,7 +6,7 @@ use crate::random::law::Law;
 use crate::scenario::de::Spanned;
 use crate::scenario::error::{Diagnostic, shortened};
 use crate::scenario::model::{Activator, Endpoint, Group, Operation, ReplicationMode, Scenario};
-use crate::scenario::schema::{PromoteMemberTable, ReadsWord, ReplicationWord, RestoreTable, ServiceTable};
+use crate::scenario::schema::{PromoteTable, ReadsWord, ReplicationWord, RestoreTable, ServiceTable};
 use crate::time::Duration;
 
 /// Where writes are held while nobody is known to lead.
@@ -107,6 +107,11 @@ impl Check<'_> {
         })
     }
 
+    /// Whether that is a service with a group.
+    pub(super) fn has_group(&self, name: &Spanned<String>, scenario: &Scenario) -> bool {
+        scenario.services.iter().any(|service| service.name == name.value && service.group.is_some())
+    }
+
     fn group_named(&mut self, name: &Spanned<String>, scenario: &Scenario) -> Option<usize> {
         let service = self.service_named(name)?;
         if scenario.services[service].group.is_none() {
@@ -118,11 +123,7 @@ impl Check<'_> {
     }
 
     /// `promote = { service = "store", seat = 2 }`
-    pub(super) fn promote_member(
-        &mut self,
-        table: &PromoteMemberTable,
-        scenario: &Scenario,
-    ) -> Option<Operation> {
+    pub(super) fn promote(&mut self, table: &PromoteTable, scenario: &Scenario) -> Option<Operation> {
         let service = self.group_named(&table.service, scenario)?;
         let of = &scenario.services[service];
         if let Some(group) = &of.group
@@ -137,7 +138,7 @@ impl Check<'_> {
         {
             self.wrong(format!("`{}` has the seats 0 to {}", of.name, of.replicas.max(1) - 1), seat.place);
         }
-        Some(Operation::PromoteMember { service, seat: table.seat.as_ref().map(|seat| seat.value) })
+        Some(Operation::Promote { service, seat: table.seat.as_ref().map(|seat| seat.value) })
     }
 
     /// `restore = { service = "store", backup-age = "1h", log-age = "1min", takes = "5min" }`
