@@ -40,6 +40,7 @@ mod burst;
 mod cache;
 mod call;
 mod cluster;
+mod config;
 mod connection;
 mod consistency;
 mod control;
@@ -74,6 +75,7 @@ mod provisioning;
 mod recommend;
 mod report;
 mod resize;
+mod rollback;
 mod rollout;
 mod service;
 mod shutdown;
@@ -89,6 +91,7 @@ mod waiting;
 
 pub use report::{Decision, LogEntry, NamedHistogram, RunReport, WindowSeries};
 pub use tracer::{MAX_SPANS, Span, TracedRequest, Traces, Wanted};
+pub use versions::VersionLife;
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
@@ -171,6 +174,9 @@ pub struct World<'a> {
     alerts: Vec<alert::Watch>,
     probers: Vec<prober::Prober>,
     predictors: Vec<predict::Predictor>,
+    /// Who takes changes back.
+    watchers: Vec<rollback::Watcher>,
+    configs: config::Configs,
     /// Probes under way.
     probes: Arena<Probe>,
     probe_counts: ProbeCounts,
@@ -400,6 +406,8 @@ impl<'a> World<'a> {
             alerts: Vec::new(),
             probers: Vec::new(),
             predictors: Vec::new(),
+            watchers: Vec::new(),
+            configs: config::Configs::default(),
             probes: Arena::new(spec.limits.in_flight),
             probe_counts: ProbeCounts::default(),
             degraded: Vec::new(),
@@ -454,7 +462,12 @@ impl<'a> World<'a> {
                 spec::Operation::Degrade(entry, _) => ours(entry),
                 _ => false,
             };
+            let follows = |config: &&spec::ConfigSpec| {
+                config.environments.iter().any(|(_, service)| *service as usize == index)
+            };
+            let configs = spec.configs.iter().filter(follows).flat_map(|config| &config.versions);
             let judged = service.versions.iter().any(|version| version.error_rate > 0.0)
+                || configs.into_iter().any(|version| version.error_rate > 0.0)
                 || spec.actions.iter().any(degrades)
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
             let mut service = Service::new(service, spec.warm_up, guarded || measured, judged || measured);
@@ -462,6 +475,10 @@ impl<'a> World<'a> {
             service.ordinary &= self.ahead.is_empty() && self.tracer.is_none();
             self.services.push(service);
         }
+        for rollback in &spec.rollbacks {
+            self.services[rollback.service as usize].seen = Some(Box::default());
+        }
+        self.build_configs();
         let sources = spec.sources.iter().flat_map(|source| &source.edges);
         for edge in sources.chain(spec.services.iter().flat_map(|service| &service.edges)) {
             let service = &mut self.services[edge.to as usize];
@@ -547,6 +564,7 @@ impl<'a> World<'a> {
         self.begin_predictions(queue);
         self.begin_faults(queue);
         self.begin_alerts(queue);
+        self.begin_rollbacks(queue);
         for (index, action) in self.spec.actions.iter().enumerate() {
             if let spec::ActionTime::At(at) = action.when {
                 self.schedule(queue, at, Control::Act(index as u32));

@@ -6,6 +6,8 @@ use crate::policies::delivery::Guarantee;
 use crate::policies::detector::Detector as _;
 use crate::policies::recommender::Recommender as _;
 use crate::policies::recommender::updater::UpdateMode;
+use crate::policies::rollout::RolloutSettings;
+use crate::policies::rollout::rolling::RollingSettings;
 use crate::policies::transaction::TransactionSettings;
 use crate::policies::transaction::two_phase_commit::Presumption;
 use crate::random::Key;
@@ -15,12 +17,13 @@ use crate::scenario::model as written;
 use crate::time::{Duration, Time};
 use crate::world::spec::{
     ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, AskSpec, AttributeSpec, BackoffSpec,
-    BurstSpec, CacheSpec, CallSpec, Carried, CheckSpec, ConnectionPoolSpec, ConnectionsSpec, ConsumerSpec,
-    CpuMode, Deadline, DiskSpec, DnsSpec, EdgeSpec, FaultSpec, Gauge, GcSpec, Limits, ListenerSpec,
-    MemorySpec, NO_RING, ObjectiveSpec, OnTerm, Op, Operation, Order, ParticipantSpec, PoolSpec,
-    PredictionSpec, ProbeSpec, ProvisioningSpec, Rate, RegistrySpec, Resize, Resumption, RolloutSpec,
-    ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, StackSpec, Standing, Target, Thing, TlsSpec,
-    TopicFull, TopicSpec, TransactionSpec, Trouble, VersionSpec, When,
+    BatchSpec, BurstSpec, CacheSpec, CallSpec, Carried, CheckSpec, ConfigSpec, ConfigVersionSpec,
+    ConnectionPoolSpec, ConnectionsSpec, ConsumerSpec, CpuMode, Deadline, DiskSpec, DnsSpec, EdgeSpec,
+    FaultSpec, Gauge, GcSpec, Limits, ListenerSpec, MemorySpec, NO_RING, ObjectiveSpec, OnTerm, Op,
+    Operation, Order, ParticipantSpec, PoolSpec, PredictionSpec, ProbeSpec, ProvisioningSpec, Publish, Rate,
+    RegistrySpec, Resize, Resumption, RollbackSpec, RolloutSpec, ServiceSpec, SidecarSpec, Signal,
+    SourceSpec, Spec, StackSpec, Standing, Target, Thing, TlsSpec, TopicFull, TopicSpec, TransactionSpec,
+    Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -138,6 +141,8 @@ impl<'a> Assembly<'a> {
             rollouts: scenario.rollouts.iter().map(rollout).collect(),
             topics,
             transactions: scenario.transactions.iter().map(transaction).collect(),
+            configs: scenario.configs.iter().map(config).collect(),
+            rollbacks: scenario.rollbacks.iter().map(rollback).collect(),
             objective: ObjectiveSpec {
                 availability: study.objective.availability,
                 latency_p99: study.objective.latency_p99,
@@ -250,7 +255,8 @@ impl<'a> Assembly<'a> {
             written::CpuSharing::Fifo => CpuMode::Fifo,
             written::CpuSharing::Shared => CpuMode::Shared,
         };
-        let updated = self.scenario.rollouts.iter().any(|rollout| rollout.service == index);
+        let planned = self.scenario.rollouts.iter().find(|rollout| rollout.service == index);
+        let updated = planned.is_some() || switches(self.scenario, index);
         ServiceSpec {
             name: service.name.clone(),
             replicas: service.replicas,
@@ -309,6 +315,7 @@ impl<'a> Assembly<'a> {
             autoscaler: service.autoscaler.clone(),
             recommender: service.recommender.clone(),
             activator: service.activator.map(activator),
+            on_outage: service.on_outage,
             disruption_budget: service.disruption_budget,
             signals: service.signals.iter().map(signal).collect(),
             metrics: (service.metrics.period, service.metrics.window, service.metrics.delay),
@@ -319,6 +326,7 @@ impl<'a> Assembly<'a> {
             caches: service.caches.iter().map(cache).collect(),
             pools: service.pools.iter().map(connections).collect(),
             versions: service.versions.iter().map(version).collect(),
+            update: planned.map_or_else(usual_update, |planned| planned.how.clone()),
             version_slot: updated.then(|| {
                 *slots += 1;
                 *slots - 1
@@ -718,6 +726,18 @@ fn resizes(scenario: &written::Scenario, service: &written::Service) -> bool {
     advised || resized(scenario, service).next().is_some()
 }
 
+/// Whether a service may come to another version without a plan.
+fn switches(scenario: &written::Scenario, service: usize) -> bool {
+    let switches = |action: &written::Action| matches!(action.what, written::Operation::Switch { service: of, .. } if of == service);
+    scenario.actions.iter().any(switches)
+        || scenario.rollbacks.iter().any(|rollback| rollback.service == service)
+}
+
+/// How a Deployment moves unless somebody says otherwise.
+fn usual_update() -> RolloutSettings {
+    RolloutSettings::Rolling(RollingSettings::default())
+}
+
 /// Whether an operator gives the instances of a service a quota.
 fn gains_quota(scenario: &written::Scenario, service: &written::Service) -> bool {
     resized(scenario, service).any(|to| to.cpu_limit.is_some())
@@ -877,6 +897,8 @@ fn version(version: &written::Version) -> VersionSpec {
         image: version.image,
         start: version.start,
         leak_per_hour: version.leak_per_hour,
+        crash_loop: version.crash_loop.clone(),
+        parent: version.parent.map(|parent| parent as u8),
     }
 }
 
@@ -977,6 +999,25 @@ fn operation(action: &written::Action, entries: &[Vec<u16>]) -> Operation {
             let written::Resize { cpu_request, cpu_limit, memory, memory_limit } = *to;
             Operation::Resize(*service as u32, Resize { cpu_request, cpu_limit, memory, memory_limit })
         }
+        written::Operation::Rollout { service, act } => Operation::Rollout(*service as u32, *act),
+        written::Operation::Switch { service, to } => {
+            Operation::Switch(*service as u32, to.map(|to| to as u8))
+        }
+        written::Operation::Publish(publish) => Operation::Publish(Publish {
+            config: publish.config as u32,
+            version: publish.version as u8,
+            environment: publish.environment.map(|at| at as u32),
+            share: publish.share,
+            soak: publish.soak,
+            batch: publish.batch.as_ref().map(|batch| BatchSpec {
+                size: batch.size,
+                takes: batch.takes.clone(),
+                failure_rate: batch.failure_rate,
+                retries: batch.retries,
+                pause: batch.pause,
+                max_failed: batch.max_failed,
+            }),
+        }),
         written::Operation::Undo { service, revision } => Operation::Undo(*service as u32, *revision),
         written::Operation::Forward { topic, on } => Operation::Forward(*topic as u32, *on),
         written::Operation::Replay { topic, before } => Operation::Replay(*topic as u32, *before),
@@ -995,6 +1036,38 @@ fn operation(action: &written::Action, entries: &[Vec<u16>]) -> Operation {
 
 fn rollout(plan: &written::RolloutPlan) -> RolloutSpec {
     RolloutSpec { at: plan.at, service: plan.service as u32, to: plan.to as u8, how: plan.how.clone() }
+}
+
+fn config(config: &written::Config) -> ConfigSpec {
+    ConfigSpec {
+        name: config.name.clone(),
+        environments: config.environments.iter().map(|(name, at)| (name.clone(), *at as u32)).collect(),
+        delay: config.delay.clone(),
+        encryption: config.encryption,
+        restart: config.restart,
+        versions: config
+            .versions
+            .iter()
+            .map(|version| ConfigVersionSpec {
+                name: version.name.clone(),
+                error_rate: version.error_rate,
+                demand: version.demand,
+            })
+            .collect(),
+    }
+}
+
+fn rollback(plan: &written::RollbackPlan) -> RollbackSpec {
+    RollbackSpec {
+        name: plan.name.clone(),
+        service: plan.service as u32,
+        every: plan.every,
+        window: plan.window,
+        least: plan.least,
+        settings: plan.settings,
+        alert: plan.alert.map(|alert| alert as u32),
+        by: plan.by.clone(),
+    }
 }
 
 /// What answers a query of an autoscaler.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+pub use crate::world::VersionLife;
+
 /// Everything `run` found.
 #[derive(Clone, Debug)]
 pub struct StudyOutcome {
@@ -118,6 +120,8 @@ pub struct Replication {
     pub timeline: Timeline,
     /// Percentile curves, one per scope.
     pub percentiles: Vec<PercentileCurve>,
+    /// Versions of the services that are updated: from which each was made, and when it was alive.
+    pub lives: Vec<VersionLife>,
     /// Faults, instance and node life, rollouts, operator actions.
     pub events_log: Vec<LogEvent>,
     /// Control ticks and state changes, already as one JSON object each.

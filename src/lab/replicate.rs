@@ -56,6 +56,7 @@ fn replication(index: u32, seed: u64, report: RunReport) -> Replication {
         metrics: report.metrics,
         timeline: Timeline { t_s: report.t_s, series: series.collect() },
         percentiles: curves.map(|(scope, name, histogram)| curve(scope, name, &histogram)).collect(),
+        lives: report.lives,
         events_log: events.collect(),
         decisions: report.decisions.iter().map(decision).collect(),
     }

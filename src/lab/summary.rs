@@ -144,6 +144,7 @@ pub(crate) mod tests {
                     .collect(),
                 timeline: Timeline::default(),
                 percentiles: Vec::new(),
+                lives: Vec::new(),
                 events_log: Vec::new(),
                 decisions: Vec::new(),
             })

@@ -134,12 +134,32 @@ impl Reason {
 /// What a human does to a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// On with it: ends a pause.
+    /// On with it: ends a pause, or skips the present step.
     Promote,
     /// Skips everything that is left.
     PromoteFull,
     /// Takes it back.
     Abort,
+    /// Holds it where it is.
+    Pause,
+    /// Lets it go on.
+    Resume,
+    /// Begins anew what was taken back.
+    Retry,
+}
+
+impl Act {
+    /// As it is written.
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::Promote => "promote",
+            Self::PromoteFull => "promote in full",
+            Self::Abort => "abort",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Retry => "retry",
+        }
+    }
 }
 
 /// What it takes to hand an old instance's state over.
@@ -242,6 +262,23 @@ impl RolloutSettings {
     /// Whether it may take a version back by itself.
     pub const fn goes_back(&self) -> bool {
         matches!(self, Self::BlueGreen(_) | Self::Canary(_) | Self::Flagger(_))
+    }
+
+    /// Whether upstream knows this act: `kubectl rollout pause` and `resume` of a Deployment, `kubectl argo rollouts` of its
+    /// own objects; of Flagger the rollback webhook, and its gates, which can be closed and opened.
+    pub const fn takes(&self, act: Act) -> bool {
+        match self {
+            Self::BlueGreen(_) | Self::Canary(_) => true,
+            Self::Flagger(_) => matches!(act, Act::Abort | Act::Pause | Act::Resume),
+            Self::Recreate(_) | Self::Rolling(_) => matches!(act, Act::Pause | Act::Resume),
+            Self::ContainerSwap(_)
+            | Self::Quiescence(_)
+            | Self::StateHandOver(_)
+            | Self::StopTheWorld(_)
+            | Self::Tranquillity(_)
+            | Self::UpdateRequest(_)
+            | Self::VersionConsistency(_) => false,
+        }
     }
 
     /// Whether it divides the traffic of callers by weight.

@@ -17,6 +17,7 @@ mod percentiles;
 mod picture;
 mod ranking;
 mod replicas;
+mod versions;
 
 use super::{quantity, terminal};
 use crate::lab::outcome::StudyOutcome;
@@ -63,6 +64,7 @@ pub const CHARTS: &[Entry] = &[
     Entry { slug: "replicas", reading: replicas::READING, picture: replicas::picture },
     Entry { slug: "nodes", reading: nodes::READING, picture: nodes::picture },
     Entry { slug: "backlog", reading: backlog::READING, picture: backlog::picture },
+    Entry { slug: "versions", reading: versions::READING, picture: versions::picture },
     Entry { slug: "forecast", reading: forecast::READING, picture: forecast::picture },
     Entry { slug: "cost", reading: cost::READING, picture: cost::picture },
     Entry { slug: "ranking", reading: ranking::READING, picture: ranking::picture },

@@ -6,6 +6,7 @@
 mod alerts;
 mod attributes;
 mod calls;
+mod configs;
 mod connections;
 mod events;
 mod health;
@@ -15,6 +16,7 @@ mod messages;
 mod queues;
 mod resources;
 mod traffic;
+mod versions;
 mod widths;
 
 use std::ops::Range;
@@ -26,7 +28,7 @@ use super::loops;
 use super::model::{
     Activator, Arrivals, Attribute, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Instance, Limits,
     Link, MetricsPipeline, Mode, Network, NodePool, OnTerm, Pool, Registry, Scenario, Service, Signal,
-    SlowDown, Thing, Transaction, Version, WarmUp,
+    SlowDown, Thing, Transaction, WarmUp,
 };
 use super::schema::{
     ActivatorTable, CacheTable, Count, CpuWord, EdgeTable, FullWord, InstanceTable, LawText, LimitsTable,
@@ -105,6 +107,8 @@ impl<'a> Check<'a> {
             rollout,
             topic,
             transaction,
+            config,
+            rollback,
             ..
         } = file;
         let (scheduler, provisioner) = (calls::set(&file.scheduler), calls::set(&file.provisioner));
@@ -119,6 +123,8 @@ impl<'a> Check<'a> {
         self.names.topics = self.unique_names("topic", topic.iter().map(|topic| &topic.name));
         self.names.transactions =
             self.unique_names("transaction", transaction.iter().map(|transaction| &transaction.name));
+        self.unique_names("configuration", config.iter().map(|config| &config.name));
+        self.unique_names("rollback", rollback.iter().map(|rollback| &rollback.name));
         self.names.endpoints = service
             .iter()
             .map(|service| service.endpoint.iter().map(|endpoint| endpoint.name.clone()).collect())
@@ -158,6 +164,8 @@ impl<'a> Check<'a> {
             rollouts: Vec::new(),
             topics,
             transactions,
+            configs: Vec::new(),
+            rollbacks: Vec::new(),
         };
         scenario.faults = fault.iter().filter_map(|fault| self.fault(fault, &scenario)).collect();
         scenario.alerts = alert.iter().filter_map(|alert| self.alert(alert)).collect();
@@ -165,6 +173,9 @@ impl<'a> Check<'a> {
             prediction.iter().filter_map(|prediction| self.prediction(prediction, &scenario)).collect();
         scenario.rollouts =
             rollout.into_iter().filter_map(|rollout| self.rollout(rollout, &scenario)).collect();
+        scenario.configs = config.iter().filter_map(|config| self.config(config)).collect();
+        scenario.rollbacks =
+            rollback.iter().filter_map(|rollback| self.rollback(rollback, &scenario)).collect();
         scenario.actions = action.iter().filter_map(|action| self.action(action, &scenario)).collect();
         if scenario.sources.is_empty() {
             self.errors.push(
@@ -490,6 +501,11 @@ impl<'a> Check<'a> {
             edges,
             limiter: self.own_limiter(table),
             activator: self.activator(table),
+            on_outage: table.on_outage.as_ref().map(|written| {
+                let most = u64::from(written.value.most);
+                self.within_limit(most, "instances", self.limits.instances, "instances", Some(written.place));
+                written.value
+            }),
             disruption_budget: table.disruption_budget,
             signals: self.signals(table),
             autoscaler: calls::set(&table.autoscaler),
@@ -742,51 +758,6 @@ impl<'a> Check<'a> {
             local: table.scope != Some(ScopeWord::Service),
             single_flight: table.single_flight.unwrap_or(false),
         }
-    }
-
-    fn versions(&mut self, table: &ServiceTable) -> Vec<Version> {
-        let mut seen: Vec<&str> = Vec::new();
-        for version in &table.version {
-            self.well_formed("version", &version.name, true);
-            if seen.contains(&version.name.value.as_str()) {
-                self.wrong(
-                    format!("there are two versions named `{}`", version.name.value),
-                    version.name.place,
-                );
-            }
-            seen.push(&version.name.value);
-        }
-        let image = table.instance.image.map_or(0, |image| image.value.0);
-        if table.version.is_empty() {
-            return vec![Version {
-                name: "v1".to_owned(),
-                demand: 1.0,
-                error_rate: 0.0,
-                image,
-                start: 1.0,
-                leak_per_hour: 0,
-            }];
-        }
-        let versions = table.version.iter();
-        versions
-            .map(|version| Version {
-                name: version.name.value.clone(),
-                demand: version
-                    .demand
-                    .map_or(1.0, |demand| self.above_zero(demand.value, "demand", demand.place)),
-                error_rate: version.error_rate.map_or(0.0, |share| share.0),
-                image: version.image.map_or(image, |image| image.value.0),
-                start: version.start.map_or(1.0, |start| self.above_zero(start.value, "start", start.place)),
-                leak_per_hour: version.leak_per_hour.map_or(0, |leak| {
-                    if table.instance.memory_use.is_none() {
-                        let fault = "nothing can leak, since the memory of the service is not simulated";
-                        let hint = "write instance = { memory-limit = \"1GiB\", memory-use = { base = \"300MiB\" } }";
-                        self.errors.push(Diagnostic::new(fault).at(leak.place).hint(hint));
-                    }
-                    leak.value.0
-                }),
-            })
-            .collect()
     }
 
     /// `[limits]`, laid over the defaults.

@@ -54,6 +54,7 @@ pub fn skeleton(path: &Path) -> Result<String, ManifestError> {
 const fn template_of(document: &Document) -> Option<&PodTemplate> {
     match &document.object {
         Object::Deployment(deployment) => Some(&deployment.template),
+        Object::Rollout(rollout) => rollout.template.as_ref(),
         Object::Knative(knative) => Some(&knative.template),
         _ => None,
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! yaml      text -> tree of nodes that know their places; duplicate keys, bombs and tags are refused
 //! fields    tree -> values, asked for by name; what nobody asked for is an error with the known names
-//! hpa, deployment (pod, selector), disruption, keda, knative: one reader per kind
+//! hpa, deployment (pod, selector), disruption, keda, knative, argo, flagger: one reader per kind
 //! resilience4j, envoy: what clients and side-cars are configured with, which is not of Kubernetes
 //! ```
 //!
@@ -16,10 +16,12 @@
     reason = "all readers have one shape, in which `None` is a mistake that was said"
 )]
 
+mod argo;
 mod deployment;
 mod disruption;
 pub(super) mod envoy;
 mod fields;
+mod flagger;
 mod hpa;
 mod keda;
 mod knative;
@@ -29,9 +31,13 @@ mod selector;
 mod yaml;
 
 pub use crate::units::quantity::Quantity;
+pub use argo::{
+    Analyses, AnalysisTemplate, BlueGreenRelease, CanaryRelease, CanaryStep, Measured, Release, Rollout,
+};
 pub use deployment::{Deployment, Strategy};
 pub use disruption::{Budget, Disruption};
 pub use fields::CountOrPercent;
+pub use flagger::{FlaggerCanary, FlaggerMetric};
 pub use hpa::{
     Behavior, Goal, Hpa, Metric, RatePolicy, RateUnit, Rules, SelectPolicy, Series, Source, Target,
 };
@@ -98,6 +104,12 @@ pub enum Object {
     ScaledObject(ScaledObject),
     /// `Service` of Knative.
     Knative(Knative),
+    /// `Rollout` of Argo Rollouts.
+    Rollout(Box<Rollout>),
+    /// `AnalysisTemplate` of Argo Rollouts, of one namespace or of the cluster.
+    Analysis(AnalysisTemplate),
+    /// `Canary` of Flagger.
+    Canary(FlaggerCanary),
     /// A known kind that has no effect in simlab.
     Ignored {
         /// Such as `v1`.
@@ -206,6 +218,9 @@ impl Object {
             Self::Disruption(_) => Some("PodDisruptionBudget"),
             Self::ScaledObject(_) => Some("ScaledObject"),
             Self::Knative(_) => Some("Service"),
+            Self::Rollout(_) => Some("Rollout"),
+            Self::Analysis(_) => Some("AnalysisTemplate"),
+            Self::Canary(_) => Some("Canary"),
             Self::Ignored { .. } => None,
         }
     }
@@ -278,6 +293,14 @@ const KINDS: &[(&str, &str, Reader)] = &[
     ("policy/v1", "PodDisruptionBudget", |spec| Disruption::read(spec).map(Object::Disruption)),
     ("keda.sh/v1alpha1", "ScaledObject", |spec| ScaledObject::read(spec).map(Object::ScaledObject)),
     ("serving.knative.dev/v1", "Service", |spec| Knative::read(spec).map(Object::Knative)),
+    ("argoproj.io/v1alpha1", "Rollout", |spec| {
+        Rollout::read(spec).map(|rollout| Object::Rollout(Box::new(rollout)))
+    }),
+    ("argoproj.io/v1alpha1", "AnalysisTemplate", |spec| AnalysisTemplate::read(spec).map(Object::Analysis)),
+    ("argoproj.io/v1alpha1", "ClusterAnalysisTemplate", |spec| {
+        AnalysisTemplate::read(spec).map(Object::Analysis)
+    }),
+    ("flagger.app/v1beta1", "Canary", |spec| FlaggerCanary::read(spec).map(Object::Canary)),
 ];
 
 /// What is left alone: the group of its apiVersion (any version) and the kind.
@@ -307,8 +330,13 @@ const IGNORED: &[(&str, &str)] = &[
     ("cert-manager.io", "ClusterIssuer"),
     ("cert-manager.io", "Issuer"),
     ("discovery.k8s.io", "EndpointSlice"),
+    ("argoproj.io", "AnalysisRun"),
+    ("argoproj.io", "Application"),
+    ("argoproj.io", "Experiment"),
     ("external-secrets.io", "ExternalSecret"),
     ("external-secrets.io", "SecretStore"),
+    ("flagger.app", "AlertProvider"),
+    ("flagger.app", "MetricTemplate"),
     ("gateway.networking.k8s.io", "Gateway"),
     ("gateway.networking.k8s.io", "HTTPRoute"),
     ("keda.sh", "ClusterTriggerAuthentication"),

@@ -43,6 +43,8 @@ const NAMED_LISTS: &[&str] = &[
     "fault",
     "alert",
     "prediction",
+    "config",
+    "rollback",
     "action",
     "rollout",
     "topic",
@@ -59,7 +61,7 @@ const NAMED_LISTS: &[&str] = &[
 const EVENTS: &[(&str, &[&str])] = &[
     ("fault", &["name", "at", "mtbf", "mttr", "crew"]),
     ("action", &["name", "at", "on-alert", "on-prediction", "after"]),
-    ("rollout", &["name", "at", "service", "to"]),
+    ("rollout", &["name", "at", "service", "to", "workload", "metric-names"]),
     ("transaction", &["name", "log", "participant"]),
 ];
 
@@ -137,7 +139,11 @@ fn overlay_list(
                     let names = items.iter().filter_map(|item| identity(item, list));
                     return Err(Diagnostic::unknown(&list.replace('-', " "), &key.name, names).at(key.place));
                 };
-                overlay_at(&mut items[at], node, level)?;
+                if takes_away(node, list) {
+                    items.remove(at);
+                } else {
+                    overlay_at(&mut items[at], node, level)?;
+                }
             }
         }
         Value::Array(more) => {
@@ -166,6 +172,11 @@ fn overlay_list(
 /// What a list element is called: its `name`, and a rollout without one by its service.
 fn identity<'a>(item: &'a Node, list: &str) -> Option<&'a str> {
     item.name().or_else(|| if list == "rollout" { item.table()?.get("service")?.text() } else { None })
+}
+
+/// `rollout.api = "none"`: what a strategy could add it can take away.
+fn takes_away(node: &Node, list: &str) -> bool {
+    may_be_added(list) && node.text() == Some("none")
 }
 
 fn may_be_added(list: &str) -> bool {
@@ -344,6 +355,10 @@ fn descend(node: &mut Node, path: &[Key], value: Node, under: Option<&str>) -> R
                 let names: Vec<&str> = items.iter().filter_map(|item| identity(item, list)).collect();
                 return Err(Diagnostic::unknown(&list.replace('-', " "), &key.name, names).at(key.place));
             };
+            if rest.is_empty() && takes_away(&value, list) {
+                items.remove(at);
+                return Ok(());
+            }
             descend(&mut items[at], rest, value, None)
         }
         // A plain value (`retry = "none"`) gives way to a table.
@@ -411,6 +426,22 @@ mod tests {
         let mut base = node(BASE);
         overlay(&mut base, &node(over), additions).map_err(|error| error.message)?;
         Ok(lines(&base))
+    }
+
+    #[test]
+    fn none_takes_an_event_away() {
+        let base =
+            || node("[[rollout]]\nservice = \"a\"\n[[fault]]\nname = \"f\"\n[[service]]\nname = \"a\"");
+        let mut both = base();
+        overlay(&mut both, &node("rollout.a = \"none\"\nfault.f = \"none\""), Additions::OnlyEvents).unwrap();
+        assert_eq!(lines(&both), ["service[0].name = \"a\""]);
+        let mut one = base();
+        Setting::parse("rollout.a=none", 1).unwrap().apply(&mut one, &Vars::default()).unwrap();
+        assert_eq!(lines(&one), ["fault[0].name = \"f\"", "service[0].name = \"a\""]);
+        // A service stays: others may call it.
+        let mut whole = base();
+        overlay(&mut whole, &node("service.a = \"none\""), Additions::OnlyEvents).unwrap();
+        assert!(lines(&whole).contains(&"service[0] = \"none\"".to_owned()));
     }
 
     #[test]

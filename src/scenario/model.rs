@@ -18,8 +18,10 @@ use crate::policies::limiter::LimiterSettings;
 use crate::policies::outlier::OutlierSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
+use crate::policies::replacement::ReplacementSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
-use crate::policies::rollout::RolloutSettings;
+use crate::policies::rollback::RollbackSettings;
+use crate::policies::rollout::{Act, RolloutSettings};
 use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
 use crate::policies::shedding::SheddingSettings;
 use crate::policies::transaction::TransactionSettings;
@@ -189,6 +191,10 @@ pub struct Scenario {
     pub actions: Vec<Action>,
     /// Version changes.
     pub rollouts: Vec<RolloutPlan>,
+    /// Configurations.
+    pub configs: Vec<Config>,
+    /// Who takes changes back.
+    pub rollbacks: Vec<RollbackPlan>,
     /// Message queues.
     pub topics: Vec<Topic>,
     /// What several services do together or not at all.
@@ -387,6 +393,8 @@ pub struct Service {
     pub recommender: Option<RecommenderSettings>,
     /// Holds attempts back while their callers know no instance; `autoscaler.kpa` implies one.
     pub activator: Option<Activator>,
+    /// What a request that finds no answer there sets off.
+    pub on_outage: Option<ReplacementSettings>,
     /// Instances that stay when others are taken away on purpose.
     pub disruption_budget: Option<DisruptionBudget>,
     /// What answers its queries, in their order.
@@ -1054,6 +1062,10 @@ pub struct Version {
     pub start: f64,
     /// Bytes that every instance loses per hour, beside what the service does (default 0).
     pub leak_per_hour: u64,
+    /// From the start of a process to its end, if it always comes to that.
+    pub crash_loop: Option<Law>,
+    /// Position of the version from which it was made (default: the one before).
+    pub parent: Option<usize>,
 }
 
 /// `metrics = { period = "15s", window = "30s", delay = "0s" }`.
@@ -1420,6 +1432,22 @@ pub enum Operation {
         /// Which.
         to: Resize,
     },
+    /// Do something about the rollout of a service.
+    Rollout {
+        /// Service.
+        service: usize,
+        /// What.
+        act: Act,
+    },
+    /// Move a service to another version.
+    Switch {
+        /// Service.
+        service: usize,
+        /// Position in its `versions`; `None` is the version from which the present one was made.
+        to: Option<usize>,
+    },
+    /// Publish a version of a configuration.
+    Publish(Publish),
     /// Roll a service back.
     Undo {
         /// Service.
@@ -1482,4 +1510,87 @@ pub struct RolloutPlan {
     pub to: usize,
     /// How.
     pub how: RolloutSettings,
+}
+
+/// `[[config]]`: what instances are told to do differently, version by version.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Unique name.
+    pub name: String,
+    /// Environments: name, and the service that it is.
+    pub environments: Vec<(String, usize)>,
+    /// From a publication to an instance, drawn for each. Default 0.
+    pub delay: Law,
+    /// What decryption adds to that. Default 0.
+    pub encryption: Duration,
+    /// Whether an instance takes it with a restart. Default `false`.
+    pub restart: bool,
+    /// At least one; the first is in force at the start.
+    pub versions: Vec<ConfigVersion>,
+}
+
+/// `[[config.version]]`
+#[derive(Clone, Debug)]
+pub struct ConfigVersion {
+    /// Unique within the configuration.
+    pub name: String,
+    /// Share of attempts that fail after their work (default 0).
+    pub error_rate: f64,
+    /// Multiplies every `cpu` step (default 1).
+    pub demand: f64,
+}
+
+/// `publish = { config = "limits", version = "c2", share = "10%", soak = "5min" }`
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// Position in `Scenario::configs`.
+    pub config: usize,
+    /// Position in its versions.
+    pub version: usize,
+    /// Position in its environments; `None` is all of them.
+    pub environment: Option<usize>,
+    /// Share of the instances that get it first, 0..1. Default 1.
+    pub share: f64,
+    /// How long only they have it. Default 0.
+    pub soak: Duration,
+    /// A tool brings it to them, instead of the centre.
+    pub batch: Option<Batch>,
+}
+
+/// `batch = { size = 5, takes = "20s", failure-rate = "5%", retries = 1 }`
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Instances at a time, at least 1. Default 1.
+    pub size: u32,
+    /// How long one takes. Default 0.
+    pub takes: Law,
+    /// Share of tries that fail, 0..1. Default 0.
+    pub failure_rate: f64,
+    /// Tries after one that failed. Default 0.
+    pub retries: u32,
+    /// Between batches. Default 0.
+    pub pause: Duration,
+    /// A batch with a larger share of instances that failed for good stops the run, 0..1. Default 0.
+    pub max_failed: f64,
+}
+
+/// `[[rollback]]`: who takes the changes of a service back.
+#[derive(Clone, Debug)]
+pub struct RollbackPlan {
+    /// Unique name.
+    pub name: String,
+    /// Service.
+    pub service: usize,
+    /// Time between looks. Default 15 s.
+    pub every: Duration,
+    /// How far back a look goes. Default 1 min.
+    pub window: Duration,
+    /// Attempts within the window without which their errors and latencies mean nothing. Default 20.
+    pub least: u64,
+    /// When it is bad, and what then.
+    pub settings: RollbackSettings,
+    /// An alert that counts as bad while it fires.
+    pub alert: Option<usize>,
+    /// How a release goes back. Default `rolling`.
+    pub by: RolloutSettings,
 }

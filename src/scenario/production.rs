@@ -9,6 +9,7 @@
 //! says what they are here.
 
 mod calls;
+mod rollouts;
 mod scalers;
 mod workload;
 
@@ -198,10 +199,14 @@ pub(super) fn adopt(tree: &mut Node, files: &mut Files) -> Result<Vec<String>, V
         edges(source, files, &mut notes)?;
     }
     for rollout in tables_of(tree, "rollout") {
+        if rollout.get("manifest").is_some() {
+            fill_rollout(rollout, files, &mut notes)?;
+            continue;
+        }
         let service = rollout.get("service").and_then(Node::text);
         let of = updates.iter().find(|(name, _)| service == Some(name));
         if let Some((_, update)) = of {
-            workload::lay_under_rollout(rollout, update);
+            workload::lay_under_rollout(rollout, update).map_err(|error| vec![error])?;
         }
     }
     Ok(notes.lines())
@@ -283,6 +288,33 @@ fn fill(
     let settings = found.settings(document.place, &names, table).map_err(one)?;
     lay_under(table, settings, document.place);
     Ok(())
+}
+
+/// Replaces `manifest` in a rollout by what it says about its service.
+fn fill_rollout(table: &mut Table, files: &mut Files, notes: &mut Notes) -> Result<(), Vec<Diagnostic>> {
+    let one = |error| vec![error];
+    let path = text_of(table.remove("manifest"), "manifest").map_err(one)?;
+    let wanted = text_of(table.remove("workload"), "workload").map_err(one)?;
+    let names = metric_names(table.remove("metric-names")).map_err(one)?;
+    let Some((path, place)) = path else { return Ok(()) };
+    let service = table.get("service").and_then(Node::text).unwrap_or_default();
+    let (target, at) = wanted.unwrap_or_else(|| (service.to_owned(), place));
+    let documents = documents(&path, place, files)?;
+    let found = workload::update_of(&documents, &target, &names);
+    let Some((document, update)) = found else {
+        let known: Vec<&str> = documents.iter().filter_map(workload::rolled_out).collect();
+        let message = format!("nothing in this manifest says how `{}` is rolled out", shortened(&target));
+        let error = Diagnostic::new(message).at(at);
+        return Err(vec![match known.first() {
+            None => error.note("a Deployment, a Rollout or a Canary of Flagger would"),
+            Some(first) => error.note(super::error::enumerated(&known)).hint(format!(
+                "if another one is meant, write workload = \"{}\" beside `manifest`",
+                shortened(first)
+            )),
+        }]);
+    };
+    notes.add(document);
+    workload::lay_under_rollout(table, &update).map_err(one)
 }
 
 /// Adds what the table does not say itself.

@@ -22,6 +22,7 @@ use crate::policies::limiter::LimiterSettings;
 use crate::policies::outlier::OutlierSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
+use crate::policies::replacement::ReplacementSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::SchedulerSettings;
@@ -93,6 +94,12 @@ pub(super) struct ScenarioFile {
     /// What several services do together or not at all.
     #[serde(default)]
     pub(super) transaction: Vec<TransactionTable>,
+    /// Configurations.
+    #[serde(default)]
+    pub(super) config: Vec<ConfigTable>,
+    /// Who takes changes back by itself.
+    #[serde(default)]
+    pub(super) rollback: Vec<RollbackTable>,
     /// What is compared; each lays its overrides on the scenario.
     #[serde(rename = "strategy", default)]
     pub(super) _strategy: Vec<StrategyTable>,
@@ -299,6 +306,9 @@ pub(super) struct ServiceTable {
     pub(super) recommender: Policy<RecommenderSettings>,
     /// Holds requests back while their callers know no instance.
     pub(super) activator: Option<ActivatorTable>,
+    /// What a request that finds no answer there sets off: `{ way = "seed", most = 100 }` starts another instance each time,
+    /// `one-at-a-time` only while none is starting (default: nothing).
+    pub(super) on_outage: Option<Spanned<ReplacementSettings>>,
     /// Instances that stay when others are taken away on purpose.
     pub(super) disruption_budget: Option<DisruptionBudget>,
     /// What it serves.
@@ -755,6 +765,10 @@ pub(super) struct VersionTable {
     pub(super) start: Option<Spanned<f64>>,
     /// Memory that every instance loses per hour, beside what the service does; needs `memory-use` (default 0).
     pub(super) leak_per_hour: Option<Spanned<Bytes>>,
+    /// From the start of every process of it to its end: it crashes, again and again (default never).
+    pub(super) crash_loop: Option<Spanned<LawText>>,
+    /// The version from which it was made, one that stands before it (default: the one right before it).
+    pub(super) parent: Option<Spanned<String>>,
 }
 
 /// `[service.call.X]`, `[source.call.X]`, `[service.callers]`
@@ -1518,6 +1532,20 @@ pub(super) enum ActionChoice {
     Resize(ResizeTable),
     /// Lets only a share of a source's requests in, or of a caller's calls out.
     Throttle(ThrottleTable),
+    /// Ends a pause of a rollout, or skips its present step, or all that is left.
+    Promote(PromoteTable),
+    /// Takes a rollout back.
+    Abort(OfServiceTable),
+    /// Holds a rollout where it is.
+    Pause(OfServiceTable),
+    /// Lets a rollout go on.
+    Resume(OfServiceTable),
+    /// Begins a rollout anew that was taken back.
+    Retry(OfServiceTable),
+    /// Moves a service to another version of its tree.
+    Switch(SwitchTable),
+    /// Publishes a version of a configuration.
+    Publish(PublishTable),
     /// Rolls a service back to a former revision.
     Undo(UndoTable),
     /// Moves everything away from what is predicted to fail; only with `on-prediction`.
@@ -1542,6 +1570,34 @@ pub(super) struct ScaleTable {
     pub(super) service: Spanned<String>,
     /// Wanted replicas.
     pub(super) replicas: Spanned<u32>,
+}
+
+/// `promote = { service = "x", full = true }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct PromoteTable {
+    /// Which service.
+    pub(super) service: Spanned<String>,
+    /// Whether all steps, pauses and analyses that are left are skipped (default false).
+    pub(super) full: Option<bool>,
+}
+
+/// `switch = { service = "x", version = "v1" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct SwitchTable {
+    /// Which service.
+    pub(super) service: Spanned<String>,
+    /// Which version; `"parent"` is the one from which the version in place was made.
+    pub(super) version: Spanned<String>,
+}
+
+/// `abort = { service = "x" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct OfServiceTable {
+    /// Which service.
+    pub(super) service: Spanned<String>,
 }
 
 /// `undo = { service = "x", to-revision = 2 }`
@@ -1644,6 +1700,15 @@ pub(super) struct RolloutTable {
     pub(super) service: Spanned<String>,
     /// The new version.
     pub(super) to: Spanned<String>,
+    /// A Rollout of Argo, a Canary of Flagger or a Deployment that says how, in a file or folder of manifests.
+    #[serde(rename = "manifest")]
+    pub(super) _manifest: Option<String>,
+    /// Name of the workload there, if it is not that of the service.
+    #[serde(rename = "workload")]
+    pub(super) _workload: Option<String>,
+    /// What the metrics that its manifest names are here: `{ errors = "error-percent" }`.
+    #[serde(rename = "metric-names")]
+    pub(super) _metric_names: Option<BTreeMap<String, String>>,
     #[serde(rename = "$rollout")]
     #[schemars(flatten)]
     pub(super) how: Spanned<RolloutSettings>,
@@ -1769,6 +1834,112 @@ pub(super) struct ParticipantTable {
     pub(super) lock_timeout: Option<Spanned<Duration>>,
 }
 
+/// `[[config]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ConfigTable {
+    /// Unique name.
+    pub(super) name: Spanned<String>,
+    /// The service whose instances follow it, short for `environment = { production = ".." }`.
+    pub(super) service: Option<Spanned<String>>,
+    /// Services by environment: `{ staging = "api-staging", production = "api" }`.
+    #[serde(default)]
+    pub(super) environment: Named<Spanned<String>>,
+    /// From a publication to an instance, drawn for each (default 0s).
+    pub(super) delay: Option<Spanned<LawText>>,
+    /// What decryption adds to that (default 0s).
+    pub(super) encryption: Option<Duration>,
+    /// Whether an instance takes it with a restart (default false).
+    pub(super) restart: Option<bool>,
+    /// Versions; the first is in force at the start.
+    #[serde(default)]
+    pub(super) version: Vec<ConfigVersionTable>,
+}
+
+/// `[[config.version]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ConfigVersionTable {
+    /// Unique within the configuration.
+    pub(super) name: Spanned<String>,
+    /// Share of attempts that fail after their work (default 0%).
+    pub(super) error_rate: Option<Share>,
+    /// Multiplies every cpu step (default 1).
+    pub(super) demand: Option<Spanned<f64>>,
+}
+
+/// `publish = { config = "limits", version = "c2" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct PublishTable {
+    /// Which configuration.
+    pub(super) config: Spanned<String>,
+    /// Which version; an old one is published anew.
+    pub(super) version: Spanned<String>,
+    /// Where (default: in every environment).
+    pub(super) environment: Option<Spanned<String>>,
+    /// Share of the instances that get it first (default 100%).
+    pub(super) share: Option<Spanned<Share>>,
+    /// How long only they have it (default 0s).
+    pub(super) soak: Option<Duration>,
+    /// A tool brings it to them in batches, instead of the centre.
+    pub(super) batch: Option<BatchTable>,
+}
+
+/// `batch = { size = 5, takes = "20s" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct BatchTable {
+    /// Instances at a time (default 1).
+    pub(super) size: Option<Spanned<u32>>,
+    /// How long one takes (default 0s).
+    pub(super) takes: Option<Spanned<LawText>>,
+    /// Share of tries that fail (default 0%).
+    pub(super) failure_rate: Option<Share>,
+    /// Tries after one that failed (default 0).
+    pub(super) retries: Option<u32>,
+    /// Between batches (default 0s).
+    pub(super) pause: Option<Duration>,
+    /// A batch with a larger share of instances that failed for good stops the run (default 0%).
+    pub(super) max_failed: Option<Share>,
+}
+
+/// `[[rollback]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct RollbackTable {
+    /// Unique name.
+    pub(super) name: Spanned<String>,
+    /// Whose last change is taken back: a release, or a configuration.
+    pub(super) service: Spanned<String>,
+    /// More failed attempts than this share, as callers see it.
+    pub(super) error_ratio: Option<Share>,
+    /// A longer mean latency than this, as callers see it.
+    pub(super) mean_latency: Option<Spanned<Duration>>,
+    /// So many processes that ended by themselves within the window.
+    pub(super) crashes: Option<Spanned<u32>>,
+    /// More of the disks in use than this share.
+    pub(super) disk: Option<Spanned<Share>>,
+    /// This alert fires.
+    pub(super) alert: Option<Spanned<String>>,
+    /// For how long it must have been bad (default 0s).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Duration>,
+    /// From a rollback to its test (default 2min).
+    pub(super) settle: Option<Spanned<Duration>>,
+    /// Rollbacks in a row before people are called (default 2).
+    pub(super) max_steps: Option<u32>,
+    /// Time between looks (default 15s).
+    pub(super) every: Option<Spanned<Duration>>,
+    /// How far back a look goes (default 1min).
+    pub(super) window: Option<Spanned<Duration>>,
+    /// Attempts within the window without which their errors and latencies mean nothing (default 20).
+    pub(super) least: Option<Spanned<u32>>,
+    /// How a release goes back (default rolling).
+    #[serde(default)]
+    pub(super) by: Policy<RolloutSettings>,
+}
+
 /// `[[strategy]]`
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -1824,6 +1995,12 @@ pub(super) struct StrategyTable {
     /// Overrides by transaction name.
     #[serde(rename = "transaction")]
     pub(super) _transaction: Option<Anything>,
+    /// Overrides by name of a configuration, or configurations of its own.
+    #[serde(rename = "config")]
+    pub(super) _config: Option<Anything>,
+    /// Overrides by name of a rollback, or rollbacks of its own.
+    #[serde(rename = "rollback")]
+    pub(super) _rollback: Option<Anything>,
 }
 
 /// `[thresholds]`
@@ -1893,6 +2070,13 @@ pub fn json_schema() -> serde_json::Value {
 
 /// Autoscalers can be read from a manifest; then nothing else is required.
 fn allow_manifests(schema: &mut serde_json::Value) {
+    // Whoever names a manifest need not name a policy.
+    for list in ["oneOf", "anyOf"] {
+        let path = format!("/$defs/RolloutTable/{list}");
+        if let Some(ways) = schema.pointer_mut(&path).and_then(serde_json::Value::as_array_mut) {
+            ways.push(serde_json::json!({ "required": ["manifest"] }));
+        }
+    }
     for name in ["HpaSettings", "KedaSettings", "KpaSettings"] {
         let Some(settings) = schema.pointer_mut(&format!("/$defs/{name}")) else { continue };
         settings["properties"]["manifest"] = serde_json::json!({

@@ -78,6 +78,8 @@ pub const SERVICE_METRICS: &[(&str, Unit)] = &[
     ("throttled_per_instance_s", Unit::Seconds),
     ("steal_ratio", Unit::Share),
     ("oom_kills", Unit::Number),
+    ("crash_restarts", Unit::Number),
+    ("outage_starts", Unit::Number),
     ("cpu_requested_mean", Unit::Number),
     ("memory_requested_mean_bytes", Unit::Number),
     ("disk_evictions", Unit::Number),
@@ -168,6 +170,26 @@ pub const TRANSACTION_METRICS: &[(&str, Unit)] = &[
     ("heuristic_damage", Unit::Number),
 ];
 
+/// Metrics of whoever takes changes back, written `rollback.NAME.METRIC`.
+pub const ROLLBACK_METRICS: &[(&str, Unit)] = &[
+    ("rollbacks", Unit::Number),
+    ("wrong_rollbacks", Unit::Number),
+    ("people_called", Unit::Number),
+    ("missed", Unit::Number),
+    ("detect_s", Unit::Seconds),
+    ("recover_s", Unit::Seconds),
+];
+
+/// Metrics of one configuration, written `config.NAME.METRIC`.
+pub const CONFIG_METRICS: &[(&str, Unit)] = &[
+    ("publishes", Unit::Number),
+    ("mixed_s", Unit::Seconds),
+    ("failed_items", Unit::Number),
+    ("retried_items", Unit::Number),
+    ("stopped_runs", Unit::Number),
+    ("restarts", Unit::Number),
+];
+
 /// The parts of a scenario that have metrics of their own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parts {
@@ -179,6 +201,8 @@ pub(super) struct Parts {
     pub(super) predictions: Vec<String>,
     pub(super) topics: Vec<String>,
     pub(super) transactions: Vec<String>,
+    pub(super) rollbacks: Vec<String>,
+    pub(super) configs: Vec<String>,
 }
 
 impl Parts {
@@ -196,6 +220,8 @@ impl Parts {
             predictions: scenario.predictions.iter().map(|prediction| prediction.name.clone()).collect(),
             topics: scenario.topics.iter().map(|topic| topic.name.clone()).collect(),
             transactions: scenario.transactions.iter().map(|transaction| transaction.name.clone()).collect(),
+            rollbacks: scenario.rollbacks.iter().map(|rollback| rollback.name.clone()).collect(),
+            configs: scenario.configs.iter().map(|config| config.name.clone()).collect(),
         }
     }
 
@@ -238,6 +264,14 @@ impl Parts {
         if let Some((name, metric)) = inside("transaction.") {
             let owner = Some(("transaction", name, self.transactions.as_slice()));
             return Scope { owner, metric, lists: [TRANSACTION_METRICS, &[]], short: &["lock_wait"] };
+        }
+        if let Some((name, metric)) = inside("rollback.") {
+            let owner = Some(("rollback", name, self.rollbacks.as_slice()));
+            return Scope { owner, metric, lists: [ROLLBACK_METRICS, &[]], short: &[] };
+        }
+        if let Some((name, metric)) = inside("config.") {
+            let owner = Some(("configuration", name, self.configs.as_slice()));
+            return Scope { owner, metric, lists: [CONFIG_METRICS, &[]], short: &[] };
         }
         Scope {
             owner: None,
@@ -406,6 +440,8 @@ mod tests {
             node_pools: names("general"),
             alerts: names("busy"),
             predictions: names("wear"),
+            rollbacks: names("guard"),
+            configs: names("limits"),
         };
         let (metric, _) = selector(key).map_err(|error| error.message)?;
         let read = condition(metric, text, &parts).map_err(|wrong| match wrong {

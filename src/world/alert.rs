@@ -33,6 +33,11 @@ impl Watch {
         }
     }
 
+    /// Whether it fires at present.
+    pub(super) const fn is_firing(&self) -> bool {
+        self.alert.is_firing()
+    }
+
     /// How long it has fired in the counted part, up to `now`.
     pub(super) fn firing_until(&self, now: Time) -> Duration {
         self.firing + self.since.map_or(Duration::ZERO, |since| now.max(since) - since)

@@ -606,7 +606,7 @@ impl World<'_> {
                 split.on_outcome(now, at, &outcome);
             }
         }
-        self.note_outcome(now, instance, &outcome);
+        self.note_outcome(now, queue, instance, &outcome);
     }
 
     /// The rest of hearing where attempts have a side.

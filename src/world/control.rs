@@ -11,6 +11,7 @@ use crate::time::{Duration, Time};
 
 use super::backlog::BacklogTicket;
 use super::call::Expiry;
+use super::config::Delivery;
 use super::connection::{Tie, Word};
 use super::hedge::TieTicket;
 use super::predict::Forecast;
@@ -42,6 +43,8 @@ pub(super) enum Control {
     Kill(u32, Time),
     /// The memory of an instance may be too much.
     OutOfMemory(u32),
+    /// The process of an instance that has been restarted so often ends by itself.
+    CrashLoop(u32, u32),
     /// The disk of an instance may be (nearly) full.
     DiskPressure(u32),
     /// A client learns of an endpoint ...
@@ -131,6 +134,12 @@ pub(super) enum Control {
     },
     /// ... until the node may take something again.
     Uncordon(u32),
+    /// An attempt found no answer at a service.
+    StartAnother(u32),
+    /// Something about a publication.
+    Config(Delivery),
+    /// Whoever takes changes back looks.
+    Watch(u32),
     /// A planned rollout starts.
     Rollout(u32),
     /// The rollout of a service wants to be asked again.
@@ -193,6 +202,7 @@ impl World<'_> {
             Control::Close(instance, told_at) => self.close_door(now, queue, instance, told_at),
             Control::Kill(instance, told_at) => self.grace_over(now, queue, instance, told_at),
             Control::OutOfMemory(instance) => self.on_out_of_memory(now, queue, instance),
+            Control::CrashLoop(instance, restarts) => self.on_crash_loop(now, queue, instance, restarts),
             Control::DiskPressure(instance) => self.on_disk_pressure(now, queue, instance),
             Control::Learn(outbound, slot) => {
                 self.learn(now, queue, outbound, slot);
@@ -310,6 +320,9 @@ impl World<'_> {
                 self.uncordon(now, queue, node);
                 Ok(())
             }
+            Control::StartAnother(service) => self.start_another(now, queue, service),
+            Control::Config(delivery) => self.on_config(now, queue, delivery),
+            Control::Watch(watcher) => self.on_watch(now, queue, watcher),
             Control::Rollout(rollout) => self.begin_rollout(now, queue, rollout),
             Control::Sync(service) => self.sync_rollout(now, queue, service),
             Control::Ungate(at) => self.on_ungate(now, queue, at),
@@ -450,6 +463,9 @@ impl World<'_> {
                 self.resize_service(now, queue, service, to);
                 Ok(())
             }
+            Operation::Rollout(service, act) => self.act_on_rollout(now, queue, service, act),
+            Operation::Switch(service, to) => self.switch_version(now, queue, service, to),
+            Operation::Publish(ref publish) => self.publish(now, queue, publish),
             Operation::Undo(service, revision) => self.undo_rollout(now, queue, service, revision),
             Operation::Forward(topic, on) => {
                 self.forward(now, queue, topic, on);

@@ -2,6 +2,7 @@
 
 use crate::kernel::queue::{Payload, Queue};
 use crate::policies::balancer::prequal::Reporter;
+use crate::policies::replacement::starts_another;
 use crate::policies::view::Slot;
 use crate::random::Key;
 use crate::time::{Duration, Time};
@@ -38,6 +39,31 @@ impl World<'_> {
         let newest = state.sets.iter_mut().find(|set| set.version == state.version);
         newest.expect("the version in place has a set").spec = replicas;
         self.reconcile(now, queue, service)
+    }
+
+    /// An attempt found no answer: that may start another instance.
+    pub(super) fn start_another(&mut self, now: Time, queue: &mut Queue, service: u32) -> Flow {
+        let Some(settings) = &self.spec.services[service as usize].on_outage else { return Ok(()) };
+        let wanted = self.services[service as usize].wanted;
+        let living = self.services[service as usize].living.iter();
+        let starting = living
+            .filter(|&&index| {
+                let instance = &self.instances[index as usize];
+                matches!(instance.state, State::Pending | State::Starting) && !instance.more.leaving
+            })
+            .count() as u32;
+        if now >= self.spec.end || !starts_another(settings, wanted, starting) {
+            return Ok(());
+        }
+        self.services[service as usize].outage_starts += u64::from(self.counts_at(now));
+        let name = self.spec.services[service as usize].name.clone();
+        self.telemetry.log(
+            now,
+            "action",
+            name,
+            format!("a request that failed wants instance {}", wanted + 1),
+        );
+        self.scale(now, queue, service, wanted + 1)
     }
 
     /// Starts what is missing and stops what is too much, for each version.
@@ -87,6 +113,8 @@ impl World<'_> {
     /// Creates an instance; it starts as soon as a node has room.
     fn launch(&mut self, now: Time, queue: &mut Queue, service: u32, version: u8) -> Flow {
         let index = self.create(now, service, version)?;
+        self.fetch_configs(now, queue, index);
+        self.configs_changed(now, service);
         self.open_eyes(now, queue, index);
         self.place_instance(now, queue, index);
         Ok(())
@@ -183,8 +211,47 @@ impl World<'_> {
         let factor = spec.versions[instance.version as usize].start;
         let start = spec.start.sample_duration(&mut rng);
         let start = if factor == 1.0 { start } else { Duration::from_secs_f64(start.as_secs_f64() * factor) };
-        let ready_at = now + if pulled { start } else { pull + start };
-        self.schedule(queue, ready_at, Control::Ready(index));
+        let begins = if pulled { now } else { now + pull };
+        self.begin_container(queue, index, begins, start);
+    }
+
+    /// The process of an instance starts at `begins` and is ready `start` later, unless it ends before.
+    fn begin_container(&mut self, queue: &mut Queue, index: u32, begins: Time, start: Duration) {
+        let ends = self.begin_crash_loop(queue, index, begins);
+        if ends.is_none_or(|ends| begins + start <= ends) {
+            self.schedule(queue, begins + start, Control::Ready(index));
+        }
+    }
+
+    /// When the process that starts at `begins` will end, if its version always comes to that.
+    fn begin_crash_loop(&mut self, queue: &mut Queue, index: u32, begins: Time) -> Option<Time> {
+        let instance = &self.instances[index as usize];
+        let spec = &self.spec.services[instance.service as usize];
+        let law = spec.versions[usize::from(instance.version)].crash_loop.as_ref()?;
+        let restarts = instance.more.restarts;
+        let key = Key::new(self.seed).named("crash-loop").named(&spec.name);
+        let key = key.with(u64::from(instance.ordinal)).with(u64::from(restarts));
+        let ends = begins + law.sample_duration(&mut key.draws());
+        if ends < self.spec.horizon {
+            self.schedule(queue, ends, Control::CrashLoop(index, restarts));
+        }
+        Some(ends)
+    }
+
+    /// The process of an instance ends by itself, if it still is the one that began then.
+    pub(super) fn on_crash_loop(&mut self, now: Time, queue: &mut Queue, index: u32, restarts: u32) -> Flow {
+        let instance = &self.instances[index as usize];
+        let runs = matches!(instance.state, State::Starting | State::Ready | State::Draining);
+        if !runs || instance.more.restarts != restarts {
+            return Ok(());
+        }
+        let (service, leaving) = (instance.service as usize, instance.more.leaving);
+        self.services[service].crash_restarts += u64::from(self.counts_at(now));
+        if let Some(seen) = &mut self.services[service].seen {
+            seen.note_crash();
+        }
+        self.log_instance(now, index, "crashed");
+        if leaving { self.kill(now, queue, index, false) } else { self.restart(now, queue, index) }
     }
 
     /// The image is there: the process starts.
@@ -212,6 +279,7 @@ impl World<'_> {
         for service in 0..self.spec.services.len() as u32 {
             for _ in 0..self.spec.services[service as usize].replicas {
                 let index = self.create(Time::ZERO, service, 0)?;
+                self.fetch_configs(Time::ZERO, queue, index);
                 if self.bind(Time::ZERO, index).is_some() {
                     let instance = &mut self.instances[index as usize];
                     instance.state = State::Ready;
@@ -221,9 +289,11 @@ impl World<'_> {
                     instance.more.available = true;
                     let state = &mut self.services[service as usize];
                     state.ready.up(Time::ZERO);
+                    self.note_life(Time::ZERO, index, true);
                     self.begin_probes(Time::ZERO, queue, index);
                     self.watch_memory(Time::ZERO, queue, index);
                     self.begin_disk(Time::ZERO, queue, index);
+                    self.begin_crash_loop(queue, index, Time::ZERO);
                 }
             }
         }
@@ -298,6 +368,7 @@ impl World<'_> {
         instance.more.ready_at = now;
         instance.more.ready_changed = Some(now);
         self.services[instance.service as usize].ready.up(now);
+        self.note_life(now, index, true);
         self.log_instance(now, index, "ready");
     }
 
@@ -345,6 +416,7 @@ impl World<'_> {
         }
         let (service, ordinal) = (instance.service, instance.ordinal);
         self.services[service as usize].ready.down(now);
+        self.note_life(now, index, false);
         self.tell_clients(now, queue, service, Slot(ordinal), news);
         self.local_changed(now, queue, service);
     }
@@ -386,9 +458,10 @@ impl World<'_> {
         self.open_eyes(now, queue, index);
         // What a fault does to the machine goes on.
         self.set_speed(now, queue, index);
+        self.take_configs(now, queue, index);
         let key = Key::new(self.seed).named("restart").named(&spec.name).with(u64::from(ordinal));
         let start = spec.start.sample_duration(&mut key.with(u64::from(restarts)).draws());
-        self.schedule(queue, now + wait + start, Control::Ready(index));
+        self.begin_container(queue, index, now + wait, start);
         self.membership_changed(now, queue, service)?;
         if let Some(memory) = &mut self.instances[index as usize].more.memory {
             memory.restart(now + wait);
@@ -533,6 +606,7 @@ impl World<'_> {
         let Ok(at) = living.binary_search(&index) else { return Ok(()) };
         living.remove(at);
         self.forget_usage(now, index);
+        self.configs_changed(now, service);
         let node = self.instances[index as usize].more.node;
         self.strike_guest(now, index);
         self.reconcile(now, queue, service)?;

@@ -141,6 +141,8 @@ pub(super) struct More {
     pub(super) caches: Vec<super::cache::CacheState>,
     /// What it answers to probes, if callers send any.
     pub(super) reporter: Option<Box<Reporter>>,
+    /// Versions of the configurations that its service follows: in force, and arrived.
+    pub(super) configs: Vec<(u8, u8)>,
     /// What the metrics pipeline still remembers.
     pub(super) scrapes: Vec<super::metrics::Scrape>,
 }
@@ -213,6 +215,7 @@ impl Instance {
                 pools: Vec::new(),
                 caches: Vec::new(),
                 reporter: None,
+                configs: Vec::new(),
                 scrapes: Vec::new(),
             }),
         }

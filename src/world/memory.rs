@@ -137,6 +137,9 @@ impl World<'_> {
             return Ok(());
         }
         self.services[service].oom_kills += 1;
+        if let Some(seen) = &mut self.services[service].seen {
+            seen.note_crash();
+        }
         self.note_oom(now, index);
         self.log_instance(now, index, "out of memory");
         let instance = &mut self.instances[index as usize];

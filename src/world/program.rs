@@ -155,7 +155,7 @@ impl World<'_> {
                     }
                 }
                 Op::Publish { topic, probability } => {
-                    match self.publish(now, queue, slot, *topic, *probability)? {
+                    match self.publish_message(now, queue, slot, *topic, *probability)? {
                         Published::Nothing => self.frames[slot].pc += 1,
                         Published::Failed => {
                             self.network.go_deeper();

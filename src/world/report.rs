@@ -14,6 +14,7 @@ use super::governor::CpuShares;
 use super::instance::Instance;
 use super::spec::{Operation, RolloutSpec};
 use super::telemetry::{Mark, Moments};
+use super::versions::VersionLife;
 
 /// Everything one run has to say.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct RunReport {
     pub histograms: Vec<NamedHistogram>,
     /// (service, histogram of waiting times in ns): every counted attempt, those that gave up included.
     pub waits: Vec<(String, Totals)>,
+    /// Versions of the services that are updated.
+    pub lives: Vec<VersionLife>,
     /// Lines of `events.csv`.
     pub log: Vec<LogEntry>,
     /// Lines of `decisions.jsonl`.
@@ -146,6 +149,7 @@ impl World<'_> {
         }
         self.topic_metrics(&mut metrics, end);
         self.transaction_metrics(&mut metrics);
+        self.change_metrics(&mut metrics, ended.at);
         let mut journal = journal.clone();
         for source in &self.sources {
             for word in [source.arrivals, source.outcomes.good, source.time_sum as u64] {
@@ -154,7 +158,9 @@ impl World<'_> {
         }
         let hops = self.outbounds.iter().map(|outbound| outbound.attempts).sum();
         let (histograms, waits) = self.histograms();
+        let lives = self.lives(ended.at);
         RunReport {
+            lives,
             end,
             digest: journal.digest(),
             requests: self.sources.iter().map(|source| source.arrivals).sum(),
@@ -311,7 +317,13 @@ impl World<'_> {
                     }
                 }
             }
-            if self.spec.rollouts.iter().any(|rollout| rollout.service as usize == index) {
+            if spec.versions.iter().any(|version| version.crash_loop.is_some()) {
+                put("crash_restarts", service.crash_restarts as f64);
+            }
+            if spec.on_outage.is_some() {
+                put("outage_starts", service.outage_starts as f64);
+            }
+            if spec.version_slot.is_some() {
                 let rollouts = &service.rollouts;
                 put("rollouts_completed", rollouts.completed as f64);
                 put("rollouts_stalled", rollouts.stalled as f64);
@@ -444,6 +456,41 @@ impl World<'_> {
             metrics.insert("wasted_work_ratio".into(), (1.0 - useful).max(0.0));
         }
         let _ = cpu;
+    }
+
+    /// What was changed by itself, and what was mixed meanwhile.
+    fn change_metrics(&self, metrics: &mut BTreeMap<String, f64>, end: Time) {
+        for (at, (spec, watcher)) in self.spec.rollbacks.iter().zip(&self.watchers).enumerate() {
+            let mut put = |name: &str, value: f64| {
+                metrics.insert(format!("rollback.{}.{name}", spec.name), value);
+            };
+            put("rollbacks", watcher.rollbacks as f64);
+            put("wrong_rollbacks", watcher.wrong as f64);
+            put("people_called", watcher.calls as f64);
+            put("missed", self.missed(at) as f64);
+            for (name, time) in ["detect_s", "recover_s"].into_iter().zip(watcher.times()) {
+                if let Some(time) = time {
+                    put(name, time);
+                }
+            }
+        }
+        for (at, spec) in self.spec.configs.iter().enumerate() {
+            let feeds = self.feeds_of(at);
+            let sum = |part: &dyn Fn(&super::config::Feed) -> u64| {
+                feeds.iter().map(|feed| part(&self.configs.feeds[*feed as usize])).sum::<u64>() as f64
+            };
+            let mixed: f64 = feeds.iter().map(|feed| self.mixed_until(*feed, end).as_secs_f64()).sum();
+            for (name, value) in [
+                ("publishes", sum(&|feed| feed.publishes)),
+                ("mixed_s", mixed),
+                ("failed_items", sum(&|feed| feed.failed_items)),
+                ("retried_items", sum(&|feed| feed.retried_items)),
+                ("stopped_runs", sum(&|feed| feed.stopped_runs)),
+                ("restarts", sum(&|feed| feed.restarts)),
+            ] {
+                metrics.insert(format!("config.{}.{name}", spec.name), value);
+            }
+        }
     }
 
     fn fleet_metrics(&self, metrics: &mut BTreeMap<String, f64>, started: &Mark, ended: &Mark) {

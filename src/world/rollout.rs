@@ -4,11 +4,14 @@ use crate::kernel::queue::Queue;
 use crate::policies::judge::{Pair, Phase};
 use crate::policies::rollout::history::{self, Revision, Undo};
 use crate::policies::rollout::standing::Stance;
-use crate::policies::rollout::{AnyRollout, Command, Milestone, Reason, ReplicaSet, Rollout as _};
+use crate::policies::rollout::{
+    Act, AnyRollout, Command, Milestone, Reason, ReplicaSet, Rollout as _, RolloutSettings,
+};
 use crate::time::{Duration, Time};
 
 use super::control::Control;
 use super::report::{Decision, Step};
+use super::spec::RolloutSpec;
 use super::{Flow, World};
 
 /// Wanted instances of one version; without any it is history.
@@ -27,6 +30,10 @@ pub(super) struct Rollouts {
     underway: Option<Box<Underway>>,
     /// The planned rollout that began last; the way back goes as it went.
     plan: Option<u32>,
+    /// Whoever rolls out next is held until somebody lets it go on.
+    paused: bool,
+    /// The version of the last rollout, if it was taken back.
+    taken_back: Option<u8>,
     /// Completed in the counted part, and how long they took together.
     pub(super) completed: u64,
     pub(super) took: Duration,
@@ -87,15 +94,33 @@ struct Underway {
     stable_first: bool,
 }
 
-impl World<'_> {
+impl<'a> World<'a> {
     /// A planned rollout starts.
     pub(super) fn begin_rollout(&mut self, now: Time, queue: &mut Queue, plan: u32) -> Flow {
-        let spec = &self.spec.rollouts[plan as usize];
-        self.roll_out(now, queue, spec.service, spec.to, plan)
+        let spec = self.spec;
+        let RolloutSpec { service, to, how, .. } = &spec.rollouts[plan as usize];
+        self.services[*service as usize].rollouts.plan = Some(plan);
+        self.roll_out(now, queue, *service, *to, how)
     }
 
-    /// `service` moves to another version, the way a planned rollout does.
-    fn roll_out(&mut self, now: Time, queue: &mut Queue, service: u32, to: u8, plan: u32) -> Flow {
+    /// How a service moves when nobody says: as in its last planned rollout, or its first, or in the usual way.
+    fn way_of(&self, service: u32) -> &'a RolloutSettings {
+        let spec = self.spec;
+        match self.services[service as usize].rollouts.plan {
+            Some(plan) => &spec.rollouts[plan as usize].how,
+            None => &spec.services[service as usize].update,
+        }
+    }
+
+    /// `service` moves to another version.
+    pub(super) fn roll_out(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        service: u32,
+        to: u8,
+        how: &RolloutSettings,
+    ) -> Flow {
         let spec = &self.spec.services[service as usize];
         let version = &spec.versions[usize::from(to)].name;
         let state = &mut self.services[service as usize];
@@ -114,6 +139,7 @@ impl World<'_> {
             return Ok(());
         }
         self.open_gate(now, queue, service)?;
+        self.note_change(now, service, None);
         let state = &mut self.services[service as usize];
         state.version = to;
         state.inherited = None;
@@ -126,12 +152,14 @@ impl World<'_> {
             let revision = history::next_number(0, others);
             state.sets.push(Set { version: to, spec: 0, revision });
         }
-        let how = &self.spec.rollouts[plan as usize].how;
         let mut policy = how.build(now);
         policy.on_begin(now, state.rollouts.stable == to);
+        if state.rollouts.paused {
+            policy.on_act(now, Act::Pause);
+        }
         let judges = policy.judges();
-        state.rollouts.plan = Some(plan);
         let watches = policy.watches();
+        state.rollouts.taken_back = None;
         if how.goes_back() {
             state.rollouts.ways_back.push(None);
         }
@@ -172,10 +200,61 @@ impl World<'_> {
             Undo::NotFound => (None, format!("undo: there is no revision {to}")),
         };
         self.telemetry.log(now, "action", spec.name.clone(), said);
-        match (found, state.rollouts.plan) {
-            (Some(version), Some(plan)) => self.roll_out(now, queue, service, version, plan),
-            _ => Ok(()),
+        let way = self.way_of(service);
+        found.map_or(Ok(()), |version| self.roll_out(now, queue, service, version, way))
+    }
+
+    /// An operator wants another version: any that there is, or (`None`) the one from which the present one was made.
+    pub(super) fn switch_version(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        service: u32,
+        to: Option<u8>,
+    ) -> Flow {
+        let spec = &self.spec.services[service as usize];
+        let present = self.services[service as usize].version;
+        let name = |version: u8| &spec.versions[usize::from(version)].name;
+        let to = to.or(spec.versions[usize::from(present)].parent);
+        let said = match to {
+            None => format!("switch: {} was made from nothing", name(present)),
+            Some(to) if to == present => format!("switch: {} is the version in place", name(to)),
+            Some(to) => format!("switch: to {}", name(to)),
+        };
+        self.telemetry.log(now, "action", spec.name.clone(), said);
+        let way = self.way_of(service);
+        to.map_or(Ok(()), |to| self.roll_out(now, queue, service, to, way))
+    }
+
+    /// An operator does something about the rollout of a service.
+    pub(super) fn act_on_rollout(&mut self, now: Time, queue: &mut Queue, service: u32, act: Act) -> Flow {
+        let name = self.spec.services[service as usize].name.clone();
+        let way = self.way_of(service);
+        let rollouts = &mut self.services[service as usize].rollouts;
+        match act {
+            Act::Pause => rollouts.paused = true,
+            Act::Resume | Act::Promote => rollouts.paused = false,
+            _ => {}
         }
+        let again = rollouts.taken_back.filter(|_| act == Act::Retry);
+        let said = if rollouts.underway.is_some() || again.is_some() {
+            act.verb().to_owned()
+        } else if act == Act::Pause {
+            "pause: the next rollout will wait".to_owned()
+        } else {
+            format!("{}: there is nothing to act on", act.verb())
+        };
+        self.telemetry.log(now, "action", name, said);
+        let rollouts = &mut self.services[service as usize].rollouts;
+        let Some(underway) = &mut rollouts.underway else {
+            return again.map_or(Ok(()), |to| self.roll_out(now, queue, service, to, way));
+        };
+        underway.policy.on_act(now, act);
+        if act == Act::Retry && underway.why.take().is_some() {
+            // It may be taken back once more.
+            rollouts.ways_back.push(None);
+        }
+        self.sync_rollout(now, queue, service)
     }
 
     /// What is remembered of the versions of a service.
@@ -450,6 +529,7 @@ impl World<'_> {
         let state = &mut self.services[service as usize];
         let Some(underway) = state.rollouts.underway.take() else { return };
         state.rollouts.taken = state.rollouts.taken + (now - underway.began);
+        state.rollouts.taken_back = Some(state.version);
         state.version = state.rollouts.stable;
         let name = self.spec.services[service as usize].name.clone();
         let why = underway.why.map_or("", Reason::words);

@@ -14,11 +14,12 @@ use super::hosts::HealthCounts;
 use super::metrics::History;
 use super::pool::ConnectionCounts;
 use super::recommend::{Advice, Asked};
+use super::rollback::Seen;
 use super::rollout::{Rollouts, Set};
 use super::shutdown::ShutdownCounts;
 use super::spec::{Ask, CpuMode, Order, ServiceSpec};
 use super::telemetry::{Integral, Moments};
-use super::versions::{Shares, Watch};
+use super::versions::{Life, Shares, Watch};
 
 /// A service while the world runs.
 pub(super) struct Service {
@@ -121,6 +122,16 @@ pub(super) struct Service {
     pub(super) cpu_counts: CpuCounts,
     /// Instances killed for lack of memory.
     pub(super) oom_kills: u64,
+    /// What its callers saw, if somebody would take a change back.
+    pub(super) seen: Option<Box<Seen>>,
+    /// When its versions were alive, by position; empty if it never changes.
+    pub(super) lives: Vec<Life>,
+    /// Configurations that its instances follow, by position in `Configs::feeds`.
+    pub(super) feeds: Vec<u32>,
+    /// Instances that attempts without an answer have started, in the counted part.
+    pub(super) outage_starts: u64,
+    /// Processes of a version that crashes which have ended by themselves, in the counted part.
+    pub(super) crash_restarts: u64,
     /// Instances evicted for their disk in the counted part of the run.
     pub(super) disk_evictions: u64,
     /// Bytes in and out of all instances.
@@ -195,6 +206,11 @@ impl Service {
             ready: Integral::default(),
             cpu_counts: CpuCounts::default(),
             oom_kills: 0,
+            seen: None,
+            lives: Vec::new(),
+            feeds: Vec::new(),
+            outage_starts: 0,
+            crash_restarts: 0,
             disk_evictions: 0,
             network_bytes: 0,
             handshakes: 0,

@@ -19,8 +19,10 @@ use crate::policies::limiter::LimiterSettings;
 use crate::policies::outlier::OutlierSettings;
 use crate::policies::provisioner::ProvisionerSettings;
 use crate::policies::recommender::RecommenderSettings;
+use crate::policies::replacement::ReplacementSettings;
 use crate::policies::retry::{BudgetSettings, RetrySettings};
-use crate::policies::rollout::RolloutSettings;
+use crate::policies::rollback::RollbackSettings;
+use crate::policies::rollout::{Act, RolloutSettings};
 use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
 use crate::policies::shedding::SheddingSettings;
 use crate::policies::transaction::TransactionSettings;
@@ -80,6 +82,10 @@ pub struct Spec {
     pub topics: Vec<TopicSpec>,
     /// What several services do together or not at all.
     pub transactions: Vec<TransactionSpec>,
+    /// Configurations.
+    pub configs: Vec<ConfigSpec>,
+    /// Who takes changes back.
+    pub rollbacks: Vec<RollbackSpec>,
     /// Objective for recovery and the error budget.
     pub objective: ObjectiveSpec,
     /// Limits.
@@ -396,6 +402,8 @@ pub struct ServiceSpec {
     pub recommender: Option<RecommenderSettings>,
     /// Who holds attempts back while their callers know no instance.
     pub activator: Option<ActivatorSpec>,
+    /// What an attempt that finds no answer here sets off.
+    pub on_outage: Option<ReplacementSettings>,
     /// Instances that stay when others are taken away on purpose.
     pub disruption_budget: Option<DisruptionBudget>,
     /// What answers its queries, in their order.
@@ -416,6 +424,8 @@ pub struct ServiceSpec {
     pub pools: Vec<ConnectionPoolSpec>,
     /// Versions; the first runs at the start.
     pub versions: Vec<VersionSpec>,
+    /// How it moves to another version when no plan says it.
+    pub update: RolloutSettings,
     /// Slot in a request's version record, if this service is ever updated.
     pub version_slot: Option<u8>,
     /// What its instances do with the connections of their clients.
@@ -643,6 +653,10 @@ pub struct VersionSpec {
     pub start: f64,
     /// Bytes that every instance loses per hour, beside what the service does.
     pub leak_per_hour: u64,
+    /// From the start of a process to its end, if it always comes to that.
+    pub crash_loop: Option<Law>,
+    /// Position of the version from which it was made.
+    pub parent: Option<u8>,
 }
 
 /// The calling side between one caller and one called service.
@@ -1228,6 +1242,12 @@ pub enum Operation {
     KillSwitch(u16, bool),
     /// Other requests and limits for the instances of a service.
     Resize(u32, Resize),
+    /// Something about the rollout of a service.
+    Rollout(u32, Act),
+    /// To a version of a service, or the one from which the present one was made.
+    Switch(u32, Option<u8>),
+    /// A version of a configuration for its instances.
+    Publish(Publish),
     /// Back to a revision of a service; 0 is the one before the last.
     Undo(u32, u32),
     /// Deliver the messages of a topic, or stop.
@@ -1276,4 +1296,87 @@ pub struct RolloutSpec {
     pub to: u8,
     /// How.
     pub how: RolloutSettings,
+}
+
+/// A configuration.
+#[derive(Clone, Debug)]
+pub struct ConfigSpec {
+    /// Name.
+    pub name: String,
+    /// Environments: name, and the service that it is.
+    pub environments: Vec<(String, u32)>,
+    /// From a publication to an instance, for each.
+    pub delay: Law,
+    /// What decryption adds.
+    pub encryption: Duration,
+    /// An instance takes it with a restart.
+    pub restart: bool,
+    /// Versions; the first is in force at the start.
+    pub versions: Vec<ConfigVersionSpec>,
+}
+
+/// A version of a configuration.
+#[derive(Clone, Debug)]
+pub struct ConfigVersionSpec {
+    /// Name.
+    pub name: String,
+    /// Share of attempts that fail after their work.
+    pub error_rate: f64,
+    /// Factor on every `cpu` step.
+    pub demand: f64,
+}
+
+/// Somebody publishes a version of a configuration.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// Position in [`Spec::configs`].
+    pub config: u32,
+    /// Position in its versions.
+    pub version: u8,
+    /// Position in its environments; `None` is all of them.
+    pub environment: Option<u32>,
+    /// Share of the instances that get it first.
+    pub share: f64,
+    /// How long only they have it.
+    pub soak: Duration,
+    /// A tool brings it to them, instead of the centre.
+    pub batch: Option<BatchSpec>,
+}
+
+/// How a tool works through a list of instances.
+#[derive(Clone, Debug)]
+pub struct BatchSpec {
+    /// So many at a time.
+    pub size: u32,
+    /// How long one takes.
+    pub takes: Law,
+    /// Share of tries that fail.
+    pub failure_rate: f64,
+    /// Tries after one that failed.
+    pub retries: u32,
+    /// Between batches.
+    pub pause: Duration,
+    /// A batch with a larger share of instances that failed for good stops the run.
+    pub max_failed: f64,
+}
+
+/// Who takes the changes of a service back.
+#[derive(Clone, Debug)]
+pub struct RollbackSpec {
+    /// Name.
+    pub name: String,
+    /// Service.
+    pub service: u32,
+    /// Time between looks.
+    pub every: Duration,
+    /// How far back a look goes.
+    pub window: Duration,
+    /// Attempts within the window without which their errors and latencies mean nothing.
+    pub least: u64,
+    /// When it is bad, and what then.
+    pub settings: RollbackSettings,
+    /// An alert that counts as bad while it fires.
+    pub alert: Option<u32>,
+    /// How a release goes back.
+    pub by: RolloutSettings,
 }

@@ -268,7 +268,7 @@ impl World<'_> {
     }
 
     /// A program publishes a message. Whether the broker has it.
-    pub(super) fn publish(
+    pub(super) fn publish_message(
         &mut self,
         now: Time,
         queue: &mut Queue,
@@ -417,7 +417,7 @@ impl World<'_> {
             consumer.runnable.pop_front();
             consumer.queued -= 1;
             consumer.list(lane);
-            self.deliver(now, queue, index, at, message, instance)?;
+            self.hand_out(now, queue, index, at, message, instance)?;
         }
     }
 
@@ -441,7 +441,7 @@ impl World<'_> {
     }
 
     /// A message sets out.
-    fn deliver(
+    fn hand_out(
         &mut self,
         now: Time,
         queue: &mut Queue,

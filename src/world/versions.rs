@@ -1,6 +1,7 @@
 //! Two versions of a service side by side, while a rollout cares: who gets which share of the traffic, and how each of them
 //! does in the eyes of their callers.
 
+use crate::kernel::queue::Queue;
 use crate::policies::balancer::{AnyBalancer, Balancer as _};
 use crate::policies::judge::{Evidence, Pair, Reading};
 use crate::policies::rollout::Measure;
@@ -11,6 +12,7 @@ use crate::stats::histogram::Window;
 use crate::time::{Duration, Time};
 
 use super::World;
+use super::control::Control;
 use super::outbound::{BOUND, Outbound, SPLIT, STALE};
 use super::spec::EdgeSpec;
 
@@ -189,6 +191,27 @@ impl Watch {
     }
 }
 
+/// When a version had instances that could serve.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VersionLife {
+    /// Name of the service.
+    pub service: String,
+    /// Name of the version.
+    pub version: String,
+    /// Name of the version from which it was made.
+    pub parent: Option<String>,
+    /// From and to, seconds.
+    pub spans: Vec<(f64, f64)>,
+}
+
+/// Instances of one version that can serve, and since when there are some.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Life {
+    ready: u32,
+    since: Time,
+    spans: Vec<(Time, Time)>,
+}
+
 impl World<'_> {
     /// Callers divide their traffic from now on: so much of it is for the new version.
     pub(super) fn divide(&mut self, now: Time, service: u32, version: u8, new: u32, of: u32) {
@@ -202,6 +225,50 @@ impl World<'_> {
         let watch = Watch { version, began: now, period, delay, steps: Vec::new() };
         self.services[service as usize].watch = Some(Box::new(watch));
         self.tell_all_versions(now, service);
+    }
+
+    /// An instance of a version can serve from now on, or no longer.
+    pub(super) fn note_life(&mut self, now: Time, index: u32, up: bool) {
+        let instance = &self.instances[index as usize];
+        let spec = &self.spec.services[instance.service as usize];
+        if spec.version_slot.is_none() {
+            return;
+        }
+        let lives = &mut self.services[instance.service as usize].lives;
+        lives.resize_with(spec.versions.len(), Life::default);
+        let life = &mut lives[usize::from(instance.version)];
+        if up {
+            if life.ready == 0 {
+                life.since = now;
+            }
+            life.ready += 1;
+        } else {
+            life.ready -= 1;
+            if life.ready == 0 && now > life.since {
+                life.spans.push((life.since, now));
+            }
+        }
+    }
+
+    /// The versions of all services that are updated, and when each was alive until `end`.
+    pub(super) fn lives(&self, end: Time) -> Vec<VersionLife> {
+        let mut all = Vec::new();
+        for (spec, service) in self.spec.services.iter().zip(&self.services) {
+            for (at, version) in spec.versions.iter().enumerate().filter(|_| spec.version_slot.is_some()) {
+                let life = service.lives.get(at).cloned().unwrap_or_default();
+                let open = (life.ready > 0 && end > life.since).then_some((life.since, end));
+                let cut = |(from, to): (Time, Time)| {
+                    (from < end).then(|| (from.as_secs_f64(), to.min(end).as_secs_f64()))
+                };
+                all.push(VersionLife {
+                    service: spec.name.clone(),
+                    version: version.name.clone(),
+                    parent: version.parent.map(|parent| spec.versions[usize::from(parent)].name.clone()),
+                    spans: life.spans.into_iter().chain(open).filter_map(cut).collect(),
+                });
+            }
+        }
+        all
     }
 
     /// A version is a version again.
@@ -224,7 +291,9 @@ impl World<'_> {
     pub(super) fn tell_versions(&mut self, now: Time, index: u32) {
         let of = self.outbounds[index as usize].service;
         let service = &self.services[of as usize];
-        let looked_at = service.watch.is_some();
+        let looked_at = service.watch.is_some()
+            || service.seen.is_some()
+            || self.spec.services[of as usize].on_outage.is_some();
         let weighed = service.shares.map(|shares| shares.version);
         let version = weighed.or_else(|| self.updated_to(of));
         let mut asks = if weighed.is_some() { SPLIT } else { 0 };
@@ -306,6 +375,9 @@ impl World<'_> {
         let outbound = &self.outbounds[index as usize];
         let side = outbound.split.as_ref().map_or(0, |split| split.side);
         let service = &mut self.services[outbound.service as usize];
+        if let Some(seen) = &mut service.seen {
+            seen.note(Class::Failure, Duration::ZERO);
+        }
         if let Some(watch) = &mut service.watch {
             let version = if side == 1 { watch.version } else { watch.version.wrapping_add(1) };
             watch.note(now, version, Class::Failure, Duration::ZERO);
@@ -314,10 +386,20 @@ impl World<'_> {
 
     /// An attempt at an instance has ended, in the eyes of its caller.
     #[inline(never)]
-    pub(super) fn note_outcome(&mut self, now: Time, instance: u32, outcome: &Outcome) {
+    pub(super) fn note_outcome(&mut self, now: Time, queue: &mut Queue, instance: u32, outcome: &Outcome) {
+        let service = self.instances[instance as usize].service;
+        let failed = matches!(outcome.class, Class::Failure | Class::Timeout);
+        if failed && self.spec.services[service as usize].on_outage.is_some() {
+            // Not here and now: whoever failed is still being dealt with.
+            self.schedule(queue, now, Control::StartAnother(service));
+        }
         let instance = &self.instances[instance as usize];
-        if let Some(watch) = &mut self.services[instance.service as usize].watch {
+        let service = &mut self.services[instance.service as usize];
+        if let Some(watch) = &mut service.watch {
             watch.note(now, instance.version, outcome.class, outcome.latency);
+        }
+        if let Some(seen) = &mut service.seen {
+            seen.note(outcome.class, outcome.latency);
         }
     }
 }

@@ -123,7 +123,7 @@ const FEATURES: [&str; 105] = [
 ];
 
 /// And some more that need the others: rollouts, a second helping of faults, and what bounds an instance from outside.
-const EXTRAS: [&str; 95] = [
+const EXTRAS: [&str; 101] = [
     "stop-the-world",
     "container-swap",
     "rolling",
@@ -219,6 +219,12 @@ const EXTRAS: [&str; 95] = [
     "helpful",
     "saga",
     "dying coordinators",
+    "rollout acts",
+    "switching",
+    "crashing version",
+    "configurations",
+    "taken back",
+    "herd",
 ];
 
 const BALANCERS: [&str; 17] = [
@@ -964,6 +970,77 @@ impl Writer<'_> {
             )
             .unwrap();
         }
+        if self.has("rollout acts") {
+            let all = ["promote", "abort", "pause", "resume", "retry"];
+            let acts = [
+                ("rolling", &all[2..4]),
+                ("recreate", &all[2..4]),
+                ("flagger", &all[1..4]),
+                ("canary", &all[..]),
+                ("blue-green", &all[..]),
+            ];
+            for (how, verbs) in acts.into_iter().filter(|(how, _)| self.has(how)) {
+                let service = self.one_of(how, &["mid", "leaf"]);
+                for nth in 0..4 {
+                    let verb = self.one_of(&format!("{how} act {nth}"), verbs);
+                    let at = self.at(&format!("{how} act {nth} at"));
+                    writeln!(
+                        text,
+                        "[[action]]\nname = \"{how} {nth}\"\nat = \"{at}\"\n{verb} = {{ service = \"{service}\" }}"
+                    )
+                    .unwrap();
+                }
+            }
+        }
+        if self.has("switching") {
+            for nth in 0..3 {
+                let (service, at) =
+                    (self.one_of("switched", &["mid", "leaf"]), self.at(&format!("switch {nth}")));
+                let to = self.one_of(&format!("switch {nth} to"), &["v1", "v2", "v3", "parent"]);
+                writeln!(
+                    text,
+                    "[[action]]\nname = \"switch {nth}\"\nat = \"{at}\"\nswitch = {{ service = \"{service}\", version = \"{to}\" }}"
+                )
+                .unwrap();
+            }
+        }
+        if self.has("configurations") {
+            writeln!(
+                text,
+                "[[config]]\nname = \"knobs\"\nenvironment = {{ staging = \"mid\", production = \"leaf\" }}\ndelay = \"exp(500ms)\"\n\
+                 encryption = \"5ms\"\nrestart = {}\n[[config.version]]\nname = \"c1\"\n[[config.version]]\nname = \"c2\"\nerror-rate = \"30%\"\n\
+                 [[config.version]]\nname = \"c3\"\ndemand = 3",
+                self.number("config restart", 0, 1) == 0
+            )
+            .unwrap();
+            for nth in 0..5 {
+                let version = self.one_of(&format!("publish {nth}"), &["c1", "c2", "c3"]);
+                let how = self.one_of(
+                    &format!("publish {nth} how"),
+                    &[
+                        "",
+                        ", environment = \"production\"",
+                        ", share = \"40%\", soak = \"2s\"",
+                        ", batch = { size = 2, takes = \"exp(300ms)\", failure-rate = \"30%\", retries = 1, max-failed = \"60%\" }",
+                    ],
+                );
+                writeln!(
+                    text,
+                    "[[action]]\nname = \"publish {nth}\"\nat = \"{}\"\npublish = {{ config = \"knobs\", version = \"{version}\"{how} }}",
+                    self.at(&format!("publish {nth} at"))
+                )
+                .unwrap();
+            }
+        }
+        if self.has("taken back") {
+            writeln!(
+                text,
+                "[[rollback]]\nname = \"guard\"\nservice = \"{}\"\nerror-ratio = \"5%\"\nmean-latency = \"50ms\"\ncrashes = 2\n\
+                 every = \"1s\"\nwindow = \"4s\"\nsettle = \"4s\"\nleast = 3\nmax-steps = 3",
+                self.one_of("guarded", &["mid", "leaf"])
+            )
+            .unwrap();
+        }
         if self.has("second rollout") {
             for (name, to) in [("back", "v1"), ("on", "v3")] {
                 writeln!(
@@ -1282,12 +1359,21 @@ impl Writer<'_> {
                 let size = self.number("pool size", 1, 3);
                 writeln!(text, "[[service.pool]]\nname = \"db\"\nsize = {size}\n{wait}").unwrap();
             }
+            if name == "leaf" && self.has("herd") {
+                let way = self.one_of("herd way", &["seed", "one-at-a-time"]);
+                writeln!(text, "on-outage = {{ way = \"{way}\", most = 12 }}").unwrap();
+            }
             if name != "front" {
                 let errors =
                     if name == "leaf" && self.has("leaf errors") { "error-rate = \"10%\"\n" } else { "" };
+                let crashes = if self.has("crashing version") {
+                    "crash-loop = \"exp(3s)\"\nparent = \"v1\"\n"
+                } else {
+                    ""
+                };
                 writeln!(
                     text,
-                    "[[service.version]]\nname = \"v1\"\n{errors}[[service.version]]\nname = \"v2\"\ndemand = 1.3\n\
+                    "[[service.version]]\nname = \"v1\"\n{errors}[[service.version]]\nname = \"v2\"\ndemand = 1.3\n{crashes}\
                      [[service.version]]\nname = \"v3\"\nerror-rate = \"5%\""
                 )
                 .unwrap();

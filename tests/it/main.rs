@@ -25,6 +25,7 @@ mod overload;
 mod papers;
 mod production;
 mod queueing;
+mod rollback;
 mod scenarios;
 mod shutdown;
 mod snapshots;

@@ -576,3 +576,79 @@ fn containers_keep_their_limits_and_their_names() {
     let proxy = &study.strategies[0].scenario.services[0].sidecars[0];
     assert_eq!((proxy.cpu_request, proxy.cpu_limit, proxy.cost.is_zero()), (0.1, Some(0.7), false));
 }
+
+/// A scenario whose rollout goes as a manifest says.
+fn rolled_out(manifest: &str, workload: &str, names: &str) -> RolloutSettings {
+    let text = format!(
+        "[scenario]\nname = \"story\"\nduration = \"1h\"\n[[service]]\nname = \"api\"\n\
+         [[service.version]]\nname = \"v1\"\n[[service.version]]\nname = \"v2\"\n\
+         [[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu 5ms\"]\n\
+         [[source]]\nname = \"users\"\nto = \"api.get\"\narrivals.poisson = {{ rate = \"10/s\" }}\n\
+         [[rollout]]\nat = \"1min\"\nservice = \"api\"\nto = \"v2\"\nmanifest = \"{FOLDER}/{manifest}\"\nworkload = \"{workload}\"\n{names}\n"
+    );
+    let study = Study::from_text("story", &text, &Overrides::default());
+    let study = study.unwrap_or_else(|error| panic!("{}", error.render(false)));
+    study.strategies[0].scenario.rollouts[0].how.clone()
+}
+
+#[test]
+fn a_rollout_of_argo_is_what_somebody_would_have_typed() {
+    let names = "metric-names = { success-rate = \"success-ratio\", p99 = \"p99-latency-ms\", mean = \"mean-latency-ms\" }";
+    let found = rolled_out("argo-canary.yaml", "guestbook", names);
+    let typed = "canary = { min-ready = '5s', progress-deadline = '5min', progress-deadline-abort = true, traffic-routing = true, \
+         max-surge = 1, max-unavailable = 0, abort-scale-down-delay = '1min', \
+         analysis = { starting-step = 1, metrics = [{ judge.threshold = { metric = 'success-ratio', window = '5min', success.at-least = 0.97 }, \
+         interval = '1min', initial-delay = '1min', failure-limit = 3 }] }, \
+         steps = [{ set-weight = 5 }, { pause = { duration = '10min' } }, { set-canary-scale = { weight = 25 } }, { set-weight = 20 }, \
+         { pause = { duration = '40s' } }, { analysis = { metrics = [ \
+         { judge.threshold = { metric = 'p99-latency', window = '30s', success = { above = 0.0, below = 0.25 }, failure.at-least = 0.5 }, \
+         interval = '30s', count = 5, failure-limit = 1, inconclusive-limit = 2 }, \
+         { judge.threshold = { metric = 'mean-latency', success.below = 0.1 }, dry-run = true }] } }, { pause = {} }] }";
+    let typed: RolloutSettings = toml::from_str(typed).unwrap();
+    assert_eq!(found, typed);
+
+    let found = rolled_out("argo-blue-green.yaml", "shop", "");
+    let typed = "blue-green = { preview-replica-count = 1, auto-promotion = '2min', scale-down-delay = '10min', pre-promotion-analysis = \
+         { metrics = [{ judge.threshold = { metric = 'error-ratio', failure.above = 0.01 }, count = 1 }] } }";
+    assert_eq!(found, toml::from_str::<RolloutSettings>(typed).unwrap());
+}
+
+#[test]
+fn a_canary_of_flagger_is_what_somebody_would_have_typed() {
+    let names = "metric-names = { not-found-percentage = \"error-percent\" }";
+    let found = rolled_out("flagger.yaml", "podinfo", names);
+    let typed = "flagger = { interval = '1min', threshold = 10, max-weight = 50, step-weight = 5, progress-deadline = '1min', metrics = [ \
+         { judge.threshold = { metric = 'success-ratio', success.at-least = 0.99, no-data = 'failed' } }, \
+         { judge.threshold = { metric = 'p99-latency', window = '30s', success.at-most = 0.5, no-data = 'failed' } }, \
+         { judge.threshold = { metric = 'error-ratio', success.at-most = 0.05, no-data = 'failed' } }] }";
+    assert_eq!(found, toml::from_str::<RolloutSettings>(typed).unwrap());
+}
+
+#[test]
+fn a_service_takes_its_rollout_from_its_manifest() {
+    let load = |manifest: &str, name: &str, more: &str| {
+        let text = format!(
+            "[scenario]\nname = \"story\"\nduration = \"1h\"\n[[service]]\nname = \"{name}\"\nmanifest = \"{FOLDER}/{manifest}\"\n{more}\
+             instance = {{ cores = 1, workers = 8, start = \"5s\" }}\n\
+             [[service.version]]\nname = \"v1\"\n[[service.version]]\nname = \"v2\"\n\
+             [[service.endpoint]]\nname = \"get\"\nsteps = [\"cpu 5ms\"]\n\
+             [[source]]\nname = \"users\"\nto = \"{name}.get\"\narrivals.poisson = {{ rate = \"10/s\" }}\n\
+             [[rollout]]\nat = \"1min\"\nservice = \"{name}\"\nto = \"v2\"\n"
+        );
+        let study = Study::from_text("story", &text, &Overrides::default());
+        let study = study.unwrap_or_else(|error| panic!("{}", error.render(false)));
+        let scenario = &study.strategies[0].scenario;
+        (scenario.services[0].replicas, scenario.rollouts[0].how.name(), study.warnings.join("\n"))
+    };
+    let names = "metric-names = { success-rate = \"success-ratio\", p99 = \"p99-latency-ms\", mean = \"mean-latency-ms\" }\n";
+    let (replicas, how, warnings) = load("argo-canary.yaml", "guestbook", names);
+    assert_eq!((replicas, how), (10, "canary"));
+    assert!(warnings.contains("spec.revisionHistoryLimit (line 8)"), "{warnings}");
+    // The Deployment runs, and the Rollout that refers to it says how.
+    let (replicas, how, _) = load("argo-blue-green.yaml", "shop", "");
+    assert_eq!((replicas, how), (4, "blue-green"));
+    let (replicas, how, warnings) =
+        load("flagger.yaml", "podinfo", "metric-names = { not-found-percentage = \"error-percent\" }\n");
+    assert_eq!((replicas, how), (2, "flagger"));
+    assert!(warnings.contains("spec.analysis.webhooks"), "{warnings}");
+}

@@ -121,6 +121,8 @@ pub struct BlueGreen {
     paused: Option<Time>,
     aborted: Option<Time>,
     inconclusive: bool,
+    /// Somebody holds it (`spec.paused`): traffic stays where it is, sizes and analyses go on.
+    held: bool,
     promoted: bool,
     pre: Option<Run>,
     post: Option<Run>,
@@ -147,6 +149,7 @@ impl Algorithm for BlueGreen {
             paused: None,
             aborted: None,
             inconclusive: false,
+            held: false,
             promoted: false,
             pre: None,
             post: None,
@@ -287,7 +290,11 @@ impl BlueGreen {
     fn is_late(&mut self, now: Time, sets: &[ReplicaSet]) -> bool {
         let seen = (sets[sets.len() - 1].spec, available_sum(sets));
         let (spec, available, since) = self.progress;
-        let waits = self.paused.is_some() || self.inconclusive || self.pre.is_some() || self.active.is_some();
+        let waits = self.paused.is_some()
+            || self.inconclusive
+            || self.held
+            || self.pre.is_some()
+            || self.active.is_some();
         if seen != (spec, available) || waits {
             self.progress = (seen.0, seen.1, now);
             return false;
@@ -363,7 +370,7 @@ impl Rollout for BlueGreen {
                     self.promoted = true;
                     self.news.push(Milestone::Promoted);
                 }
-            } else if self.may_switch(now, replicas, &new) {
+            } else if !self.held && self.may_switch(now, replicas, &new) {
                 self.active = Some(now);
                 continue;
             } else if let Some(measure) = self.look(now, false) {
@@ -402,6 +409,7 @@ impl Rollout for BlueGreen {
             Act::Abort => self.give_up(now, Reason::Operator),
             Act::PromoteFull => self.promote_full |= self.aborted.is_none(),
             Act::Promote if self.aborted.is_none() => {
+                self.held = false;
                 if std::mem::take(&mut self.inconclusive) {
                     self.promoted |= self.active.is_some();
                     self.resumed = true;
@@ -409,7 +417,16 @@ impl Rollout for BlueGreen {
                     self.resumed = true;
                 }
             }
-            Act::Promote => {}
+            Act::Pause => self.held = true,
+            Act::Resume => {
+                self.held = false;
+                self.progress.2 = now;
+            }
+            Act::Retry if self.aborted.is_some() && !self.done => {
+                let (told, held) = (self.told, self.held);
+                *self = Self { told, held, ..Self::new(&self.settings, now) };
+            }
+            Act::Promote | Act::Retry => {}
         }
     }
 }

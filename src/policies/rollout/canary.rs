@@ -340,6 +340,8 @@ pub struct Canary {
     paused: Option<Time>,
     /// An inconclusive analysis waits for a human.
     inconclusive: bool,
+    /// Somebody holds it (`spec.paused`): sizes and steps stay, analyses go on.
+    held: bool,
     /// The router's share for the new version.
     weight: Option<u32>,
     background: Option<Run>,
@@ -369,6 +371,7 @@ impl Algorithm for Canary {
             aborted: None,
             paused: None,
             inconclusive: false,
+            held: false,
             weight: None,
             background: None,
             step_run: None,
@@ -664,6 +667,9 @@ impl Rollout for Canary {
             if !self.news.is_empty() {
                 continue;
             }
+            if self.held {
+                return None;
+            }
             if let Some(scale) = self.scale(now, replicas, sets) {
                 return Some(scale);
             }
@@ -738,6 +744,7 @@ impl Rollout for Canary {
             Act::Abort => self.give_up(now, Reason::Operator),
             Act::PromoteFull if self.aborted.is_none() => self.promote_full = true,
             Act::Promote if self.aborted.is_none() => {
+                self.held = false;
                 if self.inconclusive {
                     // What could not be decided is decided.
                     self.inconclusive = false;
@@ -746,11 +753,21 @@ impl Rollout for Canary {
                         self.advance();
                     }
                     self.background = self.background.take().filter(|run| !inconclusive(run));
-                } else if self.paused.is_some() {
+                } else if self.index < self.settings.steps.len() {
+                    // Without a pause to end, upstream's client moves the step on.
                     self.advance();
                 }
             }
-            Act::Promote | Act::PromoteFull => {}
+            Act::Pause => self.held = true,
+            Act::Resume => {
+                self.held = false;
+                self.progress.3 = now;
+            }
+            Act::Retry if self.aborted.is_some() && !self.done => {
+                let (weight, held) = (self.weight, self.held);
+                *self = Self { weight, held, ..Self::new(&self.settings, now) };
+            }
+            Act::Promote | Act::PromoteFull | Act::Retry => {}
         }
     }
 }

@@ -32,7 +32,8 @@
 //! revision of the same file; the recorded cases are a port.
 //!
 //! # Deliberate differences
-//! * No webhooks; gates are always open. No A/B testing by headers. `skipAnalysis` is a rolling update.
+//! * No webhooks but those that operators pull: `abort` is the rollback webhook, `pause` closes the gates
+//!   `confirm-traffic-increase` and `confirm-promotion`, `resume` opens them. No A/B testing by headers. `skipAnalysis` is a rolling update.
 //! * Mirrored requests are not sent: the tick passes, and the canary has nothing to show in it.
 //! * Primary and canary are told apart by version. While the primary is updated its traffic goes to what it consists of, so the
 //!   new version's share is the canary's and the updated part of the primary's.
@@ -174,6 +175,8 @@ pub struct Flagger {
     primary: Option<(u32, u32)>,
     weight: Option<(u32, u32)>,
     abort: bool,
+    /// The gates `confirm-traffic-increase` and `confirm-promotion` are closed.
+    held: bool,
     to_stable: bool,
     news: Vec<Milestone>,
     done: bool,
@@ -193,6 +196,7 @@ impl Algorithm for Flagger {
             primary: None,
             weight: None,
             abort: false,
+            held: false,
             to_stable: false,
             news: Vec::new(),
             done: false,
@@ -259,6 +263,15 @@ impl Flagger {
 
     fn end_tick(&mut self, now: Time, passed: bool) {
         let failed = self.machine.failed_checks;
+        if self.held
+            && passed
+            && self.machine.phase == FlaggerPhase::Progressing
+            && failed < self.settings.threshold
+        {
+            // A closed gate stops what a good tick would do; bad ones count.
+            self.tick = now + self.settings.interval;
+            return;
+        }
         self.machine.tick(&self.settings, passed);
         self.tick = now + self.settings.interval;
         match self.machine.phase {
@@ -386,7 +399,12 @@ impl Rollout for Flagger {
     }
 
     fn on_act(&mut self, _now: Time, act: Act) {
-        self.abort |= act == Act::Abort;
+        match act {
+            Act::Abort => self.abort = true,
+            Act::Pause => self.held = true,
+            Act::Resume => self.held = false,
+            Act::Promote | Act::PromoteFull | Act::Retry => {}
+        }
     }
 }
 

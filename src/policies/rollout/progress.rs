@@ -100,6 +100,12 @@ impl Progress {
         self.timed_out
     }
 
+    /// It was paused or goes on: the clock begins anew, for `Progressing` was unknown in between (`checkPausedConditions`).
+    pub const fn restart(&mut self, now: Time) {
+        self.updated_at = now;
+        self.timed_out = false;
+    }
+
     /// When the deadline is looked at next: a second after it (`requeueStuckDeployment`).
     pub fn next_wakeup(&self) -> Option<Time> {
         let deadline = self.deadline.filter(|_| !self.timed_out)?;

@@ -32,7 +32,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::policies::Algorithm;
 use crate::policies::rollout::progress::{Progress, Status};
-use crate::policies::rollout::{Command, ReplicaSet, Rollout, check_deadline};
+use crate::policies::rollout::{Act, Command, ReplicaSet, Rollout, check_deadline};
 use crate::time::{Duration, Time};
 
 /// Settings of [`Recreate`].
@@ -71,6 +71,8 @@ pub struct Recreate {
     min_ready: Duration,
     revision_history_limit: u32,
     progress: Progress,
+    /// Somebody holds it (`spec.paused`): only changes of scale are followed.
+    held: bool,
     done: bool,
 }
 
@@ -82,6 +84,7 @@ impl Algorithm for Recreate {
             min_ready: settings.min_ready,
             revision_history_limit: settings.revision_history_limit,
             progress: Progress::new(settings.progress_deadline, now),
+            held: false,
             done: false,
         }
     }
@@ -92,6 +95,9 @@ impl Rollout for Recreate {
         if self.done {
             return None;
         }
+        if self.held {
+            return while_held(replicas, sets);
+        }
         self.progress.sync(now, replicas, sets);
         if let Some(order) = next_order(replicas, sets) {
             return Some(order);
@@ -101,7 +107,7 @@ impl Rollout for Recreate {
     }
 
     fn next_wakeup(&self) -> Option<Time> {
-        self.progress.next_wakeup()
+        self.progress.next_wakeup().filter(|_| !self.held)
     }
 
     fn min_ready(&self) -> Duration {
@@ -114,6 +120,24 @@ impl Rollout for Recreate {
 
     fn revision_history_limit(&self) -> u32 {
         self.revision_history_limit
+    }
+
+    fn on_act(&mut self, now: Time, act: Act) {
+        match act {
+            Act::Pause => self.held = true,
+            Act::Resume => self.held = false,
+            _ => return,
+        }
+        self.progress.restart(now);
+    }
+}
+
+/// The only version that has instances follows the wanted number (`scale`, as far as it is not of rolling updates).
+fn while_held(replicas: u32, sets: &[ReplicaSet]) -> Option<Command> {
+    let mut active = (0..sets.len()).filter(|&set| sets[set].spec > 0);
+    match (active.next(), active.next()) {
+        (Some(set), None) if sets[set].spec != replicas => Some(Command::Scale { set, to: replicas }),
+        _ => None,
     }
 }
 

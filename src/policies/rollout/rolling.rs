@@ -51,7 +51,7 @@ use serde::{Deserialize, Deserializer};
 use crate::policies::Algorithm;
 use crate::policies::rollout::progress::Progress;
 use crate::policies::rollout::{
-    Command, ReplicaSet, Rollout, available_sum, check_deadline, is_complete, spec_sum,
+    Act, Command, ReplicaSet, Rollout, available_sum, check_deadline, is_complete, spec_sum,
 };
 use crate::time::{Duration, Time};
 pub use scale::{Annotations, is_scaling_event, proportional_scale};
@@ -312,6 +312,8 @@ pub struct Rolling {
     /// they were made for.
     orders: Vec<(usize, u32)>,
     planned_for: u32,
+    /// Somebody holds it (`spec.paused`): only changes of scale are followed.
+    held: bool,
     done: bool,
 }
 
@@ -325,6 +327,7 @@ impl Algorithm for Rolling {
             annotations: Vec::new(),
             orders: Vec::new(),
             planned_for: 0,
+            held: false,
             done: false,
         }
     }
@@ -335,7 +338,9 @@ impl Rollout for Rolling {
         if self.done {
             return None;
         }
-        self.progress.sync(now, replicas, sets);
+        if !self.held {
+            self.progress.sync(now, replicas, sets);
+        }
         if self.planned_for != replicas {
             self.orders.clear();
         }
@@ -346,12 +351,12 @@ impl Rollout for Rolling {
         if let Some(command) = self.next_order(sets) {
             return Some(command);
         }
-        self.done = is_complete(replicas, sets);
+        self.done = !self.held && is_complete(replicas, sets);
         self.done.then_some(Command::Done)
     }
 
     fn next_wakeup(&self) -> Option<Time> {
-        self.progress.next_wakeup()
+        self.progress.next_wakeup().filter(|_| !self.held)
     }
 
     fn min_ready(&self) -> Duration {
@@ -364,6 +369,22 @@ impl Rollout for Rolling {
 
     fn revision_history_limit(&self) -> u32 {
         self.settings.revision_history_limit
+    }
+
+    fn on_act(&mut self, now: Time, act: Act) {
+        match act {
+            Act::Pause => {
+                self.held = true;
+                self.progress.restart(now);
+                // What the last pass had left is not done any more.
+                self.orders.clear();
+            }
+            Act::Resume => {
+                self.held = false;
+                self.progress.restart(now);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -387,7 +408,7 @@ impl Rolling {
             // Whoever is resized is noted below; without a change upstream goes on only when all know the new number.
         }
         let scaled = plan != sets || is_scaling_event(replicas, sets, annotations);
-        if !scaled && !reconcile_new(settings, replicas, &mut plan) {
+        if !scaled && !self.held && !reconcile_new(settings, replicas, &mut plan) {
             reconcile_old(settings, replicas, &mut plan);
         }
         let sizes = plan.iter().map(|set| set.spec).enumerate().rev();

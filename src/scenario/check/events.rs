@@ -2,8 +2,9 @@
 
 use super::Check;
 use super::measures::{Part, not_simulated};
+use super::versions::PARENT;
 use crate::policies::balancer::Balancer as _;
-use crate::policies::rollout::Rollout as _;
+use crate::policies::rollout::{Act, Rollout as _, RolloutSettings};
 use crate::random::law::Law;
 use crate::scenario::de::Spanned;
 use crate::scenario::error::{Diagnostic, Place, shortened};
@@ -323,16 +324,32 @@ impl Check<'_> {
                     replicas: scale.replicas.value,
                 }
             }
+            ActionChoice::Promote(promote) => {
+                let act = if promote.full.unwrap_or(false) { Act::PromoteFull } else { Act::Promote };
+                self.act(act, &promote.service, scenario)?
+            }
+            ActionChoice::Abort(of) => self.act(Act::Abort, &of.service, scenario)?,
+            ActionChoice::Pause(of) => self.act(Act::Pause, &of.service, scenario)?,
+            ActionChoice::Resume(of) => self.act(Act::Resume, &of.service, scenario)?,
+            ActionChoice::Retry(of) => self.act(Act::Retry, &of.service, scenario)?,
+            ActionChoice::Switch(switch) => {
+                let service = self.service_named(&switch.service)?;
+                let to = if switch.version.value == PARENT {
+                    None
+                } else {
+                    let known: Vec<&str> = scenario.services[service]
+                        .versions
+                        .iter()
+                        .map(|version| version.name.as_str())
+                        .collect();
+                    let Spanned { value, place } = &switch.version;
+                    Some(self.lookup_in(&switch.service.value, "version", value, *place, &known)?)
+                };
+                Operation::Switch { service, to }
+            }
+            ActionChoice::Publish(publish) => self.publish(publish, scenario)?,
             ActionChoice::Undo(undo) => {
-                let service = self.service_named(&undo.service)?;
-                if scenario.rollouts.iter().all(|rollout| rollout.service != service) {
-                    let message = format!(
-                        "`{}` is never rolled out, so there is nothing to go back to",
-                        shortened(&undo.service.value)
-                    );
-                    let error = Diagnostic::new(message).at(undo.service.place);
-                    self.errors.push(error.hint("write a [[rollout]] of it"));
-                }
+                let service = self.rolled_out(&undo.service, "nothing to go back to", scenario)?;
                 Operation::Undo { service, revision: undo.to_revision.unwrap_or(0) }
             }
             ActionChoice::Resize(resize) => self.resize(resize, table.what.place, scenario)?,
@@ -370,6 +387,43 @@ impl Check<'_> {
             }
         };
         Some(Action { when: when?, what })
+    }
+
+    /// A service that has a rollout.
+    fn rolled_out(&mut self, name: &Spanned<String>, otherwise: &str, scenario: &Scenario) -> Option<usize> {
+        let service = self.service_named(name)?;
+        if scenario.rollouts.iter().all(|rollout| rollout.service != service) {
+            let message =
+                format!("`{}` is never rolled out, so there is {otherwise}", shortened(&name.value));
+            let error = Diagnostic::new(message).at(name.place);
+            self.errors.push(error.hint("write a [[rollout]] of it"));
+        }
+        Some(service)
+    }
+
+    /// What somebody does about a rollout, if that can be done.
+    fn act(&mut self, act: Act, name: &Spanned<String>, scenario: &Scenario) -> Option<Operation> {
+        let service = self.rolled_out(name, "nothing to act on", scenario)?;
+        let ways: Vec<&RolloutSettings> = scenario
+            .rollouts
+            .iter()
+            .filter(|rollout| rollout.service == service)
+            .map(|rollout| &rollout.how)
+            .collect();
+        if let Some(first) = ways.first()
+            && !ways.iter().any(|how| how.takes(act))
+        {
+            let message = format!("nobody can {} a rollout of the kind {}", act.verb(), first.name());
+            let hint = match first {
+                RolloutSettings::Rolling(_) | RolloutSettings::Recreate(_) => {
+                    "a Deployment knows `pause`, `resume` and `undo`"
+                }
+                RolloutSettings::Flagger(_) => "flagger knows `abort`, `pause` and `resume`",
+                _ => "`canary` and `blue-green` know `promote`, `abort`, `pause`, `resume` and `retry`",
+            };
+            self.errors.push(Diagnostic::new(message).at(name.place).hint(hint));
+        }
+        Some(Operation::Rollout { service, act })
     }
 
     /// Somebody who foresees a fault.

@@ -312,7 +312,7 @@ impl Annotations<'_> {
 }
 
 /// A Go duration, `1h2m3.5s`, in nanoseconds; what is finer is cut off.
-fn nanoseconds(text: &str) -> Option<i128> {
+pub(super) fn nanoseconds(text: &str) -> Option<i128> {
     const UNITS: &[(&str, i128)] = &[
         ("ns", 1),
         ("us", 1_000),

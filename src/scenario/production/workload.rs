@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use super::rollouts::{self, Way};
 use super::scalers::Settings;
-use super::{Found, Notes, documents, lay_under, metric_names, number, table, text, text_of};
+use super::{Found, Names, Notes, documents, lay_under, metric_names, number, table, text, text_of};
 use crate::policies::rollout::RolloutSettings;
 use crate::scenario::error::{Diagnostic, Place, enumerated, shortened};
 use crate::scenario::files::Files;
 use crate::scenario::manifest::{
     Action, Budget, Container, CountOrPercent, Deployment, Document, Hook, Knative, Object, PodTemplate,
-    Probe, Resources, Strategy,
+    Probe, Resources, Rollout, Strategy,
 };
 use crate::scenario::tree::{Key, Node, Table, Value};
 use crate::units::quantity::Quantity;
@@ -18,6 +19,7 @@ use crate::units::quantity::Quantity;
 #[derive(Clone, Copy)]
 enum Workload<'a> {
     Deployment(&'a Deployment),
+    Rollout(&'a Rollout, &'a PodTemplate),
     Knative(&'a Knative),
 }
 
@@ -25,6 +27,7 @@ impl<'a> Workload<'a> {
     fn of(document: &'a Document) -> Option<Self> {
         match &document.object {
             Object::Deployment(deployment) => Some(Self::Deployment(deployment)),
+            Object::Rollout(rollout) => Some(Self::Rollout(rollout, rollout.template.as_ref()?)),
             Object::Knative(knative) => Some(Self::Knative(knative)),
             _ => None,
         }
@@ -33,6 +36,7 @@ impl<'a> Workload<'a> {
     const fn template(self) -> &'a PodTemplate {
         match self {
             Self::Deployment(deployment) => &deployment.template,
+            Self::Rollout(_, template) => template,
             Self::Knative(knative) => &knative.template,
         }
     }
@@ -68,7 +72,7 @@ pub(super) fn fill(
     let containers = Containers::of(workload.template(), &document.metadata.name);
     let own = service.get("instance").and_then(Node::table).cloned().unwrap_or_default();
     lay_under_table(service, "instance", instance(workload, &containers, &own, at), at);
-    if let Workload::Deployment(_) = workload {
+    if !matches!(workload, Workload::Knative(_)) {
         for (kind, probe) in probes(containers.main, at) {
             lay_under_probe(service, kind, &probe, at);
         }
@@ -124,17 +128,42 @@ pub(super) fn fill(
         let what = format!("the preStop hook of container {}", shortened(called(containers.main)));
         notes.say(document, files.line(containers.main.place), what);
     }
-    Ok(match workload {
-        Workload::Deployment(deployment) => Some(Update::of(deployment, at)),
-        Workload::Knative(_) => None,
+    let update = update_of(&documents, &document.metadata.name, &names);
+    Ok(update.map(|(document, update)| {
+        notes.add(document);
+        update
+    }))
+}
+
+/// The workload whose updates a document describes.
+pub(super) fn rolled_out(document: &Document) -> Option<&str> {
+    match &document.object {
+        Object::Deployment(_) => Some(&document.metadata.name),
+        _ => rollouts::target(document),
+    }
+}
+
+/// How a workload moves to another version: as a Rollout or a Canary says that is about it, or as its Deployment does.
+pub(super) fn update_of<'a>(
+    documents: &'a [Document],
+    target: &str,
+    names: &Names,
+) -> Option<(&'a Document, Update)> {
+    let of_it = || documents.iter().filter(|document| rolled_out(document) == Some(target));
+    let way = of_it().find_map(|document| Some((document, rollouts::way(document, documents, names)?)));
+    if let Some((document, way)) = way {
+        return Some((document, Update { way, place: document.place }));
+    }
+    of_it().find_map(|document| match &document.object {
+        Object::Deployment(deployment) => Some((document, Update::of(deployment, document.place))),
+        _ => None,
     })
 }
 
-/// How a Deployment moves to another version.
+/// How a workload moves to another version.
 pub(super) struct Update {
-    /// Name of the policy.
-    how: &'static str,
-    settings: Settings,
+    /// The policy; or why it cannot be followed, which matters only to whoever does.
+    way: Result<Way, Diagnostic>,
     place: Place,
 }
 
@@ -158,18 +187,22 @@ impl Update {
                 "rolling"
             }
         };
-        Self { how, settings, place }
+        Self { way: Ok((how, settings)), place }
     }
 }
 
 /// Lets a rollout go as the manifest of its service says, unless the scenario has another policy for it; settings of the
 /// same one that the scenario has win.
-pub(super) fn lay_under_rollout(rollout: &mut Table, update: &Update) {
-    let mut policies = RolloutSettings::KINDS.iter().map(|kind| kind.name);
-    if policies.any(|name| name != update.how && rollout.get(name).is_some()) {
-        return;
-    }
-    lay_under_table(rollout, update.how, update.settings.clone(), update.place);
+pub(super) fn lay_under_rollout(rollout: &mut Table, update: &Update) -> Result<(), Diagnostic> {
+    let own = RolloutSettings::KINDS.iter().map(|kind| kind.name).find(|name| rollout.get(name).is_some());
+    let (how, settings) = match (&update.way, own) {
+        (Ok((how, _)), Some(own)) if *how != own => return Ok(()),
+        (Err(_), Some(_)) => return Ok(()),
+        (Err(error), None) => return Err(error.clone()),
+        (Ok(way), _) => way,
+    };
+    lay_under_table(rollout, how, settings.clone(), update.place);
+    Ok(())
 }
 
 /// Adds what a table inside of the table does not say itself.
@@ -224,7 +257,8 @@ fn chosen<'a>(
     let all: Vec<(&Document, Workload<'_>)> =
         documents.iter().filter_map(|document| Some((document, Workload::of(document)?))).collect();
     if all.is_empty() {
-        let message = "there is no Deployment and no Service of Knative in this manifest";
+        let message =
+            "there is no Deployment, no Rollout with a template and no Service of Knative in this manifest";
         return Err(Diagnostic::new(message).at(place));
     }
     let known: Vec<&str> = all.iter().map(|(document, _)| document.metadata.name.as_str()).collect();
@@ -280,6 +314,7 @@ fn replicas(workload: Workload<'_>, scaler: Option<Found<'_>>) -> u32 {
     };
     match workload {
         Workload::Deployment(deployment) => deployment.replicas.unwrap_or(fewest),
+        Workload::Rollout(rollout, _) => rollout.replicas.unwrap_or(fewest),
         Workload::Knative(_) => fewest,
     }
 }

@@ -297,6 +297,7 @@ fn run(character: &Character, index: u32) -> Replication {
         metrics,
         timeline: Timeline { t_s, series },
         percentiles: vec![PercentileCurve { scope: "run", name: String::new(), points }],
+        lives: lives(),
         events_log: vec![
             event(3000.0, "action", "public", "throttle to 80 %"),
             event(5400.0, "rollout", "typhoon", "v1 to v2, rolling"),
@@ -337,4 +338,21 @@ impl Noise {
         }
         sum
     }
+}
+
+/// A version that was tried, taken back, and mended.
+fn lives() -> Vec<simlab::lab::outcome::VersionLife> {
+    let life =
+        |version: &str, parent: Option<&str>, spans: &[(f64, f64)]| simlab::lab::outcome::VersionLife {
+            service: "api".to_owned(),
+            version: version.to_owned(),
+            parent: parent.map(str::to_owned),
+            spans: spans.to_vec(),
+        };
+    vec![
+        life("v1", None, &[(0.0, 900.0), (1200.0, 2400.0)]),
+        life("v2", Some("v1"), &[(600.0, 1260.0)]),
+        life("v3", Some("v2"), &[]),
+        life("v1-fix", Some("v1"), &[(2300.0, 3600.0)]),
+    ]
 }
