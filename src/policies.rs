@@ -19,6 +19,7 @@ pub mod delivery;
 pub mod detector;
 pub mod discovery;
 pub mod disruption;
+pub mod election;
 pub mod hedge;
 pub mod host_selection;
 pub mod judge;
@@ -44,6 +45,7 @@ pub const FAMILIES: &[&[Kind]] = &[
     breaker::BreakerSettings::KINDS,
     detector::DetectorSettings::KINDS,
     discovery::DiscoverySettings::KINDS,
+    election::ElectionSettings::KINDS,
     hedge::HedgeSettings::KINDS,
     host_selection::HostSelectionSettings::KINDS,
     judge::JudgeSettings::KINDS,

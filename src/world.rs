@@ -23,6 +23,7 @@
 //! | what it does besides | `cache`, `hang`, `backoff`, `kubelet` |
 //! | who knows whom | `outbound`, `hosts`, `prober`, `discovery`, `dns` |
 //! | ways between them | `network`, `pool`, `connection` |
+//! | instances that agree on a leader and keep a log together | `group`, `replica` |
 //! | waiting outside an instance | `activator`, `backlog` |
 //! | what nobody's program waits for | `errand`, `topic`, `transaction` |
 //! | who looks on and acts | `metrics`, `alert`, `predict`, `degrade`, `fault`, `telemetry` |
@@ -54,6 +55,7 @@ mod fault;
 mod fleet;
 mod frame;
 mod governor;
+mod group;
 mod hang;
 mod hedge;
 mod hosts;
@@ -73,6 +75,7 @@ mod prober;
 mod program;
 mod provisioning;
 mod recommend;
+mod replica;
 mod report;
 mod resize;
 mod rollback;
@@ -470,10 +473,15 @@ impl<'a> World<'a> {
                 || configs.into_iter().any(|version| version.error_rate > 0.0)
                 || spec.actions.iter().any(degrades)
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
-            let mut service = Service::new(service, spec.warm_up, guarded || measured, judged || measured);
+            let mut state = Service::new(service, spec.warm_up, guarded || measured, judged || measured);
             // An update or a tracer wants to know of each end.
-            service.ordinary &= self.ahead.is_empty() && self.tracer.is_none();
-            self.services.push(service);
+            state.ordinary &= self.ahead.is_empty() && self.tracer.is_none();
+            self.services.push(state);
+            self.services[index].group = service.group.as_ref().map(|group| {
+                let counted = (spec.warm_up, spec.end);
+                let (seats, zones) = (service.replicas, spec.zones.len());
+                Box::new(group::Group::new(group, &service.name, seats, zones, self.seed, counted))
+            });
         }
         for rollback in &spec.rollbacks {
             self.services[rollback.service as usize].seen = Some(Box::default());

@@ -19,11 +19,11 @@ use crate::world::spec::{
     ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, AskSpec, AttributeSpec, BackoffSpec,
     BatchSpec, BurstSpec, CacheSpec, CallSpec, Carried, CheckSpec, ConfigSpec, ConfigVersionSpec,
     ConnectionPoolSpec, ConnectionsSpec, ConsumerSpec, CpuMode, Deadline, DiskSpec, DnsSpec, EdgeSpec,
-    FaultSpec, Gauge, GcSpec, Limits, ListenerSpec, MemorySpec, NO_RING, ObjectiveSpec, OnTerm, Op,
-    Operation, Order, ParticipantSpec, PoolSpec, PredictionSpec, ProbeSpec, ProvisioningSpec, Publish, Rate,
-    RegistrySpec, Resize, Resumption, RollbackSpec, RolloutSpec, ServiceSpec, SidecarSpec, Signal,
-    SourceSpec, Spec, StackSpec, Standing, Target, Thing, TlsSpec, TopicFull, TopicSpec, TransactionSpec,
-    Trouble, VersionSpec, When,
+    FaultSpec, Gauge, GcSpec, GroupSpec, Limits, ListenerSpec, MemorySpec, NO_RING, ObjectiveSpec, OnTerm,
+    Op, Operation, Order, ParticipantSpec, PoolSpec, PredictionSpec, ProbeSpec, ProvisioningSpec, Publish,
+    Rate, RegistrySpec, ReplicationMode, Resize, Resumption, RollbackSpec, RolloutSpec, ServiceSpec,
+    SidecarSpec, Signal, SourceSpec, Spec, StackSpec, Standing, Target, Thing, TlsSpec, TopicFull, TopicSpec,
+    TransactionSpec, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -55,6 +55,8 @@ impl<'a> Assembly<'a> {
                 list.push(next);
                 let part = Part::of(scenario, written::EndpointRef { service: index, endpoint: at });
                 next += part.map_or(0, |part| part.length());
+                let group = service.group.as_ref();
+                next += group.map_or(0, |group| 1 + 2 * u16::from(group.writes[at]));
                 // Every attempt passes twice each side-car that does something.
                 let busy = service.sidecars.iter().filter(|sidecar| !sidecar.cost.is_zero()).count();
                 next += program_length(&endpoint.steps) + 2 * busy as u16;
@@ -139,10 +141,10 @@ impl<'a> Assembly<'a> {
                 })
                 .collect(),
             rollouts: scenario.rollouts.iter().map(rollout).collect(),
-            topics,
-            transactions: scenario.transactions.iter().map(transaction).collect(),
             configs: scenario.configs.iter().map(config).collect(),
             rollbacks: scenario.rollbacks.iter().map(rollback).collect(),
+            topics,
+            transactions: scenario.transactions.iter().map(transaction).collect(),
             objective: ObjectiveSpec {
                 availability: study.objective.availability,
                 latency_p99: study.objective.latency_p99,
@@ -236,11 +238,22 @@ impl<'a> Assembly<'a> {
             };
             let busy = service.sidecars.iter().enumerate().filter(|(_, sidecar)| !sidecar.cost.is_zero());
             let sidecars: Vec<Op> = busy.map(sidecar).collect();
+            let write = service.group.as_ref().filter(|group| group.writes[at]);
+            if let Some(group) = &service.group {
+                self.ops.push(Op::Member {
+                    leader: write.is_some() || group.leader_reads,
+                    write: write.is_some(),
+                });
+            }
             self.ops.extend(sidecars.iter().cloned());
             let part = Part::of(self.scenario, written::EndpointRef { service: index, endpoint: at });
             self.ops.extend(part.as_ref().and_then(Part::lock));
             self.program(&endpoint.steps);
             self.ops.extend(part.as_ref().and_then(Part::log));
+            if let Some(group) = write {
+                let others = u64::from(service.replicas.saturating_sub(1));
+                self.ops.extend([Op::Cpu(Law::fixed(group.cost * others), None), Op::Replicate]);
+            }
             self.ops.extend(sidecars.into_iter().rev());
             self.ops.push(Op::End);
         }
@@ -333,6 +346,7 @@ impl<'a> Assembly<'a> {
             }),
             listener: listener(&service.listener),
             price: service.price,
+            group: service.group.as_ref().map(|group| group_spec(self.scenario, index, group)),
         }
     }
 
@@ -551,6 +565,7 @@ impl<'a> Assembly<'a> {
             shared: edge.sharing == written::Sharing::Service,
             connections: None,
             throttled,
+            leads: callee.group.is_some(),
         }
     }
 
@@ -982,6 +997,9 @@ fn fault(fault: &written::Fault) -> FaultSpec {
             }
             written::Trouble::MemoryLeak(at, per_hour) => Trouble::MemoryLeak(target(at), *per_hour),
             written::Trouble::DiskFull(at) => Trouble::DiskFull(target(at)),
+            written::Trouble::BadConfig { config, version } => {
+                Trouble::BadConfig(*config as u32, *version as u8)
+            }
             written::Trouble::Outage { service } => Trouble::Outage(*service as u32),
             written::Trouble::BrokerOutage { topic } => Trouble::BrokerOutage(*topic as u32),
             written::Trouble::CrashCoordinator { transaction, decided } => {
@@ -1021,6 +1039,15 @@ fn operation(action: &written::Action, entries: &[Vec<u16>]) -> Operation {
         written::Operation::Undo { service, revision } => Operation::Undo(*service as u32, *revision),
         written::Operation::Forward { topic, on } => Operation::Forward(*topic as u32, *on),
         written::Operation::Replay { topic, before } => Operation::Replay(*topic as u32, *before),
+        written::Operation::PromoteMember { service, seat } => {
+            Operation::PromoteMember(*service as u32, *seat)
+        }
+        written::Operation::Restore { service, backup_age, log_age, takes } => Operation::Restore {
+            service: *service as u32,
+            backup_age: *backup_age,
+            log_age: *log_age,
+            takes: *takes,
+        },
         written::Operation::Drain { lasts } => Operation::Drain { lasts: *lasts },
         written::Operation::ThrottleCalls { caller, edge, share } => {
             Operation::ThrottleCalls(thing(*caller), *edge as u32, *share)
@@ -1031,6 +1058,28 @@ fn operation(action: &written::Action, entries: &[Vec<u16>]) -> Operation {
         written::Operation::KillSwitch { endpoint, on } => {
             Operation::KillSwitch(entries[endpoint.service][endpoint.endpoint], *on)
         }
+    }
+}
+
+fn group_spec(scenario: &written::Scenario, service: usize, group: &written::Group) -> GroupSpec {
+    let restores = |action: &written::Action| match action.what {
+        written::Operation::Restore { service: of, .. } => of == service,
+        _ => false,
+    };
+    GroupSpec {
+        election: group.election.clone(),
+        lock_zone: group.lock_zone.unwrap_or_else(|| scenario.zones.len().max(1)) as u32,
+        mode: match group.mode {
+            written::ReplicationMode::Asynchronous => ReplicationMode::Asynchronous,
+            written::ReplicationMode::Quorum => ReplicationMode::Quorum,
+            written::ReplicationMode::Synchronous => ReplicationMode::Synchronous,
+        },
+        lag: group.lag.clone(),
+        reconnect: group.reconnect.clone(),
+        announce: group.announce.clone(),
+        must_catch_up: group.must_catch_up,
+        sync_rate: group.sync_rate,
+        backups: scenario.actions.iter().any(restores),
     }
 }
 

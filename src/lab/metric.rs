@@ -139,7 +139,14 @@ pub fn direction(name: &str) -> Direction {
         | "unfinished"
         | "timeliness_s"
         | "held"
-        | "states_lost" => Direction::Down,
+        | "states_lost"
+        | "leaderless_s"
+        | "split_brain_s"
+        | "blocked_writes"
+        | "failed_writes"
+        | "lost_writes"
+        | "double_leader_writes"
+        | "stale_reads" => Direction::Down,
         "offered_rps" | "requests" | "utilization" | "cpu_of_request" => Direction::Neither,
         _ if ["latency_", "wait_", "held_", "sojourn_", "recovery_time_"]
             .iter()

@@ -9,6 +9,7 @@ mod calls;
 mod configs;
 mod connections;
 mod events;
+mod groups;
 mod health;
 mod machines;
 mod measures;
@@ -105,10 +106,10 @@ impl<'a> Check<'a> {
             prediction,
             action,
             rollout,
-            topic,
-            transaction,
             config,
             rollback,
+            topic,
+            transaction,
             ..
         } = file;
         let (scheduler, provisioner) = (calls::set(&file.scheduler), calls::set(&file.provisioner));
@@ -120,11 +121,11 @@ impl<'a> Check<'a> {
         self.names.alerts = self.unique_names("alert", alert.iter().map(|alert| &alert.name));
         self.names.predictions =
             self.unique_names("prediction", prediction.iter().map(|prediction| &prediction.name));
+        self.unique_names("configuration", config.iter().map(|config| &config.name));
+        self.unique_names("rollback", rollback.iter().map(|rollback| &rollback.name));
         self.names.topics = self.unique_names("topic", topic.iter().map(|topic| &topic.name));
         self.names.transactions =
             self.unique_names("transaction", transaction.iter().map(|transaction| &transaction.name));
-        self.unique_names("configuration", config.iter().map(|config| &config.name));
-        self.unique_names("rollback", rollback.iter().map(|rollback| &rollback.name));
         self.names.endpoints = service
             .iter()
             .map(|service| service.endpoint.iter().map(|endpoint| endpoint.name.clone()).collect())
@@ -162,18 +163,18 @@ impl<'a> Check<'a> {
             predictions: Vec::new(),
             actions: Vec::new(),
             rollouts: Vec::new(),
-            topics,
-            transactions,
             configs: Vec::new(),
             rollbacks: Vec::new(),
+            topics,
+            transactions,
         };
+        scenario.configs = config.iter().filter_map(|config| self.config(config)).collect();
         scenario.faults = fault.iter().filter_map(|fault| self.fault(fault, &scenario)).collect();
         scenario.alerts = alert.iter().filter_map(|alert| self.alert(alert)).collect();
         scenario.predictions =
             prediction.iter().filter_map(|prediction| self.prediction(prediction, &scenario)).collect();
         scenario.rollouts =
             rollout.into_iter().filter_map(|rollout| self.rollout(rollout, &scenario)).collect();
-        scenario.configs = config.iter().filter_map(|config| self.config(config)).collect();
         scenario.rollbacks =
             rollback.iter().filter_map(|rollback| self.rollback(rollback, &scenario)).collect();
         scenario.actions = action.iter().filter_map(|action| self.action(action, &scenario)).collect();
@@ -220,6 +221,7 @@ impl<'a> Check<'a> {
                 );
             }
         }
+        self.group_connections(scenario, services);
         self.priorities(sources, scenario);
         self.widths(scenario);
         let instances: u64 = scenario.services.iter().map(|service| u64::from(service.replicas)).sum();
@@ -489,6 +491,7 @@ impl<'a> Check<'a> {
             .collect();
         self.unused_edges("service", &table.name.value, &table.call, &edges);
         let (discovery, directory) = self.discovery(table.discovery.as_ref());
+        let group = self.group(table, &endpoints);
         let probes = self.probes(table);
         let service = Service {
             name: table.name.value.clone(),
@@ -500,7 +503,7 @@ impl<'a> Check<'a> {
             endpoints,
             edges,
             limiter: self.own_limiter(table),
-            activator: self.activator(table),
+            activator: self.activator(table).or_else(|| groups::waiting_room(group.as_ref())),
             on_outage: table.on_outage.as_ref().map(|written| {
                 let most = u64::from(written.value.most);
                 self.within_limit(most, "instances", self.limits.instances, "instances", Some(written.place));
@@ -521,6 +524,7 @@ impl<'a> Check<'a> {
             listener: self.listener(&table.listener),
             price: table.price.map(|Price(price)| price),
             weights: self.weights(table),
+            group,
         };
         self.fits(table, &service, node_pools);
         service

@@ -17,6 +17,7 @@ pub(super) enum Additions {
 
 /// Keys whose value is one algorithm by name; an override replaces it whole.
 const POLICIES: &[&str] = &[
+    "election",
     "limiter",
     "autoscaler",
     "recommender",

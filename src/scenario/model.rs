@@ -12,6 +12,7 @@ use crate::policies::detector::DetectorSettings;
 use crate::policies::detector::kubelet::{KubeletSettings, ProbeKind};
 use crate::policies::discovery::DiscoverySettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::election::ElectionSettings;
 use crate::policies::hedge::HedgeSettings;
 use crate::policies::host_selection::HostSelectionSettings;
 use crate::policies::limiter::LimiterSettings;
@@ -421,6 +422,48 @@ pub struct Service {
     pub price: Option<f64>,
     /// Weights of its instances, over and over again in the order of their creation; empty: all 1.
     pub weights: Vec<u32>,
+    /// Its instances agree on a leader and keep a log together.
+    pub group: Option<Group>,
+}
+
+/// `[service.group]`: a seat for each of the replicas at the start.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// How its members agree on a leader.
+    pub election: ElectionSettings,
+    /// Zone of the lock outside the group; `None` is outside all zones.
+    pub lock_zone: Option<usize>,
+    /// By endpoint: whether it writes.
+    pub writes: Vec<bool>,
+    /// The leader serves the other endpoints, too.
+    pub leader_reads: bool,
+    /// Who must have a write before it is acknowledged.
+    pub mode: ReplicationMode,
+    /// Time until a member has a write, besides the network.
+    pub lag: Law,
+    /// Core time of the leader for each write and each other member.
+    pub cost: Duration,
+    /// How long what is for the leader is held while none is known; `None` = not at all.
+    pub blocking_window: Option<Duration>,
+    /// Time until a member turns to a new leader.
+    pub reconnect: Law,
+    /// Time until the callers in a zone know a new leader, besides the network.
+    pub announce: Law,
+    /// A member that lacks something may not lead, and takes no requests once it knows.
+    pub must_catch_up: bool,
+    /// Writes per second that a member gets of what it has missed.
+    pub sync_rate: f64,
+}
+
+/// Who must have a write before it is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicationMode {
+    /// The leader alone.
+    Asynchronous,
+    /// More than half of the members.
+    Quorum,
+    /// Every member that is connected with the leader.
+    Synchronous,
 }
 
 /// `probe.readiness = { .. }`
@@ -1309,6 +1352,13 @@ pub enum Trouble {
     MemoryLeak(Target, u64),
     /// Disks are full, until the fault ends.
     DiskFull(Target),
+    /// A version of a configuration is published in every environment, and the one before it when the fault ends.
+    BadConfig {
+        /// Position in `Scenario::configs`.
+        config: usize,
+        /// Position in its versions.
+        version: usize,
+    },
     /// Every attempt at the service is refused at once.
     Outage {
         /// Service.
@@ -1454,6 +1504,24 @@ pub enum Operation {
         service: usize,
         /// To which revision; 0 is the one before the last.
         revision: u32,
+    },
+    /// Make a member of a group its leader.
+    PromoteMember {
+        /// Service.
+        service: usize,
+        /// Which seat; `None` = the one with the longest log.
+        seat: Option<u32>,
+    },
+    /// Rebuild a group from a backup and the log that was saved since.
+    Restore {
+        /// Service.
+        service: usize,
+        /// How old the backup is.
+        backup_age: Duration,
+        /// How long ago the saved log ends.
+        log_age: Duration,
+        /// How long it takes, besides writing the log again.
+        takes: Duration,
     },
     /// Move everything away from what is predicted to fail.
     Drain {

@@ -16,6 +16,7 @@ use crate::policies::delivery::Guarantee;
 use crate::policies::detector::DetectorSettings;
 use crate::policies::discovery::DiscoverySettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::election::ElectionSettings;
 use crate::policies::hedge::HedgeSettings;
 use crate::policies::host_selection::HostSelectionSettings;
 use crate::policies::limiter::LimiterSettings;
@@ -88,18 +89,18 @@ pub(super) struct ScenarioFile {
     /// Version changes.
     #[serde(default)]
     pub(super) rollout: Vec<RolloutTable>,
-    /// Message queues.
-    #[serde(default)]
-    pub(super) topic: Vec<TopicTable>,
-    /// What several services do together or not at all.
-    #[serde(default)]
-    pub(super) transaction: Vec<TransactionTable>,
     /// Configurations.
     #[serde(default)]
     pub(super) config: Vec<ConfigTable>,
     /// Who takes changes back by itself.
     #[serde(default)]
     pub(super) rollback: Vec<RollbackTable>,
+    /// Message queues.
+    #[serde(default)]
+    pub(super) topic: Vec<TopicTable>,
+    /// What several services do together or not at all.
+    #[serde(default)]
+    pub(super) transaction: Vec<TransactionTable>,
     /// What is compared; each lays its overrides on the scenario.
     #[serde(rename = "strategy", default)]
     pub(super) _strategy: Vec<StrategyTable>,
@@ -311,6 +312,8 @@ pub(super) struct ServiceTable {
     pub(super) on_outage: Option<Spanned<ReplacementSettings>>,
     /// Instances that stay when others are taken away on purpose.
     pub(super) disruption_budget: Option<DisruptionBudget>,
+    /// Its instances agree on a leader and keep a log together.
+    pub(super) group: Option<Spanned<GroupTable>>,
     /// What it serves.
     #[serde(default)]
     pub(super) endpoint: Vec<EndpointTable>,
@@ -393,6 +396,69 @@ pub(super) struct ActivatorTable {
     /// Held requests go out while each ready instance has fewer than so many (default unlimited; with `autoscaler.kpa` its
     /// `container-concurrency`).
     pub(super) per_instance: Option<Spanned<Count>>,
+}
+
+/// `[service.group]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct GroupTable {
+    /// How its members agree on a leader.
+    pub(super) election: Spanned<ElectionSettings>,
+    /// Zone of the lock outside the group, with `election.lease` (default outside all zones).
+    pub(super) lock_zone: Option<Spanned<String>>,
+    /// How writes reach the other members.
+    #[serde(default)]
+    pub(super) replication: ReplicationTable,
+    /// Endpoints that write: only the leader serves them.
+    pub(super) writes: Spanned<Vec<Spanned<String>>>,
+    /// Who serves the others (default leader).
+    #[serde(default)]
+    pub(super) reads: ReadsWord,
+    /// While no leader is known, what is for the leader is held for so long before it fails (default 0s).
+    pub(super) blocking_window: Option<Duration>,
+    /// Time until a member turns to a new leader (default 1s).
+    pub(super) reconnect: Option<Spanned<LawText>>,
+    /// Time until the callers in a zone know a new leader, besides the network (default 0s).
+    pub(super) announce: Option<Spanned<LawText>>,
+    /// A member that lacks something may not lead, and takes no requests once it knows (default true).
+    pub(super) must_catch_up: Option<bool>,
+    /// How fast a member gets the writes that it has missed (default 1k/s).
+    pub(super) sync_rate: Option<Spanned<Rate>>,
+}
+
+/// `replication = { mode = "asynchronous", lag = "exp(50ms)", cost = "0.2ms" }`
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ReplicationTable {
+    /// Who must have a write before it is acknowledged (default quorum).
+    pub(super) mode: Option<ReplicationWord>,
+    /// Time until a member has a write, besides the network (default 0s).
+    pub(super) lag: Option<Spanned<LawText>>,
+    /// Core time of the leader for each write and each other member (default 0ms).
+    pub(super) cost: Option<Spanned<Duration>>,
+}
+
+/// `mode` of a replication
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ReplicationWord {
+    /// The leader alone.
+    Asynchronous,
+    /// More than half of the members.
+    Quorum,
+    /// Every member that is connected with the leader.
+    Synchronous,
+}
+
+/// `reads`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ReadsWord {
+    /// Only the leader.
+    #[default]
+    Leader,
+    /// Any member, as the balancer picks.
+    Any,
 }
 
 /// `metrics = { .. }`
@@ -1186,10 +1252,25 @@ pub(super) enum FaultChoice {
     MemoryLeak(MemoryLeakTable),
     /// Disks are full.
     DiskFull(DiskFullTable),
+    /// A version of a configuration is published to everybody, and the one before it when the fault ends.
+    BadConfig(BadConfigTable),
     /// Nothing can be published, delivered or acknowledged.
     BrokerOutage(BrokerOutageTable),
     /// The next coordinator of a transaction that reaches a point of the protocol dies there, with its instance.
     CrashCoordinator(CrashCoordinatorTable),
+}
+
+/// `bad-config = { config = "limits", version = "c2", for = "10min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct BadConfigTable {
+    /// Which configuration.
+    pub(super) config: Spanned<String>,
+    /// Which version.
+    pub(super) version: Spanned<String>,
+    /// Until the one before is published again (default for ever).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
 }
 
 /// `broker-outage = { topic = "payments", for = "1min" }`
@@ -1548,6 +1629,10 @@ pub(super) enum ActionChoice {
     Publish(PublishTable),
     /// Rolls a service back to a former revision.
     Undo(UndoTable),
+    /// Makes a member of a group its leader, by hand.
+    PromoteMember(PromoteMemberTable),
+    /// Rebuilds a group from a backup and the log that was saved since.
+    Restore(RestoreTable),
     /// Moves everything away from what is predicted to fail; only with `on-prediction`.
     Drain(DrainTable),
     /// Has an endpoint answer cheaper and worse, or in full again.
@@ -1608,6 +1693,30 @@ pub(super) struct UndoTable {
     pub(super) service: Spanned<String>,
     /// Which revision: 1 is what the service begins with, each rollout has the next number (default 0: the one before).
     pub(super) to_revision: Option<u32>,
+}
+
+/// `promote-member = { service = "x", seat = 2 }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct PromoteMemberTable {
+    /// Which service.
+    pub(super) service: Spanned<String>,
+    /// Which seat, from 0 (default: of those that have caught up the one with the longest log).
+    pub(super) seat: Option<Spanned<u32>>,
+}
+
+/// `restore = { service = "x", backup-age = "1h", log-age = "1min", takes = "5min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct RestoreTable {
+    /// Which service.
+    pub(super) service: Spanned<String>,
+    /// How old the backup is.
+    pub(super) backup_age: Spanned<Duration>,
+    /// How long ago the log ends that was saved since; what came later is lost (default `backup-age`: there is none).
+    pub(super) log_age: Option<Spanned<Duration>>,
+    /// How long it takes, besides writing the saved log again at `sync-rate`.
+    pub(super) takes: Spanned<Duration>,
 }
 
 /// `resize = { service = "x", cpu-request = 2, cpu-limit = 4, memory = "2GiB" }`
@@ -1712,6 +1821,112 @@ pub(super) struct RolloutTable {
     #[serde(rename = "$rollout")]
     #[schemars(flatten)]
     pub(super) how: Spanned<RolloutSettings>,
+}
+
+/// `[[config]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ConfigTable {
+    /// Unique name.
+    pub(super) name: Spanned<String>,
+    /// The service whose instances follow it, short for `environment = { production = ".." }`.
+    pub(super) service: Option<Spanned<String>>,
+    /// Services by environment: `{ staging = "api-staging", production = "api" }`.
+    #[serde(default)]
+    pub(super) environment: Named<Spanned<String>>,
+    /// From a publication to an instance, drawn for each (default 0s).
+    pub(super) delay: Option<Spanned<LawText>>,
+    /// What decryption adds to that (default 0s).
+    pub(super) encryption: Option<Duration>,
+    /// Whether an instance takes it with a restart (default false).
+    pub(super) restart: Option<bool>,
+    /// Versions; the first is in force at the start.
+    #[serde(default)]
+    pub(super) version: Vec<ConfigVersionTable>,
+}
+
+/// `[[config.version]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ConfigVersionTable {
+    /// Unique within the configuration.
+    pub(super) name: Spanned<String>,
+    /// Share of attempts that fail after their work (default 0%).
+    pub(super) error_rate: Option<Share>,
+    /// Multiplies every cpu step (default 1).
+    pub(super) demand: Option<Spanned<f64>>,
+}
+
+/// `publish = { config = "limits", version = "c2" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct PublishTable {
+    /// Which configuration.
+    pub(super) config: Spanned<String>,
+    /// Which version; an old one is published anew.
+    pub(super) version: Spanned<String>,
+    /// Where (default: in every environment).
+    pub(super) environment: Option<Spanned<String>>,
+    /// Share of the instances that get it first (default 100%).
+    pub(super) share: Option<Spanned<Share>>,
+    /// How long only they have it (default 0s).
+    pub(super) soak: Option<Duration>,
+    /// A tool brings it to them in batches, instead of the centre.
+    pub(super) batch: Option<BatchTable>,
+}
+
+/// `batch = { size = 5, takes = "20s" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct BatchTable {
+    /// Instances at a time (default 1).
+    pub(super) size: Option<Spanned<u32>>,
+    /// How long one takes (default 0s).
+    pub(super) takes: Option<Spanned<LawText>>,
+    /// Share of tries that fail (default 0%).
+    pub(super) failure_rate: Option<Share>,
+    /// Tries after one that failed (default 0).
+    pub(super) retries: Option<u32>,
+    /// Between batches (default 0s).
+    pub(super) pause: Option<Duration>,
+    /// A batch with a larger share of instances that failed for good stops the run (default 0%).
+    pub(super) max_failed: Option<Share>,
+}
+
+/// `[[rollback]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct RollbackTable {
+    /// Unique name.
+    pub(super) name: Spanned<String>,
+    /// Whose last change is taken back: a release, or a configuration.
+    pub(super) service: Spanned<String>,
+    /// More failed attempts than this share, as callers see it.
+    pub(super) error_ratio: Option<Share>,
+    /// A longer mean latency than this, as callers see it.
+    pub(super) mean_latency: Option<Spanned<Duration>>,
+    /// So many processes that ended by themselves within the window.
+    pub(super) crashes: Option<Spanned<u32>>,
+    /// More of the disks in use than this share.
+    pub(super) disk: Option<Spanned<Share>>,
+    /// This alert fires.
+    pub(super) alert: Option<Spanned<String>>,
+    /// For how long it must have been bad (default 0s).
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Duration>,
+    /// From a rollback to its test (default 2min).
+    pub(super) settle: Option<Spanned<Duration>>,
+    /// Rollbacks in a row before people are called (default 2).
+    pub(super) max_steps: Option<u32>,
+    /// Time between looks (default 15s).
+    pub(super) every: Option<Spanned<Duration>>,
+    /// How far back a look goes (default 1min).
+    pub(super) window: Option<Spanned<Duration>>,
+    /// Attempts within the window without which their errors and latencies mean nothing (default 20).
+    pub(super) least: Option<Spanned<u32>>,
+    /// How a release goes back (default rolling).
+    #[serde(default)]
+    pub(super) by: Policy<RolloutSettings>,
 }
 
 /// `[[topic]]`
@@ -1834,112 +2049,6 @@ pub(super) struct ParticipantTable {
     pub(super) lock_timeout: Option<Spanned<Duration>>,
 }
 
-/// `[[config]]`
-#[derive(Debug, serde::Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(super) struct ConfigTable {
-    /// Unique name.
-    pub(super) name: Spanned<String>,
-    /// The service whose instances follow it, short for `environment = { production = ".." }`.
-    pub(super) service: Option<Spanned<String>>,
-    /// Services by environment: `{ staging = "api-staging", production = "api" }`.
-    #[serde(default)]
-    pub(super) environment: Named<Spanned<String>>,
-    /// From a publication to an instance, drawn for each (default 0s).
-    pub(super) delay: Option<Spanned<LawText>>,
-    /// What decryption adds to that (default 0s).
-    pub(super) encryption: Option<Duration>,
-    /// Whether an instance takes it with a restart (default false).
-    pub(super) restart: Option<bool>,
-    /// Versions; the first is in force at the start.
-    #[serde(default)]
-    pub(super) version: Vec<ConfigVersionTable>,
-}
-
-/// `[[config.version]]`
-#[derive(Debug, serde::Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(super) struct ConfigVersionTable {
-    /// Unique within the configuration.
-    pub(super) name: Spanned<String>,
-    /// Share of attempts that fail after their work (default 0%).
-    pub(super) error_rate: Option<Share>,
-    /// Multiplies every cpu step (default 1).
-    pub(super) demand: Option<Spanned<f64>>,
-}
-
-/// `publish = { config = "limits", version = "c2" }`
-#[derive(Debug, serde::Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(super) struct PublishTable {
-    /// Which configuration.
-    pub(super) config: Spanned<String>,
-    /// Which version; an old one is published anew.
-    pub(super) version: Spanned<String>,
-    /// Where (default: in every environment).
-    pub(super) environment: Option<Spanned<String>>,
-    /// Share of the instances that get it first (default 100%).
-    pub(super) share: Option<Spanned<Share>>,
-    /// How long only they have it (default 0s).
-    pub(super) soak: Option<Duration>,
-    /// A tool brings it to them in batches, instead of the centre.
-    pub(super) batch: Option<BatchTable>,
-}
-
-/// `batch = { size = 5, takes = "20s" }`
-#[derive(Debug, serde::Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(super) struct BatchTable {
-    /// Instances at a time (default 1).
-    pub(super) size: Option<Spanned<u32>>,
-    /// How long one takes (default 0s).
-    pub(super) takes: Option<Spanned<LawText>>,
-    /// Share of tries that fail (default 0%).
-    pub(super) failure_rate: Option<Share>,
-    /// Tries after one that failed (default 0).
-    pub(super) retries: Option<u32>,
-    /// Between batches (default 0s).
-    pub(super) pause: Option<Duration>,
-    /// A batch with a larger share of instances that failed for good stops the run (default 0%).
-    pub(super) max_failed: Option<Share>,
-}
-
-/// `[[rollback]]`
-#[derive(Debug, serde::Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(super) struct RollbackTable {
-    /// Unique name.
-    pub(super) name: Spanned<String>,
-    /// Whose last change is taken back: a release, or a configuration.
-    pub(super) service: Spanned<String>,
-    /// More failed attempts than this share, as callers see it.
-    pub(super) error_ratio: Option<Share>,
-    /// A longer mean latency than this, as callers see it.
-    pub(super) mean_latency: Option<Spanned<Duration>>,
-    /// So many processes that ended by themselves within the window.
-    pub(super) crashes: Option<Spanned<u32>>,
-    /// More of the disks in use than this share.
-    pub(super) disk: Option<Spanned<Share>>,
-    /// This alert fires.
-    pub(super) alert: Option<Spanned<String>>,
-    /// For how long it must have been bad (default 0s).
-    #[serde(rename = "for")]
-    pub(super) lasts: Option<Duration>,
-    /// From a rollback to its test (default 2min).
-    pub(super) settle: Option<Spanned<Duration>>,
-    /// Rollbacks in a row before people are called (default 2).
-    pub(super) max_steps: Option<u32>,
-    /// Time between looks (default 15s).
-    pub(super) every: Option<Spanned<Duration>>,
-    /// How far back a look goes (default 1min).
-    pub(super) window: Option<Spanned<Duration>>,
-    /// Attempts within the window without which their errors and latencies mean nothing (default 20).
-    pub(super) least: Option<Spanned<u32>>,
-    /// How a release goes back (default rolling).
-    #[serde(default)]
-    pub(super) by: Policy<RolloutSettings>,
-}
-
 /// `[[strategy]]`
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -1989,18 +2098,18 @@ pub(super) struct StrategyTable {
     /// Overrides by rollout name or service, or rollouts of its own.
     #[serde(rename = "rollout")]
     pub(super) _rollout: Option<Anything>,
-    /// Overrides by topic name.
-    #[serde(rename = "topic")]
-    pub(super) _topic: Option<Anything>,
-    /// Overrides by transaction name.
-    #[serde(rename = "transaction")]
-    pub(super) _transaction: Option<Anything>,
     /// Overrides by name of a configuration, or configurations of its own.
     #[serde(rename = "config")]
     pub(super) _config: Option<Anything>,
     /// Overrides by name of a rollback, or rollbacks of its own.
     #[serde(rename = "rollback")]
     pub(super) _rollback: Option<Anything>,
+    /// Overrides by topic name.
+    #[serde(rename = "topic")]
+    pub(super) _topic: Option<Anything>,
+    /// Overrides by transaction name.
+    #[serde(rename = "transaction")]
+    pub(super) _transaction: Option<Anything>,
 }
 
 /// `[thresholds]`

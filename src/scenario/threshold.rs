@@ -122,6 +122,23 @@ pub(super) const ROLLOUT_METRICS: &[(&str, Unit)] = &[
     ("states_lost", Unit::Number),
 ];
 
+/// Metrics of one group, written `group.SERVICE.METRIC`.
+pub const GROUP_METRICS: &[(&str, Unit)] = &[
+    ("leaderless_s", Unit::Seconds),
+    ("split_brain_s", Unit::Seconds),
+    ("elections", Unit::Number),
+    ("writes", Unit::Number),
+    ("blocked_writes", Unit::Number),
+    ("failed_writes", Unit::Number),
+    ("lost_writes", Unit::Number),
+    ("double_leader_writes", Unit::Number),
+    ("reads", Unit::Number),
+    ("stale_reads", Unit::Number),
+    ("stale_read_ratio", Unit::Share),
+    ("syncs", Unit::Number),
+    ("promotions_refused", Unit::Number),
+];
+
 /// Metrics of one node pool, written `node-pool.NAME.METRIC`.
 pub const NODE_POOL_METRICS: &[(&str, Unit)] = &[("nodes_up_mean", Unit::Number)];
 
@@ -131,6 +148,26 @@ pub const ALERT_METRICS: &[(&str, Unit)] = &[("fired", Unit::Number), ("firing_s
 /// Metrics of one prediction, written `prediction.NAME.METRIC`.
 pub const PREDICTION_METRICS: &[(&str, Unit)] =
     &[("raised", Unit::Number), ("false_alarms", Unit::Number), ("missed", Unit::Number)];
+
+/// Metrics of whoever takes changes back, written `rollback.NAME.METRIC`.
+pub const ROLLBACK_METRICS: &[(&str, Unit)] = &[
+    ("rollbacks", Unit::Number),
+    ("wrong_rollbacks", Unit::Number),
+    ("people_called", Unit::Number),
+    ("missed", Unit::Number),
+    ("detect_s", Unit::Seconds),
+    ("recover_s", Unit::Seconds),
+];
+
+/// Metrics of one configuration, written `config.NAME.METRIC`.
+pub const CONFIG_METRICS: &[(&str, Unit)] = &[
+    ("publishes", Unit::Number),
+    ("mixed_s", Unit::Seconds),
+    ("failed_items", Unit::Number),
+    ("retried_items", Unit::Number),
+    ("stopped_runs", Unit::Number),
+    ("restarts", Unit::Number),
+];
 
 /// Metrics of one topic, written `topic.NAME.METRIC`; those after `published` sum over its consumers.
 pub const TOPIC_METRICS: &[(&str, Unit)] = &[
@@ -170,26 +207,6 @@ pub const TRANSACTION_METRICS: &[(&str, Unit)] = &[
     ("heuristic_damage", Unit::Number),
 ];
 
-/// Metrics of whoever takes changes back, written `rollback.NAME.METRIC`.
-pub const ROLLBACK_METRICS: &[(&str, Unit)] = &[
-    ("rollbacks", Unit::Number),
-    ("wrong_rollbacks", Unit::Number),
-    ("people_called", Unit::Number),
-    ("missed", Unit::Number),
-    ("detect_s", Unit::Seconds),
-    ("recover_s", Unit::Seconds),
-];
-
-/// Metrics of one configuration, written `config.NAME.METRIC`.
-pub const CONFIG_METRICS: &[(&str, Unit)] = &[
-    ("publishes", Unit::Number),
-    ("mixed_s", Unit::Seconds),
-    ("failed_items", Unit::Number),
-    ("retried_items", Unit::Number),
-    ("stopped_runs", Unit::Number),
-    ("restarts", Unit::Number),
-];
-
 /// The parts of a scenario that have metrics of their own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parts {
@@ -199,14 +216,16 @@ pub(super) struct Parts {
     pub(super) node_pools: Vec<String>,
     pub(super) alerts: Vec<String>,
     pub(super) predictions: Vec<String>,
-    pub(super) topics: Vec<String>,
-    pub(super) transactions: Vec<String>,
     pub(super) rollbacks: Vec<String>,
     pub(super) configs: Vec<String>,
+    pub(super) topics: Vec<String>,
+    pub(super) transactions: Vec<String>,
+    pub(super) groups: Vec<String>,
 }
 
 impl Parts {
     pub(super) fn of(scenario: &Scenario) -> Self {
+        let groups = scenario.services.iter().filter(|service| service.group.is_some());
         Self {
             services: scenario.services.iter().map(|service| service.name.clone()).collect(),
             sources: scenario.sources.iter().map(|source| source.name.clone()).collect(),
@@ -218,10 +237,11 @@ impl Parts {
             node_pools: scenario.node_pools.iter().map(|pool| pool.name.clone()).collect(),
             alerts: scenario.alerts.iter().map(|alert| alert.name.clone()).collect(),
             predictions: scenario.predictions.iter().map(|prediction| prediction.name.clone()).collect(),
-            topics: scenario.topics.iter().map(|topic| topic.name.clone()).collect(),
-            transactions: scenario.transactions.iter().map(|transaction| transaction.name.clone()).collect(),
             rollbacks: scenario.rollbacks.iter().map(|rollback| rollback.name.clone()).collect(),
             configs: scenario.configs.iter().map(|config| config.name.clone()).collect(),
+            topics: scenario.topics.iter().map(|topic| topic.name.clone()).collect(),
+            transactions: scenario.transactions.iter().map(|transaction| transaction.name.clone()).collect(),
+            groups: groups.map(|service| service.name.clone()).collect(),
         }
     }
 
@@ -245,6 +265,10 @@ impl Parts {
             let owner = Some(("rollout of", name, self.rollouts.as_slice()));
             return Scope { owner, metric, lists: [ROLLOUT_METRICS, &[]], short: &[] };
         }
+        if let Some((name, metric)) = inside("group.") {
+            let owner = Some(("group", name, self.groups.as_slice()));
+            return Scope { owner, metric, lists: [GROUP_METRICS, &[]], short: &[] };
+        }
         if let Some((name, metric)) = inside("node-pool.") {
             let owner = Some(("node pool", name, self.node_pools.as_slice()));
             return Scope { owner, metric, lists: [NODE_POOL_METRICS, &[]], short: &[] };
@@ -257,14 +281,6 @@ impl Parts {
             let owner = Some(("prediction", name, self.predictions.as_slice()));
             return Scope { owner, metric, lists: [PREDICTION_METRICS, &[]], short: &[] };
         }
-        if let Some((name, metric)) = inside("topic.") {
-            let owner = Some(("topic", name, self.topics.as_slice()));
-            return Scope { owner, metric, lists: [TOPIC_METRICS, &[]], short: &[] };
-        }
-        if let Some((name, metric)) = inside("transaction.") {
-            let owner = Some(("transaction", name, self.transactions.as_slice()));
-            return Scope { owner, metric, lists: [TRANSACTION_METRICS, &[]], short: &["lock_wait"] };
-        }
         if let Some((name, metric)) = inside("rollback.") {
             let owner = Some(("rollback", name, self.rollbacks.as_slice()));
             return Scope { owner, metric, lists: [ROLLBACK_METRICS, &[]], short: &[] };
@@ -272,6 +288,14 @@ impl Parts {
         if let Some((name, metric)) = inside("config.") {
             let owner = Some(("configuration", name, self.configs.as_slice()));
             return Scope { owner, metric, lists: [CONFIG_METRICS, &[]], short: &[] };
+        }
+        if let Some((name, metric)) = inside("topic.") {
+            let owner = Some(("topic", name, self.topics.as_slice()));
+            return Scope { owner, metric, lists: [TOPIC_METRICS, &[]], short: &[] };
+        }
+        if let Some((name, metric)) = inside("transaction.") {
+            let owner = Some(("transaction", name, self.transactions.as_slice()));
+            return Scope { owner, metric, lists: [TRANSACTION_METRICS, &[]], short: &["lock_wait"] };
         }
         Scope {
             owner: None,
@@ -442,6 +466,9 @@ mod tests {
             predictions: names("wear"),
             rollbacks: names("guard"),
             configs: names("limits"),
+            topics: names("orders"),
+            transactions: names("checkout"),
+            groups: names("store"),
         };
         let (metric, _) = selector(key).map_err(|error| error.message)?;
         let read = condition(metric, text, &parts).map_err(|wrong| match wrong {

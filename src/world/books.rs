@@ -14,7 +14,7 @@ use super::cluster::{self, allocatable};
 use super::connection::Phase;
 use super::frame::{AWAITED, ENDED, HELD, INSIDE, LINKED, NIL, ON_CPU, PERMIT, QUEUED, STARTED};
 use super::instance::State;
-use super::spec::CpuMode;
+use super::spec::{CpuMode, Trouble};
 
 /// What the frames say about one instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,10 +32,12 @@ impl World<'_> {
     /// Counts everything again. No handler may be at work.
     pub(super) fn check_books(&self, now: Time) {
         self.check_requests(now);
+        self.check_configs();
         self.check_frames();
         self.check_clients(now);
         self.check_deadlines(now);
         self.check_activators(now);
+        self.check_groups();
         self.check_connections(now);
         self.check_instances(now);
         self.check_bytes();
@@ -104,6 +106,34 @@ impl World<'_> {
                 "INV-6: every attempt is accounted for"
             );
             assert_eq!(service.load.area(now), service.left.sum + staying, "INV-7: Little's law, attempts");
+        }
+    }
+
+    /// What configurations do to an instance is what the versions say that its process has.
+    fn check_configs(&self) {
+        for instance in &self.instances {
+            let feeds = &self.services[instance.service as usize].feeds;
+            assert_eq!(instance.more.configs.len(), feeds.len(), "INV-35: a version for every configuration");
+            let brought = feeds.iter().zip(&instance.more.configs).map(|(&feed, &(version, _))| {
+                let version = self.config_version(feed, version);
+                (version.error_rate, version.demand)
+            });
+            for (error_rate, demand) in brought {
+                let has =
+                    |list: &[f64], entry: f64| list.iter().any(|known| known.to_bits() == entry.to_bits());
+                assert!(error_rate == 0.0 || has(&instance.more.errors, error_rate), "INV-35: its errors");
+                assert!(demand == 1.0 || has(&instance.more.slow, demand), "INV-35: its demand");
+            }
+            let service = instance.service;
+            let struck = |what: &Trouble| match what {
+                Trouble::ErrorRate(target, _) | Trouble::Slow(target, _) => target.service == service,
+                _ => false,
+            };
+            if !self.spec.faults.iter().any(|fault| struck(&fault.what)) {
+                let bound = feeds.len();
+                let none_more = instance.more.errors.len() <= bound && instance.more.slow.len() <= bound;
+                assert!(none_more, "INV-35: each of them once");
+            }
         }
     }
 

@@ -24,7 +24,7 @@ use super::consistency::Bonds;
 use super::control::Control;
 use super::frame::{AWAITED, ENDED, EVENT, Frame, HELD, INSIDE, NIL, Side, WIRE};
 use super::hang::Late;
-use super::outbound::{AFFINITY, ANYWHERE, BOUND, HEDGES, PROBES, SPLIT};
+use super::outbound::{AFFINITY, ANYWHERE, BOUND, HEDGES, LEADS, PROBES, SPLIT};
 use super::spec::{Deadline, NO_RING};
 use super::{Flow, Full, RETRY, World};
 
@@ -379,7 +379,7 @@ impl World<'_> {
             }
             picked
         } else {
-            self.pick_with_care(now, queue, key, origin, head, state, &mut rng)?
+            self.pick_with_care(now, queue, target.entry, key, origin, head, state, &mut rng)?
         };
         let Some(slot) = picked else {
             return self.hold(now, queue, call, key, origin, state);
@@ -424,6 +424,7 @@ impl World<'_> {
         &mut self,
         now: Time,
         queue: &mut Queue,
+        entry: u16,
         key: u64,
         origin: &Origin,
         mut head: RequestHead,
@@ -433,6 +434,15 @@ impl World<'_> {
         let from = origin.outbound;
         let asks = self.outbounds[from as usize].asks;
         let value = self.brief(now, from, origin.request, &mut head);
+        if asks & LEADS != 0 && self.is_for_leader(entry) {
+            let leader = self.known_leader(origin);
+            if let Some(slot) = leader {
+                let outbound = &mut self.outbounds[from as usize];
+                outbound.view.active[slot.0 as usize] += 1;
+                outbound.attempts += 1;
+            }
+            return Ok(leader);
+        }
         if asks & SPLIT != 0 {
             self.choose_version(from, key);
         }

@@ -118,7 +118,7 @@ impl World<'_> {
         }
     }
 
-    fn config_version(&self, feed: u32, version: u8) -> &ConfigVersionSpec {
+    pub(super) fn config_version(&self, feed: u32, version: u8) -> &ConfigVersionSpec {
         let config = self.configs.feeds[feed as usize].config;
         &self.spec.configs[config as usize].versions[usize::from(version)]
     }
@@ -136,12 +136,35 @@ impl World<'_> {
     }
 
     /// An operator publishes a version, in one environment or in all of them.
-    pub(super) fn publish(&mut self, now: Time, queue: &mut Queue, publish: &Publish) -> Flow {
+    pub(super) fn publish_config(&mut self, now: Time, queue: &mut Queue, publish: &Publish) -> Flow {
         for feed in 0..self.configs.feeds.len() as u32 {
             let Feed { config, environment, .. } = self.configs.feeds[feed as usize];
             let meant = publish.environment.is_none_or(|wanted| wanted == environment);
             if config == publish.config && meant {
                 self.publish_to(now, queue, feed, publish.version, publish)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A bad version is published everywhere, or the one before it where it still is in force.
+    pub(super) fn set_bad_config(
+        &mut self,
+        now: Time,
+        queue: &mut Queue,
+        config: u32,
+        version: u8,
+        on: bool,
+    ) -> Flow {
+        for feed in self.feeds_of(config as usize) {
+            let history = &self.configs.feeds[feed as usize].history;
+            let to = match on {
+                true => Some(version),
+                false if history.last() == Some(&version) => self.older_config(feed),
+                false => None,
+            };
+            if let Some(to) = to {
+                self.publish_again(now, queue, feed, to)?;
             }
         }
         Ok(())
@@ -193,12 +216,12 @@ impl World<'_> {
         }
         match &publish.batch {
             Some(batch) => self.begin_run(now, queue, feed, version, now_ones.to_vec(), batch),
-            None => self.deliver(now, queue, feed, version, now_ones),
+            None => self.bring(now, queue, feed, version, now_ones),
         }
     }
 
     /// Sends a version to instances, each after its own delay.
-    fn deliver(&mut self, now: Time, queue: &mut Queue, feed: u32, version: u8, targets: &[u32]) -> Flow {
+    fn bring(&mut self, now: Time, queue: &mut Queue, feed: u32, version: u8, targets: &[u32]) -> Flow {
         let state = &self.configs.feeds[feed as usize];
         let serial = state.serial;
         let spec = &self.spec.configs[state.config as usize];
@@ -234,7 +257,7 @@ impl World<'_> {
                 let others: Vec<u32> = living.filter(|instance| !had.contains(instance)).collect();
                 match &batch {
                     Some(batch) => self.begin_run(now, queue, feed, version, others, batch),
-                    None => self.deliver(now, queue, feed, version, &others),
+                    None => self.bring(now, queue, feed, version, &others),
                 }
             }
             Delivery::Arrived { feed, serial, version, instance } => {

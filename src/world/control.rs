@@ -13,6 +13,7 @@ use super::backlog::BacklogTicket;
 use super::call::Expiry;
 use super::config::Delivery;
 use super::connection::{Tie, Word};
+use super::group::Affair;
 use super::hedge::TieTicket;
 use super::predict::Forecast;
 use super::program::PoolTicket;
@@ -166,6 +167,8 @@ pub(super) enum Control {
     Transaction(TransactionEvent),
     /// The deadline of what goes on for nobody.
     Expire(Expiry),
+    /// Something happens in the group of a service.
+    Group(u32, Affair),
 }
 
 /// Writes down what a control loop explains.
@@ -336,6 +339,7 @@ impl World<'_> {
             Control::Transaction(event) => self.on_transaction(now, queue, event),
             Control::Expire(expiry) => self.on_expire(now, queue, expiry),
             Control::CallOff(ticket) => self.on_call_off(now, queue, ticket),
+            Control::Group(service, affair) => self.on_affair(now, queue, service, affair),
         }
     }
 
@@ -465,7 +469,7 @@ impl World<'_> {
             }
             Operation::Rollout(service, act) => self.act_on_rollout(now, queue, service, act),
             Operation::Switch(service, to) => self.switch_version(now, queue, service, to),
-            Operation::Publish(ref publish) => self.publish(now, queue, publish),
+            Operation::Publish(ref publish) => self.publish_config(now, queue, publish),
             Operation::Undo(service, revision) => self.undo_rollout(now, queue, service, revision),
             Operation::Forward(topic, on) => {
                 self.forward(now, queue, topic, on);
@@ -474,6 +478,10 @@ impl World<'_> {
             Operation::Replay(topic, before) => {
                 self.replay(now, queue, topic, before);
                 Ok(())
+            }
+            Operation::PromoteMember(service, seat) => self.promote(now, queue, service, seat),
+            Operation::Restore { service, backup_age, log_age, takes } => {
+                self.restore(now, queue, service, (backup_age, log_age), takes)
             }
             // What to drain is said by whoever predicts.
             Operation::Drain { .. } => Ok(()),

@@ -347,6 +347,7 @@ impl World<'_> {
                     self.set_disk_full(now, queue, index, on)?;
                 }
             }
+            Trouble::BadConfig(config, version) => self.set_bad_config(now, queue, *config, *version, on)?,
             Trouble::Outage(service) => {
                 let outages = &mut self.services[*service as usize].outages;
                 *outages = if on { *outages + 1 } else { outages.saturating_sub(1) };
@@ -396,5 +397,6 @@ const fn describe(what: &Trouble) -> &'static str {
         Trouble::NoisyNeighbour { .. } => "noisy neighbour",
         Trouble::MemoryLeak(..) => "memory leak",
         Trouble::DiskFull(_) => "disk full",
+        Trouble::BadConfig(..) => "bad configuration",
     }
 }

@@ -104,10 +104,15 @@ impl World<'_> {
                 instance.set_running(now, 0);
             }
             instance.hung = true;
+            let service = instance.service;
+            self.recount_leaders(now, service);
             self.set_speed(now, queue, index);
             return Ok(());
         }
         instance.hung = false;
+        let service = instance.service;
+        self.recount_leaders(now, service);
+        let instance = &mut self.instances[index as usize];
         if !shared {
             let running = std::mem::take(&mut instance.more.hang.running);
             instance.set_running(now, running);

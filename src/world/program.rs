@@ -11,6 +11,7 @@ use super::control::Control;
 use super::frame::{AWAITED, ENDED, EVENT, INSIDE, LEFTOVER, LINKED, NIL, ON_CPU, OWED, QUEUED, STARTED};
 use super::hang::Late;
 use super::instance::Lane;
+use super::replica::Written;
 use super::spec::{CpuMode, NO_RING, Op};
 use super::topic::Published;
 use super::transaction::Locked;
@@ -155,7 +156,7 @@ impl World<'_> {
                     }
                 }
                 Op::Publish { topic, probability } => {
-                    match self.publish_message(now, queue, slot, *topic, *probability)? {
+                    match self.publish(now, queue, slot, *topic, *probability)? {
                         Published::Nothing => self.frames[slot].pc += 1,
                         Published::Failed => {
                             self.network.go_deeper();
@@ -189,6 +190,33 @@ impl World<'_> {
                         return Ok(());
                     }
                 },
+                Op::Member { leader, write } => {
+                    if !self.is_right_member(now, slot, *leader, *write) {
+                        self.network.go_deeper();
+                        self.finish(now, queue, slot, Class::Failure)?;
+                        self.network.come_back();
+                        return Ok(());
+                    }
+                    self.frames[slot].pc += 1;
+                }
+                Op::Replicate => {
+                    // Held while others go on, which may end its caller.
+                    self.frames[slot].pending += 1;
+                    let written = self.replicate(now, queue, slot)?;
+                    if self.is_gone(slot) {
+                        return Ok(());
+                    }
+                    match written {
+                        Written::Now => self.frames[slot].pc += 1,
+                        Written::Later => return Ok(()),
+                        Written::Never => {
+                            self.network.go_deeper();
+                            self.finish(now, queue, slot, Class::Failure)?;
+                            self.network.come_back();
+                            return Ok(());
+                        }
+                    }
+                }
                 Op::End => {
                     self.network.go_deeper();
                     self.finish(now, queue, slot, Class::Success)?;

@@ -134,6 +134,7 @@ impl World<'_> {
         self.service_metrics(&mut metrics, &started, &ended);
         self.rollout_metrics(&mut metrics, end);
         self.fleet_metrics(&mut metrics, &started, &ended);
+        self.group_metrics(end, &mut metrics);
         for (alert, watch) in self.spec.alerts.iter().zip(&self.alerts) {
             metrics.insert(format!("alert.{}.fired", alert.name), watch.fired as f64);
             let firing = watch.firing_until(ended.at).as_secs_f64();
@@ -147,9 +148,9 @@ impl World<'_> {
             put("false_alarms", predictor.false_alarms);
             put("missed", predictor.missed);
         }
+        self.change_metrics(&mut metrics, ended.at);
         self.topic_metrics(&mut metrics, end);
         self.transaction_metrics(&mut metrics);
-        self.change_metrics(&mut metrics, ended.at);
         let mut journal = journal.clone();
         for source in &self.sources {
             for word in [source.arrivals, source.outcomes.good, source.time_sum as u64] {

@@ -87,7 +87,13 @@ impl World<'_> {
         if !instance.is_stopping(told_at) {
             return Ok(());
         }
-        match self.spec.services[instance.service as usize].on_term {
+        let service = instance.service;
+        self.resign(now, queue, index)?;
+        if !self.instances[index as usize].is_stopping(told_at) {
+            return Ok(());
+        }
+        let instance = &self.instances[index as usize];
+        match self.spec.services[service as usize].on_term {
             OnTerm::Exit => return self.drained(now, queue, index),
             OnTerm::Close(lame_duck) if lame_duck == Duration::ZERO || instance.state == State::Draining => {
                 self.close_door(now, queue, index, told_at)?;

@@ -13,6 +13,7 @@ use crate::policies::detector::DetectorSettings;
 use crate::policies::detector::kubelet::{KubeletSettings, ProbeKind};
 use crate::policies::discovery::DiscoverySettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::election::ElectionSettings;
 use crate::policies::hedge::{HedgePolicy as _, HedgeSettings};
 use crate::policies::host_selection::HostSelectionSettings;
 use crate::policies::limiter::LimiterSettings;
@@ -78,14 +79,14 @@ pub struct Spec {
     pub actions: Vec<ActionSpec>,
     /// Version changes.
     pub rollouts: Vec<RolloutSpec>,
-    /// Message queues.
-    pub topics: Vec<TopicSpec>,
-    /// What several services do together or not at all.
-    pub transactions: Vec<TransactionSpec>,
     /// Configurations.
     pub configs: Vec<ConfigSpec>,
     /// Who takes changes back.
     pub rollbacks: Vec<RollbackSpec>,
+    /// Message queues.
+    pub topics: Vec<TopicSpec>,
+    /// What several services do together or not at all.
+    pub transactions: Vec<TransactionSpec>,
     /// Objective for recovery and the error budget.
     pub objective: ObjectiveSpec,
     /// Limits.
@@ -432,6 +433,42 @@ pub struct ServiceSpec {
     pub listener: ListenerSpec,
     /// Price of an instance for an hour.
     pub price: Option<f64>,
+    /// Its instances agree on a leader and keep a log together.
+    pub group: Option<GroupSpec>,
+}
+
+/// Instances that agree on a leader and keep a log together; there is a seat for each replica.
+#[derive(Clone, Debug)]
+pub struct GroupSpec {
+    /// How they agree.
+    pub election: ElectionSettings,
+    /// Zone of the lock outside the group, if the election has one; the number of zones is the outside.
+    pub lock_zone: u32,
+    /// Who must have a write before it is acknowledged.
+    pub mode: ReplicationMode,
+    /// Time until a member has a write, besides the network.
+    pub lag: Law,
+    /// Time until a member turns to a new leader.
+    pub reconnect: Law,
+    /// Time until callers know of a new leader, by zone, besides the network.
+    pub announce: Law,
+    /// A member that lacks something may not lead, and takes no requests when it knows so.
+    pub must_catch_up: bool,
+    /// Writes per second that a member gets of what it has missed.
+    pub sync_rate: f64,
+    /// Somebody may restore it.
+    pub backups: bool,
+}
+
+/// Who must have a write before it is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicationMode {
+    /// The leader.
+    Asynchronous,
+    /// More than half of the seats.
+    Quorum,
+    /// Every member that is connected with the leader.
+    Synchronous,
 }
 
 impl Spec {
@@ -690,6 +727,8 @@ pub struct EdgeSpec {
     pub shared: bool,
     /// Operators may have calls left out.
     pub throttled: bool,
+    /// The called service has a leader for some of its endpoints.
+    pub leads: bool,
 }
 
 /// The policies of one level of an edge.
@@ -968,6 +1007,15 @@ pub enum Op {
         /// Position in [`Spec::transactions`].
         transaction: u16,
     },
+    /// Begins an endpoint of a service whose instances have a leader.
+    Member {
+        /// Only the leader may go on.
+        leader: bool,
+        /// It writes.
+        write: bool,
+    },
+    /// Writes into the log of the group, and waits until that may be acknowledged.
+    Replicate,
     /// The answer goes back.
     End,
 }
@@ -1149,6 +1197,8 @@ pub enum Trouble {
     MemoryLeak(Target, u64),
     /// Disks are full.
     DiskFull(Target),
+    /// A version of a configuration is published, and the one before it at the end.
+    BadConfig(u32, u8),
 }
 
 /// Which instances.
@@ -1254,6 +1304,19 @@ pub enum Operation {
     Forward(u32, bool),
     /// Deliver again what was published since so long before the topic was stopped, and go on.
     Replay(u32, Duration),
+    /// Make a member of a service's group its leader: the one on this seat, or the one with the longest log.
+    PromoteMember(u32, Option<u32>),
+    /// Rebuild the group of a service from a backup and the log that was saved since.
+    Restore {
+        /// Which service.
+        service: u32,
+        /// How old the backup is.
+        backup_age: Duration,
+        /// How long ago the saved log ends.
+        log_age: Duration,
+        /// How long it takes, besides writing the log again.
+        takes: Duration,
+    },
     /// Move everything away from what is predicted to fail; nodes take nothing new for so long.
     Drain {
         /// How long.

@@ -413,6 +413,10 @@ impl World<'_> {
             let queued =
                 service.living.iter().map(|&at| u64::from(self.instances[at as usize].queued)).sum::<u64>();
             push("queue_length", (queued + service.held()) as f64);
+            if let Some(group) = &service.group {
+                push("leaders", f64::from(group.accepting));
+                push("replica_lag_writes", self.replica_lag(group));
+            }
             if let Some(counts) = &service.connections {
                 let (new, old) = (&new.connections, &old.connections);
                 push("connections", counts.open.level() as f64);

@@ -268,7 +268,7 @@ impl World<'_> {
     }
 
     /// A program publishes a message. Whether the broker has it.
-    pub(super) fn publish_message(
+    pub(super) fn publish(
         &mut self,
         now: Time,
         queue: &mut Queue,
@@ -417,7 +417,7 @@ impl World<'_> {
             consumer.runnable.pop_front();
             consumer.queued -= 1;
             consumer.list(lane);
-            self.hand_out(now, queue, index, at, message, instance)?;
+            self.deliver(now, queue, index, at, message, instance)?;
         }
     }
 
@@ -441,7 +441,7 @@ impl World<'_> {
     }
 
     /// A message sets out.
-    fn hand_out(
+    fn deliver(
         &mut self,
         now: Time,
         queue: &mut Queue,

@@ -206,6 +206,12 @@ const EXTRAS: [&str; 101] = [
     "undo",
     "hooks",
     "odd ends",
+    "rollout acts",
+    "switching",
+    "crashing version",
+    "configurations",
+    "taken back",
+    "herd",
     "messages",
     "known messages",
     "careless messages",
@@ -219,12 +225,6 @@ const EXTRAS: [&str; 101] = [
     "helpful",
     "saga",
     "dying coordinators",
-    "rollout acts",
-    "switching",
-    "crashing version",
-    "configurations",
-    "taken back",
-    "herd",
 ];
 
 const BALANCERS: [&str; 17] = [
@@ -1032,6 +1032,14 @@ impl Writer<'_> {
                 .unwrap();
             }
         }
+        if self.has("configurations") {
+            let (at, lasts) = (self.at("bad config"), self.lasting("bad config lasts"));
+            writeln!(
+                text,
+                "[[fault]]\nname = \"bad config\"\nat = \"{at}\"\nbad-config = {{ config = \"knobs\", version = \"c2\", for = \"{lasts}\" }}"
+            )
+            .unwrap();
+        }
         if self.has("taken back") {
             writeln!(
                 text,
@@ -1323,6 +1331,10 @@ impl Writer<'_> {
                 }
             }
             writeln!(text, "instance = {{ {} }}", self.instance(name)).unwrap();
+            if name == "leaf" && self.has("herd") {
+                let way = self.one_of("herd way", &["seed", "one-at-a-time"]);
+                writeln!(text, "on-outage = {{ way = \"{way}\", most = 12 }}").unwrap();
+            }
             let steps: Vec<String> = steps.iter().map(|step| format!("{step:?}")).collect();
             writeln!(text, "[[service.endpoint]]\nname = \"get\"\nsteps = [{}]", steps.join(", ")).unwrap();
             if name != "front" && self.has("messages") {
@@ -1358,10 +1370,6 @@ impl Writer<'_> {
                 let wait = if self.has("impatient pool") { "max-wait = \"15ms\"\n" } else { "" };
                 let size = self.number("pool size", 1, 3);
                 writeln!(text, "[[service.pool]]\nname = \"db\"\nsize = {size}\n{wait}").unwrap();
-            }
-            if name == "leaf" && self.has("herd") {
-                let way = self.one_of("herd way", &["seed", "one-at-a-time"]);
-                writeln!(text, "on-outage = {{ way = \"{way}\", most = 12 }}").unwrap();
             }
             if name != "front" {
                 let errors =

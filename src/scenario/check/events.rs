@@ -9,7 +9,8 @@ use crate::random::law::Law;
 use crate::scenario::de::Spanned;
 use crate::scenario::error::{Diagnostic, Place, shortened};
 use crate::scenario::model::{
-    Action, ActionTime, Fault, Operation, Prediction, RolloutPlan, Scenario, Target, Thing, Trouble, When,
+    Action, ActionTime, Fault, Operation, Participant, Prediction, RolloutPlan, Scenario, Target, Thing,
+    Trouble, When,
 };
 use crate::scenario::profile::{Csv, number};
 use crate::scenario::schema::{
@@ -265,6 +266,18 @@ impl Check<'_> {
                 let label = format!("full disks of {}", table.service.value);
                 (target.map(Trouble::DiskFull), table.lasts, label)
             }
+            FaultChoice::BadConfig(table) => {
+                let known: Vec<&str> = scenario.configs.iter().map(|config| config.name.as_str()).collect();
+                let at = self.lookup("configuration", &table.config.value, table.config.place, &known);
+                let trouble = at.and_then(|config| {
+                    let versions = scenario.configs[config].versions.iter();
+                    let known: Vec<&str> = versions.map(|version| version.name.as_str()).collect();
+                    let Spanned { value, place } = &table.version;
+                    let version = self.lookup_in(&table.config.value, "version", value, *place, &known)?;
+                    Some(Trouble::BadConfig { config, version })
+                });
+                (trouble, table.lasts, format!("bad configuration {}", table.version.value))
+            }
             FaultChoice::BrokerOutage(table) => {
                 let trouble = self.topic_named(&table.topic).map(|topic| Trouble::BrokerOutage { topic });
                 (trouble, table.lasts, format!("broker outage of {}", table.topic.value))
@@ -352,6 +365,8 @@ impl Check<'_> {
                 let service = self.rolled_out(&undo.service, "nothing to go back to", scenario)?;
                 Operation::Undo { service, revision: undo.to_revision.unwrap_or(0) }
             }
+            ActionChoice::PromoteMember(promote) => self.promote_member(promote, scenario)?,
+            ActionChoice::Restore(restore) => self.restore(restore, scenario)?,
             ActionChoice::Resize(resize) => self.resize(resize, table.what.place, scenario)?,
             ActionChoice::Throttle(throttle) => self.throttle(throttle, table.what.place, scenario)?,
             ActionChoice::Degrade(degrade) => {
@@ -625,6 +640,16 @@ impl Check<'_> {
         }
         if scenario.services[service].activator.is_some() {
             against = Some((service, "an activator holds calls to it".to_owned()));
+        }
+        let takes_part = |at: &usize| {
+            let parts = scenario.transactions.iter().flat_map(|transaction| &transaction.participants);
+            parts.flat_map(Participant::endpoints).any(|endpoint| endpoint.service == *at)
+        };
+        if let Some(at) = dependants.iter().copied().find(takes_part) {
+            against = Some((at, "it takes part in a transaction".to_owned()));
+        }
+        if let Some(at) = dependants.iter().copied().find(|at| scenario.services[*at].group.is_some()) {
+            against = Some((at, "its instances have a leader".to_owned()));
         }
         if let Some((at, why)) = against {
             let name = &scenario.services[at].name;
