@@ -16,6 +16,7 @@ pub mod breaker;
 mod cards;
 pub mod detector;
 pub mod discovery;
+pub mod election;
 pub mod hedge;
 pub mod host_selection;
 pub mod judge;
@@ -76,6 +77,7 @@ pub const ADAPTERS: &[&[Adapter]] = &[
     breaker::ADAPTERS,
     detector::ADAPTERS,
     discovery::ADAPTERS,
+    election::ADAPTERS,
     host_selection::ADAPTERS,
     hedge::ADAPTERS,
     judge::ADAPTERS,

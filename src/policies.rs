@@ -15,9 +15,11 @@ pub mod alert;
 pub mod autoscaler;
 pub mod balancer;
 pub mod breaker;
+pub mod delivery;
 pub mod detector;
 pub mod discovery;
 pub mod disruption;
+pub mod election;
 pub mod hedge;
 pub mod host_selection;
 pub mod judge;
@@ -31,6 +33,7 @@ pub mod rollback;
 pub mod rollout;
 pub mod scheduler;
 pub mod shedding;
+pub mod transaction;
 pub mod view;
 
 pub use registry::{Algorithm, Kind, least};
@@ -42,6 +45,7 @@ pub const FAMILIES: &[&[Kind]] = &[
     breaker::BreakerSettings::KINDS,
     detector::DetectorSettings::KINDS,
     discovery::DiscoverySettings::KINDS,
+    election::ElectionSettings::KINDS,
     hedge::HedgeSettings::KINDS,
     host_selection::HostSelectionSettings::KINDS,
     judge::JudgeSettings::KINDS,
@@ -54,6 +58,7 @@ pub const FAMILIES: &[&[Kind]] = &[
     rollout::RolloutSettings::KINDS,
     scheduler::SchedulerSettings::KINDS,
     shedding::SheddingSettings::KINDS,
+    transaction::TransactionSettings::KINDS,
 ];
 
 /// Every registered algorithm, family by family.

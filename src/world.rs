@@ -23,7 +23,9 @@
 //! | what it does besides | `cache`, `hang`, `backoff`, `kubelet` |
 //! | who knows whom | `outbound`, `hosts`, `prober`, `discovery`, `dns` |
 //! | ways between them | `network`, `pool`, `connection` |
+//! | instances that agree on a leader and keep a log together | `group`, `replica` |
 //! | waiting outside an instance | `activator`, `backlog` |
+//! | what nobody's program waits for | `errand`, `topic`, `transaction` |
 //! | who looks on and acts | `metrics`, `alert`, `predict`, `degrade`, `fault`, `telemetry` |
 //!
 //! The life of one attempt: `call` picks an endpoint and sends it, `network` delivers it, `instance` queues and starts
@@ -48,10 +50,12 @@ mod degrade;
 mod discovery;
 mod disk;
 mod dns;
+mod errand;
 mod fault;
 mod fleet;
 mod frame;
 mod governor;
+mod group;
 mod hang;
 mod hedge;
 mod hosts;
@@ -71,6 +75,7 @@ mod prober;
 mod program;
 mod provisioning;
 mod recommend;
+mod replica;
 mod report;
 mod resize;
 mod rollback;
@@ -80,8 +85,10 @@ mod shutdown;
 mod source;
 pub mod spec;
 mod telemetry;
+mod topic;
 mod tracer;
 mod traffic;
+mod transaction;
 mod versions;
 mod waiting;
 
@@ -106,6 +113,7 @@ use cluster::Cluster;
 use connection::Connection;
 use consistency::{Ahead, Watch};
 use control::Control;
+use errand::Errand;
 use frame::{Frame, Side};
 use hedge::HedgeState;
 use image::Registry;
@@ -118,7 +126,9 @@ use service::Service;
 use source::Source;
 use spec::Spec;
 use telemetry::Telemetry;
+use topic::Topic;
 use tracer::Tracer;
+use transaction::{Ledger, Running};
 
 /// The state of one run.
 pub struct World<'a> {
@@ -178,6 +188,12 @@ pub struct World<'a> {
     throttled: Vec<degrade::Throttled>,
     /// Tickets given to calls that wait for room at their limiter.
     backlog_tickets: u64,
+    /// Calls that nobody's program waits for.
+    errands: Arena<Errand>,
+    topics: Vec<Topic>,
+    /// What is kept about each kind of transaction, and those that are going on.
+    ledgers: Vec<Ledger>,
+    transactions: Arena<Option<Box<Running>>>,
     /// Endpoints (by first op) that a kill switch refuses.
     killed: Vec<u16>,
     telemetry: Telemetry,
@@ -203,6 +219,8 @@ pub struct World<'a> {
     ties: bool,
     /// Whether somebody wants to know when an attempt starts.
     watches_starts: bool,
+    /// Whether there are topics or transactions.
+    has_errands: bool,
     /// Who writes down the paths of chosen requests, if asked for.
     tracer: Option<Box<Tracer>>,
 }
@@ -343,8 +361,10 @@ impl<'a> World<'a> {
             || spec.ops.iter().any(|op| matches!(op, spec::Op::Route { .. }));
         let probes = edges().any(spec::EdgeSpec::probes);
         let degrades = spec.actions.iter().any(|action| matches!(action.what, spec::Operation::Degrade(..)));
+        let has_errands = !spec.topics.is_empty() || !spec.transactions.is_empty();
         let tracks_requests = tracer.is_some()
             || users
+            || has_errands
             || looks_at_requests
             || degrades
             || spec.services.iter().any(|service| service.version_slot.is_some());
@@ -396,6 +416,10 @@ impl<'a> World<'a> {
             degraded: Vec::new(),
             throttled: Vec::new(),
             backlog_tickets: 0,
+            errands: Arena::new(spec.limits.in_flight),
+            topics: Vec::new(),
+            ledgers: Vec::new(),
+            transactions: Arena::new(spec.limits.in_flight),
             killed: Vec::new(),
             telemetry: Telemetry::new(&spec.pools),
             slow_above: spec.objective.latency_p99.map_or(u64::MAX, |limit| limit.0),
@@ -412,6 +436,7 @@ impl<'a> World<'a> {
             tracks_requests,
             ties,
             watches_starts: tracks_requests || ties,
+            has_errands,
             tracer,
         };
         world.build();
@@ -448,10 +473,15 @@ impl<'a> World<'a> {
                 || configs.into_iter().any(|version| version.error_rate > 0.0)
                 || spec.actions.iter().any(degrades)
                 || spec.faults.iter().any(|fault| strikes(&fault.what));
-            let mut service = Service::new(service, spec.warm_up, guarded || measured, judged || measured);
+            let mut state = Service::new(service, spec.warm_up, guarded || measured, judged || measured);
             // An update or a tracer wants to know of each end.
-            service.ordinary &= self.ahead.is_empty() && self.tracer.is_none();
-            self.services.push(service);
+            state.ordinary &= self.ahead.is_empty() && self.tracer.is_none();
+            self.services.push(state);
+            self.services[index].group = service.group.as_ref().map(|group| {
+                let counted = (spec.warm_up, spec.end);
+                let (seats, zones) = (service.replicas, spec.zones.len());
+                Box::new(group::Group::new(group, &service.name, seats, zones, self.seed, counted))
+            });
         }
         for rollback in &spec.rollbacks {
             self.services[rollback.service as usize].seen = Some(Box::default());
@@ -515,6 +545,20 @@ impl<'a> World<'a> {
             if service.edges.iter().any(|edge| edge.shared) {
                 self.services[index].share(shared);
             }
+        }
+        if self.has_errands {
+            let consumers = spec.topics.iter().flat_map(|topic| &topic.consumers);
+            let participants = spec.transactions.iter().flat_map(|one| &one.participants);
+            let served = consumers.map(|one| one.service).chain(participants.map(|one| one.service));
+            for service in served {
+                // What comes of their work counts when it ends, however it does.
+                let service = &mut self.services[service as usize];
+                service.judged = true;
+                service.lends = true;
+                service.ordinary = false;
+            }
+            self.build_topics();
+            self.build_transactions();
         }
     }
 

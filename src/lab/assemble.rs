@@ -2,11 +2,14 @@
 //!
 //! Nothing is refused here; the scenario's checks have said no to whatever cannot be built.
 
+use crate::policies::delivery::Guarantee;
 use crate::policies::detector::Detector as _;
 use crate::policies::recommender::Recommender as _;
 use crate::policies::recommender::updater::UpdateMode;
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::rollout::rolling::RollingSettings;
+use crate::policies::transaction::TransactionSettings;
+use crate::policies::transaction::two_phase_commit::Presumption;
 use crate::random::Key;
 use crate::random::law::Law;
 use crate::random::variate::Zipf;
@@ -15,11 +18,12 @@ use crate::time::{Duration, Time};
 use crate::world::spec::{
     ActionSpec, ActionTime, ActivatorSpec, AlertSpec, Arrivals, Ask, AskSpec, AttributeSpec, BackoffSpec,
     BatchSpec, BurstSpec, CacheSpec, CallSpec, Carried, CheckSpec, ConfigSpec, ConfigVersionSpec,
-    ConnectionPoolSpec, ConnectionsSpec, CpuMode, Deadline, DiskSpec, DnsSpec, EdgeSpec, FaultSpec, Gauge,
-    GcSpec, Limits, ListenerSpec, MemorySpec, NO_RING, ObjectiveSpec, OnTerm, Op, Operation, Order, PoolSpec,
-    PredictionSpec, ProbeSpec, ProvisioningSpec, Publish, Rate, RegistrySpec, Resize, Resumption,
-    RollbackSpec, RolloutSpec, ServiceSpec, SidecarSpec, Signal, SourceSpec, Spec, StackSpec, Standing,
-    Target, Thing, TlsSpec, Trouble, VersionSpec, When,
+    ConnectionPoolSpec, ConnectionsSpec, ConsumerSpec, CpuMode, Deadline, DiskSpec, DnsSpec, EdgeSpec,
+    FaultSpec, Gauge, GcSpec, GroupSpec, Limits, ListenerSpec, MemorySpec, NO_RING, ObjectiveSpec, OnTerm,
+    Op, Operation, Order, ParticipantSpec, PoolSpec, PredictionSpec, ProbeSpec, ProvisioningSpec, Publish,
+    Rate, RegistrySpec, ReplicationMode, Resize, Resumption, RollbackSpec, RolloutSpec, ServiceSpec,
+    SidecarSpec, Signal, SourceSpec, Spec, StackSpec, Standing, Target, Thing, TlsSpec, TopicFull, TopicSpec,
+    TransactionSpec, Trouble, VersionSpec, When,
 };
 
 /// Builds the world's input for one strategy of a study.
@@ -45,10 +49,14 @@ impl<'a> Assembly<'a> {
     fn new(study: &'a written::Study, scenario: &'a written::Scenario) -> Self {
         let mut next = 0;
         let mut entries = Vec::new();
-        for service in &scenario.services {
+        for (index, service) in scenario.services.iter().enumerate() {
             let mut list = Vec::new();
-            for endpoint in &service.endpoints {
+            for (at, endpoint) in service.endpoints.iter().enumerate() {
                 list.push(next);
+                let part = Part::of(scenario, written::EndpointRef { service: index, endpoint: at });
+                next += part.map_or(0, |part| part.length());
+                let group = service.group.as_ref();
+                next += group.map_or(0, |group| 1 + 2 * u16::from(group.writes[at]));
                 // Every attempt passes twice each side-car that does something.
                 let busy = service.sidecars.iter().filter(|sidecar| !sidecar.cost.is_zero()).count();
                 next += program_length(&endpoint.steps) + 2 * busy as u16;
@@ -88,6 +96,7 @@ impl<'a> Assembly<'a> {
             self.connect(&mut spec.edges, &source.edges);
             self.checks(&mut spec.edges, &source.edges);
         }
+        let topics = scenario.topics.iter().map(|topic| self.topic(topic)).collect();
         let limits = study.limits;
         Spec {
             warm_up: Time::ZERO + study.warm_up,
@@ -134,6 +143,8 @@ impl<'a> Assembly<'a> {
             rollouts: scenario.rollouts.iter().map(rollout).collect(),
             configs: scenario.configs.iter().map(config).collect(),
             rollbacks: scenario.rollbacks.iter().map(rollback).collect(),
+            topics,
+            transactions: scenario.transactions.iter().map(transaction).collect(),
             objective: ObjectiveSpec {
                 availability: study.objective.availability,
                 latency_p99: study.objective.latency_p99,
@@ -219,7 +230,7 @@ impl<'a> Assembly<'a> {
         let endpoints = service.endpoints.iter().zip(self.entries[index].clone());
         let endpoints: Vec<(String, u16)> =
             endpoints.map(|(endpoint, entry)| (endpoint.name.clone(), entry)).collect();
-        for (endpoint, (_, entry)) in service.endpoints.iter().zip(&endpoints) {
+        for (at, (endpoint, (_, entry))) in service.endpoints.iter().zip(&endpoints).enumerate() {
             assert_eq!(self.ops.len(), usize::from(*entry), "programs lie where their entries say");
             let sidecar = |(at, sidecar): (usize, &written::Sidecar)| Op::Sidecar {
                 container: at as u8 + 1,
@@ -227,8 +238,22 @@ impl<'a> Assembly<'a> {
             };
             let busy = service.sidecars.iter().enumerate().filter(|(_, sidecar)| !sidecar.cost.is_zero());
             let sidecars: Vec<Op> = busy.map(sidecar).collect();
+            let write = service.group.as_ref().filter(|group| group.writes[at]);
+            if let Some(group) = &service.group {
+                self.ops.push(Op::Member {
+                    leader: write.is_some() || group.leader_reads,
+                    write: write.is_some(),
+                });
+            }
             self.ops.extend(sidecars.iter().cloned());
+            let part = Part::of(self.scenario, written::EndpointRef { service: index, endpoint: at });
+            self.ops.extend(part.as_ref().and_then(Part::lock));
             self.program(&endpoint.steps);
+            self.ops.extend(part.as_ref().and_then(Part::log));
+            if let Some(group) = write {
+                let others = u64::from(service.replicas.saturating_sub(1));
+                self.ops.extend([Op::Cpu(Law::fixed(group.cost * others), None), Op::Replicate]);
+            }
             self.ops.extend(sidecars.into_iter().rev());
             self.ops.push(Op::End);
         }
@@ -321,6 +346,7 @@ impl<'a> Assembly<'a> {
             }),
             listener: listener(&service.listener),
             price: service.price,
+            group: service.group.as_ref().map(|group| group_spec(self.scenario, index, group)),
         }
     }
 
@@ -350,6 +376,37 @@ impl<'a> Assembly<'a> {
             propagate_deadline: source.propagate_deadline,
             carries: carried(&source.carries, self.scenario.attributes.len()),
             priority: priorities.iter().position(|&priority| priority == source.priority).unwrap_or(0) as u8,
+        }
+    }
+
+    fn topic(&mut self, topic: &written::Topic) -> TopicSpec {
+        // Who forgets a message when it is sent waits for nothing.
+        let waits = topic.delivery.guarantee != Guarantee::AtMostOnce;
+        TopicSpec {
+            name: topic.name.clone(),
+            publish: topic.publish.clone(),
+            delivery: topic.delivery,
+            ack_timeout: topic.ack_timeout,
+            ring: self.ring(waits.then_some(topic.ack_timeout)),
+            partitions: if topic.ordered { topic.partitions } else { 0 },
+            keys: Zipf::new(topic.keys, topic.zipf),
+            length: topic.length,
+            full: match topic.full {
+                written::TopicFull::Reject => TopicFull::Reject,
+                written::TopicFull::DropOldest => TopicFull::DropOldest,
+                written::TopicFull::DropNewest => TopicFull::DropNewest,
+            },
+            loss: topic.loss,
+            retention: topic.retention,
+            consumers: topic
+                .consumers
+                .iter()
+                .map(|consumer| ConsumerSpec {
+                    service: consumer.endpoint.service as u32,
+                    entry: self.entries[consumer.endpoint.service][consumer.endpoint.endpoint],
+                    concurrency: consumer.concurrency,
+                })
+                .collect(),
         }
     }
 
@@ -398,6 +455,18 @@ impl<'a> Assembly<'a> {
                     wrappers.push(Wrapper::Pool(*pool as u16));
                     self.ops.push(Op::Acquire { pool: *pool as u16 });
                     continue;
+                }
+                written::Step::Publish { topic, probability } => {
+                    self.ops.push(Op::Publish { topic: *topic as u16, probability: *probability });
+                }
+                written::Step::Transaction { transaction, calls } => {
+                    let mut role =
+                        |call: &Option<written::Call>| call.as_ref().map_or(u32::MAX, |call| self.call(call));
+                    let calls = calls
+                        .iter()
+                        .map(|[prepare, commit, abort]| [role(prepare), role(commit), role(abort)]);
+                    let calls = calls.collect();
+                    self.ops.push(Op::Transaction { transaction: *transaction as u16, calls });
                 }
                 written::Step::Cpu(demand) => {
                     self.ops.push(Op::Cpu(demand.request.clone(), demand.attempt.clone().map(Box::new)));
@@ -496,6 +565,7 @@ impl<'a> Assembly<'a> {
             shared: edge.sharing == written::Sharing::Service,
             connections: None,
             throttled,
+            leads: callee.group.is_some(),
         }
     }
 
@@ -525,6 +595,63 @@ fn stack(policies: &written::EdgePolicies, ring: u8) -> StackSpec {
         budget: policies.retry_budget.clone(),
         breaker: policies.breaker.clone(),
         limiter: policies.limiter.clone(),
+    }
+}
+
+/// What an endpoint does for the one transaction that it has a part in, beside its steps.
+struct Part {
+    transaction: u16,
+    prepares: bool,
+    /// A forced write at its end.
+    log: Option<Law>,
+}
+
+impl Part {
+    fn of(scenario: &written::Scenario, at: written::EndpointRef) -> Option<Self> {
+        let mut parts = (0..).zip(&scenario.transactions).flat_map(|(transaction, one)| {
+            one.participants.iter().map(move |participant| (transaction, one, participant))
+        });
+        let (transaction, one, participant) =
+            parts.find(|(_, _, participant)| participant.endpoints().any(|endpoint| endpoint == at))?;
+        let presumes_abort = match &one.how {
+            TransactionSettings::TwoPhaseCommit(settings) => settings.presumption() == Presumption::Abort,
+            TransactionSettings::Saga(_) => false,
+        };
+        let forces = participant.abort != at || !presumes_abort;
+        Some(Self {
+            transaction,
+            prepares: participant.prepare == at,
+            log: Some(&one.log).filter(|log| forces && !log.is_zero()).cloned(),
+        })
+    }
+
+    fn length(&self) -> u16 {
+        u16::from(self.prepares) + u16::from(self.log.is_some())
+    }
+
+    fn lock(&self) -> Option<Op> {
+        self.prepares.then_some(Op::Lock { transaction: self.transaction })
+    }
+
+    fn log(&self) -> Option<Op> {
+        Some(Op::Wait(self.log.clone()?, None))
+    }
+}
+
+fn transaction(transaction: &written::Transaction) -> TransactionSpec {
+    TransactionSpec {
+        name: transaction.name.clone(),
+        how: transaction.how.clone(),
+        log: transaction.log.clone(),
+        participants: transaction
+            .participants
+            .iter()
+            .map(|one| ParticipantSpec {
+                service: one.prepare.service as u32,
+                rows: Zipf::new(one.rows, one.zipf),
+                lock_timeout: one.lock_timeout,
+            })
+            .collect(),
     }
 }
 
@@ -874,6 +1001,10 @@ fn fault(fault: &written::Fault) -> FaultSpec {
                 Trouble::BadConfig(*config as u32, *version as u8)
             }
             written::Trouble::Outage { service } => Trouble::Outage(*service as u32),
+            written::Trouble::BrokerOutage { topic } => Trouble::BrokerOutage(*topic as u32),
+            written::Trouble::CrashCoordinator { transaction, decided } => {
+                Trouble::CrashCoordinator(*transaction as u32, *decided)
+            }
         },
     }
 }
@@ -906,6 +1037,17 @@ fn operation(action: &written::Action, entries: &[Vec<u16>]) -> Operation {
             }),
         }),
         written::Operation::Undo { service, revision } => Operation::Undo(*service as u32, *revision),
+        written::Operation::Forward { topic, on } => Operation::Forward(*topic as u32, *on),
+        written::Operation::Replay { topic, before } => Operation::Replay(*topic as u32, *before),
+        written::Operation::PromoteMember { service, seat } => {
+            Operation::PromoteMember(*service as u32, *seat)
+        }
+        written::Operation::Restore { service, backup_age, log_age, takes } => Operation::Restore {
+            service: *service as u32,
+            backup_age: *backup_age,
+            log_age: *log_age,
+            takes: *takes,
+        },
         written::Operation::Drain { lasts } => Operation::Drain { lasts: *lasts },
         written::Operation::ThrottleCalls { caller, edge, share } => {
             Operation::ThrottleCalls(thing(*caller), *edge as u32, *share)
@@ -916,6 +1058,28 @@ fn operation(action: &written::Action, entries: &[Vec<u16>]) -> Operation {
         written::Operation::KillSwitch { endpoint, on } => {
             Operation::KillSwitch(entries[endpoint.service][endpoint.endpoint], *on)
         }
+    }
+}
+
+fn group_spec(scenario: &written::Scenario, service: usize, group: &written::Group) -> GroupSpec {
+    let restores = |action: &written::Action| match action.what {
+        written::Operation::Restore { service: of, .. } => of == service,
+        _ => false,
+    };
+    GroupSpec {
+        election: group.election.clone(),
+        lock_zone: group.lock_zone.unwrap_or_else(|| scenario.zones.len().max(1)) as u32,
+        mode: match group.mode {
+            written::ReplicationMode::Asynchronous => ReplicationMode::Asynchronous,
+            written::ReplicationMode::Quorum => ReplicationMode::Quorum,
+            written::ReplicationMode::Synchronous => ReplicationMode::Synchronous,
+        },
+        lag: group.lag.clone(),
+        reconnect: group.reconnect.clone(),
+        announce: group.announce.clone(),
+        must_catch_up: group.must_catch_up,
+        sync_rate: group.sync_rate,
+        backups: scenario.actions.iter().any(restores),
     }
 }
 

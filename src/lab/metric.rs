@@ -75,7 +75,8 @@ fn stem(name: &str) -> &str {
 pub fn direction(name: &str) -> Direction {
     let stem = stem(name);
     match stem {
-        "availability" | "goodput_rps" | "throughput_rps" | "rollouts_completed" => Direction::Up,
+        "availability" | "goodput_rps" | "throughput_rps" | "rollouts_completed" | "committed"
+        | "consumed" => Direction::Up,
         "amplification"
         | "attempts_per_request"
         | "in_system_mean"
@@ -113,11 +114,39 @@ pub fn direction(name: &str) -> Direction {
         | "pool_wait_mean_ms"
         | "pool_waiting_mean"
         | "stale_requests"
+        | "publish_failed"
+        | "redelivered"
+        | "doubled"
+        | "lost"
+        | "dead_lettered"
+        | "waiting"
+        | "out_of_order"
+        | "backlog_max"
+        | "backlog_mean"
+        | "lag_mean_s"
+        | "lag_max_s"
+        | "aborted"
+        | "in_doubt"
+        | "in_doubt_max_s"
+        | "lock_wait_mean_ms"
+        | "lock_wait_max_s"
+        | "lock_timeouts"
+        | "compensated"
+        | "stuck"
+        | "heuristic"
+        | "heuristic_damage"
         | "update_s"
         | "unfinished"
         | "timeliness_s"
         | "held"
-        | "states_lost" => Direction::Down,
+        | "states_lost"
+        | "leaderless_s"
+        | "split_brain_s"
+        | "blocked_writes"
+        | "failed_writes"
+        | "lost_writes"
+        | "double_leader_writes"
+        | "stale_reads" => Direction::Down,
         "offered_rps" | "requests" | "utilization" | "cpu_of_request" => Direction::Neither,
         _ if ["latency_", "wait_", "held_", "sojourn_", "recovery_time_"]
             .iter()

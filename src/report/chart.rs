@@ -5,6 +5,7 @@
 
 mod availability;
 mod axis;
+mod backlog;
 mod cost;
 mod forecast;
 mod latency;
@@ -63,6 +64,7 @@ pub const CHARTS: &[Entry] = &[
     Entry { slug: "replicas", reading: replicas::READING, picture: replicas::picture },
     Entry { slug: "nodes", reading: nodes::READING, picture: nodes::picture },
     Entry { slug: "versions", reading: versions::READING, picture: versions::picture },
+    Entry { slug: "backlog", reading: backlog::READING, picture: backlog::picture },
     Entry { slug: "forecast", reading: forecast::READING, picture: forecast::picture },
     Entry { slug: "cost", reading: cost::READING, picture: cost::picture },
     Entry { slug: "ranking", reading: ranking::READING, picture: ranking::picture },

@@ -9,9 +9,11 @@ mod calls;
 mod configs;
 mod connections;
 mod events;
+mod groups;
 mod health;
 mod machines;
 mod measures;
+mod messages;
 mod queues;
 mod resources;
 mod traffic;
@@ -27,7 +29,7 @@ use super::loops;
 use super::model::{
     Activator, Arrivals, Attribute, Cache, CpuSharing, Edge, Endpoint, EndpointRef, Full, Instance, Limits,
     Link, MetricsPipeline, Mode, Network, NodePool, OnTerm, Pool, Registry, Scenario, Service, Signal,
-    SlowDown, Thing, WarmUp,
+    SlowDown, Thing, Transaction, WarmUp,
 };
 use super::schema::{
     ActivatorTable, CacheTable, Count, CpuWord, EdgeTable, FullWord, InstanceTable, LawText, LimitsTable,
@@ -68,6 +70,12 @@ struct Names {
     measured: Vec<Measured>,
     alerts: Vec<String>,
     predictions: Vec<String>,
+    topics: Vec<String>,
+    transactions: Vec<String>,
+    /// Endpoints that have a part in a transaction.
+    parts: Vec<EndpointRef>,
+    /// Endpoints that prepare, commit and abort, by transaction and participant.
+    participants: Vec<Vec<[Option<EndpointRef>; 3]>>,
     attributes: Vec<Attribute>,
     /// `callers` of each service, for the edges into it.
     callers: Vec<EdgeTable>,
@@ -100,6 +108,8 @@ impl<'a> Check<'a> {
             rollout,
             config,
             rollback,
+            topic,
+            transaction,
             ..
         } = file;
         let (scheduler, provisioner) = (calls::set(&file.scheduler), calls::set(&file.provisioner));
@@ -113,6 +123,9 @@ impl<'a> Check<'a> {
             self.unique_names("prediction", prediction.iter().map(|prediction| &prediction.name));
         self.unique_names("configuration", config.iter().map(|config| &config.name));
         self.unique_names("rollback", rollback.iter().map(|rollback| &rollback.name));
+        self.names.topics = self.unique_names("topic", topic.iter().map(|topic| &topic.name));
+        self.names.transactions =
+            self.unique_names("transaction", transaction.iter().map(|transaction| &transaction.name));
         self.names.endpoints = service
             .iter()
             .map(|service| service.endpoint.iter().map(|endpoint| endpoint.name.clone()).collect())
@@ -120,6 +133,11 @@ impl<'a> Check<'a> {
         self.names.attributes = self.attributes(&source);
         self.names.measured = service.iter().map(Measured::of).collect();
         self.names.callers = service.iter().map(|service| service.callers.clone()).collect();
+
+        let topics = topic.iter().map(|topic| self.topic(topic)).collect();
+        let transactions: Vec<Transaction> =
+            transaction.iter().map(|transaction| self.transaction(transaction)).collect();
+        self.names.participants = transactions.iter().map(messages::roles).collect();
 
         let node_pools: Vec<NodePool> = node_pool.iter().map(|pool| self.node_pool(pool)).collect();
         let network = self.network(&network);
@@ -147,6 +165,8 @@ impl<'a> Check<'a> {
             rollouts: Vec::new(),
             configs: Vec::new(),
             rollbacks: Vec::new(),
+            topics,
+            transactions,
         };
         scenario.configs = config.iter().filter_map(|config| self.config(config)).collect();
         scenario.faults = fault.iter().filter_map(|fault| self.fault(fault, &scenario)).collect();
@@ -201,6 +221,7 @@ impl<'a> Check<'a> {
                 );
             }
         }
+        self.group_connections(scenario, services);
         self.priorities(sources, scenario);
         self.widths(scenario);
         let instances: u64 = scenario.services.iter().map(|service| u64::from(service.replicas)).sum();
@@ -470,6 +491,7 @@ impl<'a> Check<'a> {
             .collect();
         self.unused_edges("service", &table.name.value, &table.call, &edges);
         let (discovery, directory) = self.discovery(table.discovery.as_ref());
+        let group = self.group(table, &endpoints);
         let probes = self.probes(table);
         let service = Service {
             name: table.name.value.clone(),
@@ -481,7 +503,7 @@ impl<'a> Check<'a> {
             endpoints,
             edges,
             limiter: self.own_limiter(table),
-            activator: self.activator(table),
+            activator: self.activator(table).or_else(|| groups::waiting_room(group.as_ref())),
             on_outage: table.on_outage.as_ref().map(|written| {
                 let most = u64::from(written.value.most);
                 self.within_limit(most, "instances", self.limits.instances, "instances", Some(written.place));
@@ -502,6 +524,7 @@ impl<'a> Check<'a> {
             listener: self.listener(&table.listener),
             price: table.price.map(|Price(price)| price),
             weights: self.weights(table),
+            group,
         };
         self.fits(table, &service, node_pools);
         service

@@ -22,9 +22,9 @@ pub(super) fn timeless_cycle(scenario: &Scenario) -> Option<Vec<EndpointRef>> {
     let position =
         |to: EndpointRef| endpoints.binary_search(&to).expect("every call goes to an endpoint that exists");
     let steps = |at: usize| &scenario.services[endpoints[at].service].endpoints[endpoints[at].endpoint].steps;
-    let timed = takes_time(endpoints.len(), &steps, &position);
+    let timed = takes_time(scenario, endpoints.len(), &steps, &position);
     let calls: Vec<Vec<(usize, f64)>> =
-        (0..endpoints.len()).map(|at| immediate_calls(steps(at), &timed, &position).0).collect();
+        (0..endpoints.len()).map(|at| immediate_calls(scenario, steps(at), &timed, &position).0).collect();
     let groups = strongly_connected(&calls);
     let cycle = groups.iter().find(|group| growth(group, &calls) >= 1.0 - 1e-9)?;
     Some(round(cycle, &calls).into_iter().map(|at| endpoints[at]).collect())
@@ -34,13 +34,14 @@ pub(super) fn timeless_cycle(scenario: &Scenario) -> Option<Vec<EndpointRef>> {
 pub(super) fn journey_takes_time(scenario: &Scenario, journey: &[Step]) -> bool {
     let mut open = Vec::new();
     messages_take_time(scenario)
-        || scenario.network.outside.mean() > 0.0 && journey.iter().any(|step| !targets(step).is_empty())
+        || scenario.network.outside.mean() > 0.0
+            && journey.iter().any(|step| !targets(scenario, step).is_empty())
         || journey.iter().any(|step| step_takes_time(scenario, step, &mut open))
 }
 
 fn step_takes_time(scenario: &Scenario, step: &Step, open: &mut Vec<EndpointRef>) -> bool {
     own_time(step)
-        || targets(step).into_iter().any(|(to, weight)| {
+        || targets(scenario, step).into_iter().any(|(to, weight)| {
             if weight <= 0.0 || open.contains(&to) {
                 return false;
             }
@@ -66,7 +67,7 @@ fn own_time(step: &Step) -> bool {
 }
 
 /// Called endpoints with the expected number of calls.
-fn targets(step: &Step) -> Vec<(EndpointRef, f64)> {
+fn targets(scenario: &Scenario, step: &Step) -> Vec<(EndpointRef, f64)> {
     match step {
         Step::Call(call) => vec![(call.to, call.probability)],
         Step::Choose(branches) => branches.iter().map(|(share, call)| (call.to, *share)).collect(),
@@ -74,12 +75,22 @@ fn targets(step: &Step) -> Vec<(EndpointRef, f64)> {
         Step::Route { calls, .. } | Step::Parallel { calls, .. } => {
             calls.iter().map(|call| (call.to, 1.0)).collect()
         }
+        Step::Transaction { calls, .. } => {
+            calls.iter().filter_map(|roles| roles[0].as_ref()).map(|call| (call.to, 1.0)).collect()
+        }
+        // Whoever publishes does not wait, but what it sets off begins at the same instant.
+        Step::Publish { topic, probability } => scenario.topics[*topic]
+            .consumers
+            .iter()
+            .map(|consumer| (consumer.endpoint, *probability))
+            .collect(),
         _ => Vec::new(),
     }
 }
 
 /// Endpoints that can take time, by themselves or by what they call: a least fixed point.
 fn takes_time<'a>(
+    scenario: &Scenario,
     count: usize,
     steps: &impl Fn(usize) -> &'a Vec<Step>,
     position: &impl Fn(EndpointRef) -> usize,
@@ -88,7 +99,7 @@ fn takes_time<'a>(
     loop {
         let before = timed.clone();
         for (at, timed) in timed.iter_mut().enumerate() {
-            *timed |= immediate_calls(steps(at), &before, position).1;
+            *timed |= immediate_calls(scenario, steps(at), &before, position).1;
         }
         if timed == before {
             return timed;
@@ -98,6 +109,7 @@ fn takes_time<'a>(
 
 /// Calls made before time can have passed, and whether time can pass in the end.
 fn immediate_calls(
+    scenario: &Scenario,
     steps: &[Step],
     timed: &[bool],
     position: &impl Fn(EndpointRef) -> usize,
@@ -105,7 +117,7 @@ fn immediate_calls(
     let mut calls: Vec<(usize, f64)> = Vec::new();
     for step in steps {
         let mut passes = own_time(step);
-        for (to, weight) in targets(step).into_iter().filter(|(_, weight)| *weight > 0.0) {
+        for (to, weight) in targets(scenario, step).into_iter().filter(|(_, weight)| *weight > 0.0) {
             let at = position(to);
             match calls.iter_mut().find(|(known, _)| *known == at) {
                 Some((_, sum)) => *sum += weight,

@@ -17,6 +17,7 @@ pub(super) enum Additions {
 
 /// Keys whose value is one algorithm by name; an override replaces it whole.
 const POLICIES: &[&str] = &[
+    "election",
     "limiter",
     "autoscaler",
     "recommender",
@@ -47,6 +48,8 @@ const NAMED_LISTS: &[&str] = &[
     "rollback",
     "action",
     "rollout",
+    "topic",
+    "transaction",
     "strategy",
     "endpoint",
     "cache",
@@ -60,6 +63,7 @@ const EVENTS: &[(&str, &[&str])] = &[
     ("fault", &["name", "at", "mtbf", "mttr", "crew"]),
     ("action", &["name", "at", "on-alert", "on-prediction", "after"]),
     ("rollout", &["name", "at", "service", "to", "workload", "metric-names"]),
+    ("transaction", &["name", "log", "participant"]),
 ];
 
 /// Lays `over` on `base`.
@@ -177,7 +181,7 @@ fn takes_away(node: &Node, list: &str) -> bool {
 }
 
 fn may_be_added(list: &str) -> bool {
-    !matches!(list, "service" | "source" | "node-pool")
+    !matches!(list, "service" | "source" | "node-pool" | "topic" | "transaction")
 }
 
 fn not_added(list: &str, place: Place) -> Diagnostic {

@@ -7,10 +7,12 @@ use crate::policies::alert::Rule;
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
+use crate::policies::delivery::Delivery;
 use crate::policies::detector::DetectorSettings;
 use crate::policies::detector::kubelet::{KubeletSettings, ProbeKind};
 use crate::policies::discovery::DiscoverySettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::election::ElectionSettings;
 use crate::policies::hedge::HedgeSettings;
 use crate::policies::host_selection::HostSelectionSettings;
 use crate::policies::limiter::LimiterSettings;
@@ -23,6 +25,7 @@ use crate::policies::rollback::RollbackSettings;
 use crate::policies::rollout::{Act, RolloutSettings};
 use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
 use crate::policies::shedding::SheddingSettings;
+use crate::policies::transaction::TransactionSettings;
 use crate::random::law::Law;
 use crate::time::{Duration, Time};
 
@@ -193,6 +196,98 @@ pub struct Scenario {
     pub configs: Vec<Config>,
     /// Who takes changes back.
     pub rollbacks: Vec<RollbackPlan>,
+    /// Message queues.
+    pub topics: Vec<Topic>,
+    /// What several services do together or not at all.
+    pub transactions: Vec<Transaction>,
+}
+
+/// `[[topic]]`: a message queue.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    /// Unique name.
+    pub name: String,
+    /// From publishing to the broker's acknowledgement. Default 0.
+    pub publish: Law,
+    /// What is promised, and when a message comes again.
+    pub delivery: Delivery,
+    /// How long the broker waits for the acknowledgement of a delivery. Default 30 s.
+    pub ack_timeout: Duration,
+    /// `order = "key"`: messages of one partition are delivered one after the other.
+    pub ordered: bool,
+    /// Partitions, where they matter. Default 16.
+    pub partitions: u32,
+    /// Number of different keys. Default 1000.
+    pub keys: u64,
+    /// Zipf exponent of their popularity. Default 0.
+    pub zipf: f64,
+    /// Messages that may wait for one consumer; `u64::MAX` is any number.
+    pub length: u64,
+    /// What happens to the next one.
+    pub full: TopicFull,
+    /// Share of deliveries, and of acknowledgements, that get lost.
+    pub loss: f64,
+    /// How long messages are kept for a replay. Default 10 min.
+    pub retention: Duration,
+    /// Who gets each message.
+    pub consumers: Vec<Consumer>,
+}
+
+/// `full` of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicFull {
+    /// Publishing fails.
+    Reject,
+    /// The oldest message that waits is dropped.
+    DropOldest,
+    /// The new message is dropped, and its publisher does not know.
+    DropNewest,
+}
+
+/// `[[topic.consumer]]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Consumer {
+    /// What works on a message.
+    pub endpoint: EndpointRef,
+    /// Messages that one instance works on at a time.
+    pub concurrency: u32,
+}
+
+/// `[[transaction]]`.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    /// Unique name.
+    pub name: String,
+    /// Protocol.
+    pub how: TransactionSettings,
+    /// Time of a forced write to a log.
+    pub log: Law,
+    /// Who takes part, in order.
+    pub participants: Vec<Participant>,
+}
+
+/// `[[transaction.participant]]`.
+#[derive(Clone, Debug)]
+pub struct Participant {
+    /// Does the work.
+    pub prepare: EndpointRef,
+    /// Makes it last; a saga has none.
+    pub commit: Option<EndpointRef>,
+    /// Undoes it.
+    pub abort: EndpointRef,
+    /// Rows that the work may lock.
+    pub rows: u64,
+    /// Zipf exponent of their popularity.
+    pub zipf: f64,
+    /// Longest wait for a row. `None` = for ever.
+    pub lock_timeout: Option<Duration>,
+}
+
+impl Participant {
+    /// Its endpoints.
+    pub fn endpoints(&self) -> impl Iterator<Item = EndpointRef> {
+        [Some(self.prepare), self.commit, Some(self.abort)].into_iter().flatten()
+    }
 }
 
 /// One-way delays. A law that is constant and zero costs nothing.
@@ -327,6 +422,48 @@ pub struct Service {
     pub price: Option<f64>,
     /// Weights of its instances, over and over again in the order of their creation; empty: all 1.
     pub weights: Vec<u32>,
+    /// Its instances agree on a leader and keep a log together.
+    pub group: Option<Group>,
+}
+
+/// `[service.group]`: a seat for each of the replicas at the start.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// How its members agree on a leader.
+    pub election: ElectionSettings,
+    /// Zone of the lock outside the group; `None` is outside all zones.
+    pub lock_zone: Option<usize>,
+    /// By endpoint: whether it writes.
+    pub writes: Vec<bool>,
+    /// The leader serves the other endpoints, too.
+    pub leader_reads: bool,
+    /// Who must have a write before it is acknowledged.
+    pub mode: ReplicationMode,
+    /// Time until a member has a write, besides the network.
+    pub lag: Law,
+    /// Core time of the leader for each write and each other member.
+    pub cost: Duration,
+    /// How long what is for the leader is held while none is known; `None` = not at all.
+    pub blocking_window: Option<Duration>,
+    /// Time until a member turns to a new leader.
+    pub reconnect: Law,
+    /// Time until the callers in a zone know a new leader, besides the network.
+    pub announce: Law,
+    /// A member that lacks something may not lead, and takes no requests once it knows.
+    pub must_catch_up: bool,
+    /// Writes per second that a member gets of what it has missed.
+    pub sync_rate: f64,
+}
+
+/// Who must have a write before it is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicationMode {
+    /// The leader alone.
+    Asynchronous,
+    /// More than half of the members.
+    Quorum,
+    /// Every member that is connected with the leader.
+    Synchronous,
 }
 
 /// `probe.readiness = { .. }`
@@ -708,6 +845,20 @@ pub enum Step {
     Cache(usize),
     /// `pool NAME`: the next step runs holding one of the pool's connections.
     Pool(usize),
+    /// `publish TOPIC [probability=..]`.
+    Publish {
+        /// Position in `Scenario::topics`.
+        topic: usize,
+        /// Share of requests that publish, 0..1.
+        probability: f64,
+    },
+    /// `transaction NAME`: goes on when it has committed, fails when it has aborted.
+    Transaction {
+        /// Position in `Scenario::transactions`.
+        transaction: usize,
+        /// Calls that prepare, commit and abort, by participant.
+        calls: Vec<[Option<Call>; 3]>,
+    },
 }
 
 /// Work or waiting of a step.
@@ -1213,6 +1364,18 @@ pub enum Trouble {
         /// Service.
         service: usize,
     },
+    /// Nothing can be published, delivered or acknowledged.
+    BrokerOutage {
+        /// Topic.
+        topic: usize,
+    },
+    /// The next coordinator of a transaction that reaches a point of the protocol dies there, with its instance.
+    CrashCoordinator {
+        /// Transaction.
+        transaction: usize,
+        /// Where; else before that.
+        decided: bool,
+    },
 }
 
 /// `[[action]]`: what an operator does.
@@ -1342,6 +1505,24 @@ pub enum Operation {
         /// To which revision; 0 is the one before the last.
         revision: u32,
     },
+    /// Make a member of a group its leader.
+    PromoteMember {
+        /// Service.
+        service: usize,
+        /// Which seat; `None` = the one with the longest log.
+        seat: Option<u32>,
+    },
+    /// Rebuild a group from a backup and the log that was saved since.
+    Restore {
+        /// Service.
+        service: usize,
+        /// How old the backup is.
+        backup_age: Duration,
+        /// How long ago the saved log ends.
+        log_age: Duration,
+        /// How long it takes, besides writing the log again.
+        takes: Duration,
+    },
     /// Move everything away from what is predicted to fail.
     Drain {
         /// How long nodes take nothing new.
@@ -1362,6 +1543,20 @@ pub enum Operation {
         endpoint: EndpointRef,
         /// Factor on its `cpu` steps, 0..1; 1 is in full.
         cost: f64,
+    },
+    /// Deliver nothing of a topic, or go on.
+    Forward {
+        /// Topic.
+        topic: usize,
+        /// `false` stops.
+        on: bool,
+    },
+    /// Deliver again what was published since so long before the topic was stopped, or before now, and go on.
+    Replay {
+        /// Topic.
+        topic: usize,
+        /// How long before.
+        before: Duration,
     },
     /// Refuse every attempt at one endpoint, or allow it again.
     KillSwitch {

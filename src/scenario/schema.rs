@@ -12,9 +12,11 @@ use super::de::{Named, Policy, Spanned};
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::BalancerSettings;
 use crate::policies::breaker::BreakerSettings;
+use crate::policies::delivery::Guarantee;
 use crate::policies::detector::DetectorSettings;
 use crate::policies::discovery::DiscoverySettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::election::ElectionSettings;
 use crate::policies::hedge::HedgeSettings;
 use crate::policies::host_selection::HostSelectionSettings;
 use crate::policies::limiter::LimiterSettings;
@@ -26,6 +28,7 @@ use crate::policies::retry::{BudgetSettings, RetrySettings};
 use crate::policies::rollout::RolloutSettings;
 use crate::policies::scheduler::SchedulerSettings;
 use crate::policies::shedding::SheddingSettings;
+use crate::policies::transaction::TransactionSettings;
 use crate::time::Duration;
 use crate::units::{Bandwidth, Bytes, Price, Rate, Share};
 
@@ -92,6 +95,12 @@ pub(super) struct ScenarioFile {
     /// Who takes changes back by itself.
     #[serde(default)]
     pub(super) rollback: Vec<RollbackTable>,
+    /// Message queues.
+    #[serde(default)]
+    pub(super) topic: Vec<TopicTable>,
+    /// What several services do together or not at all.
+    #[serde(default)]
+    pub(super) transaction: Vec<TransactionTable>,
     /// What is compared; each lays its overrides on the scenario.
     #[serde(rename = "strategy", default)]
     pub(super) _strategy: Vec<StrategyTable>,
@@ -303,6 +312,8 @@ pub(super) struct ServiceTable {
     pub(super) on_outage: Option<Spanned<ReplacementSettings>>,
     /// Instances that stay when others are taken away on purpose.
     pub(super) disruption_budget: Option<DisruptionBudget>,
+    /// Its instances agree on a leader and keep a log together.
+    pub(super) group: Option<Spanned<GroupTable>>,
     /// What it serves.
     #[serde(default)]
     pub(super) endpoint: Vec<EndpointTable>,
@@ -385,6 +396,69 @@ pub(super) struct ActivatorTable {
     /// Held requests go out while each ready instance has fewer than so many (default unlimited; with `autoscaler.kpa` its
     /// `container-concurrency`).
     pub(super) per_instance: Option<Spanned<Count>>,
+}
+
+/// `[service.group]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct GroupTable {
+    /// How its members agree on a leader.
+    pub(super) election: Spanned<ElectionSettings>,
+    /// Zone of the lock outside the group, with `election.lease` (default outside all zones).
+    pub(super) lock_zone: Option<Spanned<String>>,
+    /// How writes reach the other members.
+    #[serde(default)]
+    pub(super) replication: ReplicationTable,
+    /// Endpoints that write: only the leader serves them.
+    pub(super) writes: Spanned<Vec<Spanned<String>>>,
+    /// Who serves the others (default leader).
+    #[serde(default)]
+    pub(super) reads: ReadsWord,
+    /// While no leader is known, what is for the leader is held for so long before it fails (default 0s).
+    pub(super) blocking_window: Option<Duration>,
+    /// Time until a member turns to a new leader (default 1s).
+    pub(super) reconnect: Option<Spanned<LawText>>,
+    /// Time until the callers in a zone know a new leader, besides the network (default 0s).
+    pub(super) announce: Option<Spanned<LawText>>,
+    /// A member that lacks something may not lead, and takes no requests once it knows (default true).
+    pub(super) must_catch_up: Option<bool>,
+    /// How fast a member gets the writes that it has missed (default 1k/s).
+    pub(super) sync_rate: Option<Spanned<Rate>>,
+}
+
+/// `replication = { mode = "asynchronous", lag = "exp(50ms)", cost = "0.2ms" }`
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ReplicationTable {
+    /// Who must have a write before it is acknowledged (default quorum).
+    pub(super) mode: Option<ReplicationWord>,
+    /// Time until a member has a write, besides the network (default 0s).
+    pub(super) lag: Option<Spanned<LawText>>,
+    /// Core time of the leader for each write and each other member (default 0ms).
+    pub(super) cost: Option<Spanned<Duration>>,
+}
+
+/// `mode` of a replication
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ReplicationWord {
+    /// The leader alone.
+    Asynchronous,
+    /// More than half of the members.
+    Quorum,
+    /// Every member that is connected with the leader.
+    Synchronous,
+}
+
+/// `reads`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ReadsWord {
+    /// Only the leader.
+    #[default]
+    Leader,
+    /// Any member, as the balancer picks.
+    Any,
 }
 
 /// `metrics = { .. }`
@@ -690,7 +764,8 @@ pub(super) struct UslTable {
 pub(super) struct EndpointTable {
     /// Unique within the service.
     pub(super) name: Spanned<String>,
-    /// What serving it takes: `cpu`, `wait`, `call`, `choose`, `route`, `parallel`, `cache`, `pool`.
+    /// What serving it takes: `cpu`, `wait`, `call`, `choose`, `route`, `parallel`, `cache`, `pool`, `publish`,
+    /// `transaction`.
     pub(super) steps: Vec<Spanned<String>>,
     /// Bytes that pass with each attempt, for metrics (default: not measured).
     pub(super) network_use: Option<NetworkUseTable>,
@@ -1179,6 +1254,10 @@ pub(super) enum FaultChoice {
     DiskFull(DiskFullTable),
     /// A version of a configuration is published to everybody, and the one before it when the fault ends.
     BadConfig(BadConfigTable),
+    /// Nothing can be published, delivered or acknowledged.
+    BrokerOutage(BrokerOutageTable),
+    /// The next coordinator of a transaction that reaches a point of the protocol dies there, with its instance.
+    CrashCoordinator(CrashCoordinatorTable),
 }
 
 /// `bad-config = { config = "limits", version = "c2", for = "10min" }`
@@ -1192,6 +1271,37 @@ pub(super) struct BadConfigTable {
     /// Until the one before is published again (default for ever).
     #[serde(rename = "for")]
     pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `broker-outage = { topic = "payments", for = "1min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct BrokerOutageTable {
+    /// Which topic.
+    pub(super) topic: Spanned<String>,
+    /// How long.
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<Duration>>,
+}
+
+/// `crash-coordinator = { transaction = "checkout", point = "voted" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct CrashCoordinatorTable {
+    /// Which transaction.
+    pub(super) transaction: Spanned<String>,
+    /// Where.
+    pub(super) point: CrashPoint,
+}
+
+/// A point of a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum CrashPoint {
+    /// Everybody has done his part, and the decision to commit is not in the log.
+    Voted,
+    /// It is in the log, and nobody has been told.
+    Decided,
 }
 
 /// `crash = { service = "x", count = 1 }`
@@ -1519,10 +1629,20 @@ pub(super) enum ActionChoice {
     Publish(PublishTable),
     /// Rolls a service back to a former revision.
     Undo(UndoTable),
+    /// Makes a member of a group its leader, by hand.
+    PromoteMember(PromoteMemberTable),
+    /// Rebuilds a group from a backup and the log that was saved since.
+    Restore(RestoreTable),
     /// Moves everything away from what is predicted to fail; only with `on-prediction`.
     Drain(DrainTable),
     /// Has an endpoint answer cheaper and worse, or in full again.
     Degrade(DegradeTable),
+    /// Delivers nothing of a topic until it is resumed or replayed.
+    StopTopic(TopicNameTable),
+    /// Delivers again.
+    ResumeTopic(TopicNameTable),
+    /// Delivers again what was published lately, and goes on.
+    Replay(ReplayTable),
     /// Refuses every attempt at an endpoint, or allows it again.
     KillSwitch(KillSwitchTable),
 }
@@ -1575,6 +1695,30 @@ pub(super) struct UndoTable {
     pub(super) to_revision: Option<u32>,
 }
 
+/// `promote-member = { service = "x", seat = 2 }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct PromoteMemberTable {
+    /// Which service.
+    pub(super) service: Spanned<String>,
+    /// Which seat, from 0 (default: of those that have caught up the one with the longest log).
+    pub(super) seat: Option<Spanned<u32>>,
+}
+
+/// `restore = { service = "x", backup-age = "1h", log-age = "1min", takes = "5min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct RestoreTable {
+    /// Which service.
+    pub(super) service: Spanned<String>,
+    /// How old the backup is.
+    pub(super) backup_age: Spanned<Duration>,
+    /// How long ago the log ends that was saved since; what came later is lost (default `backup-age`: there is none).
+    pub(super) log_age: Option<Spanned<Duration>>,
+    /// How long it takes, besides writing the saved log again at `sync-rate`.
+    pub(super) takes: Spanned<Duration>,
+}
+
 /// `resize = { service = "x", cpu-request = 2, cpu-limit = 4, memory = "2GiB" }`
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -1622,6 +1766,24 @@ pub(super) struct DegradeTable {
     pub(super) endpoint: Spanned<String>,
     /// Share of its core time that an answer takes; 100% is an answer in full.
     pub(super) cost: Share,
+}
+
+/// `stop-topic = { topic = "payments" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct TopicNameTable {
+    /// Which topic.
+    pub(super) topic: Spanned<String>,
+}
+
+/// `replay = { topic = "payments", before = "2min" }`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ReplayTable {
+    /// Which topic.
+    pub(super) topic: Spanned<String>,
+    /// From so long before the topic was stopped last, or before now if it never was.
+    pub(super) before: Spanned<Duration>,
 }
 
 /// `kill-switch = { endpoint = "a.x", on = true }`
@@ -1767,6 +1929,126 @@ pub(super) struct RollbackTable {
     pub(super) by: Policy<RolloutSettings>,
 }
 
+/// `[[topic]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct TopicTable {
+    /// Unique name.
+    pub(super) name: Spanned<String>,
+    /// From publishing to the acknowledgement of the broker (default 0s).
+    pub(super) publish: Option<Spanned<LawText>>,
+    /// What is promised (default at-least-once).
+    #[serde(default)]
+    pub(super) delivery: Guarantee,
+    /// How long the broker waits for the acknowledgement of a delivery (default 30s).
+    pub(super) ack_timeout: Option<Spanned<Duration>>,
+    /// Pauses before a message that was refused is delivered again.
+    #[serde(default)]
+    pub(super) redelivery: RedeliveryTable,
+    /// After so many deliveries without success a message goes to the dead-letter queue (default unlimited).
+    pub(super) max_deliveries: Option<Spanned<Count>>,
+    /// Whether messages of a partition are delivered one after the other (default none).
+    #[serde(default)]
+    pub(super) order: TopicOrderWord,
+    /// Partitions (default 16).
+    pub(super) partitions: Option<Spanned<u32>>,
+    /// Number of different keys (default 1000).
+    pub(super) keys: Option<Spanned<u64>>,
+    /// Zipf exponent of their popularity (default 0).
+    pub(super) zipf: Option<Spanned<f64>>,
+    /// Messages that may wait for one consumer (default unlimited).
+    pub(super) length: Option<Spanned<Count>>,
+    /// What happens to the next one (default reject).
+    #[serde(default)]
+    pub(super) full: TopicFullWord,
+    /// Share of deliveries, and of acknowledgements, that get lost (default 0%).
+    pub(super) loss: Option<Share>,
+    /// How long messages are kept for a replay (default 10min).
+    pub(super) retention: Option<Spanned<Duration>>,
+    /// Who gets each message.
+    #[serde(default)]
+    pub(super) consumer: Vec<ConsumerTable>,
+}
+
+/// `redelivery = { delay = "1s", multiplier = 2, max = "1min" }`
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct RedeliveryTable {
+    /// After the first delivery (default 1s).
+    pub(super) delay: Option<Duration>,
+    /// Growth from one to the next (default 2).
+    pub(super) multiplier: Option<Spanned<f64>>,
+    /// Longest (default 1min).
+    pub(super) max: Option<Duration>,
+}
+
+/// `order` of a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum TopicOrderWord {
+    /// As they come.
+    #[default]
+    None,
+    /// One after the other within a partition, which the key decides on.
+    Key,
+}
+
+/// `full` of a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum TopicFullWord {
+    /// Publishing fails.
+    #[default]
+    Reject,
+    /// The oldest message that waits is dropped.
+    DropOldest,
+    /// The new message is dropped, and its publisher does not know.
+    DropNewest,
+}
+
+/// `[[topic.consumer]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ConsumerTable {
+    /// What works on a message: `service.endpoint`.
+    pub(super) endpoint: Spanned<String>,
+    /// Messages that one instance works on at a time (default 1).
+    pub(super) concurrency: Option<Spanned<u32>>,
+}
+
+/// `[[transaction]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct TransactionTable {
+    /// Unique name.
+    pub(super) name: Spanned<String>,
+    /// Time of a forced write to a log (default 0s).
+    pub(super) log: Option<Spanned<LawText>>,
+    /// Who takes part, in order.
+    pub(super) participant: Spanned<Vec<ParticipantTable>>,
+    #[serde(rename = "$transaction")]
+    #[schemars(flatten)]
+    pub(super) how: Spanned<TransactionSettings>,
+}
+
+/// `[[transaction.participant]]`
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ParticipantTable {
+    /// Does the work: `service.endpoint`.
+    pub(super) prepare: Spanned<String>,
+    /// Makes it last; not used by a saga.
+    pub(super) commit: Option<Spanned<String>>,
+    /// Undoes it.
+    pub(super) abort: Spanned<String>,
+    /// Rows of which the work locks one (default 1000).
+    pub(super) rows: Option<Spanned<u64>>,
+    /// Zipf exponent of their popularity (default 0).
+    pub(super) zipf: Option<Spanned<f64>>,
+    /// Longest wait for a row; then the work fails (default for ever).
+    pub(super) lock_timeout: Option<Spanned<Duration>>,
+}
+
 /// `[[strategy]]`
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -1822,6 +2104,12 @@ pub(super) struct StrategyTable {
     /// Overrides by name of a rollback, or rollbacks of its own.
     #[serde(rename = "rollback")]
     pub(super) _rollback: Option<Anything>,
+    /// Overrides by topic name.
+    #[serde(rename = "topic")]
+    pub(super) _topic: Option<Anything>,
+    /// Overrides by transaction name.
+    #[serde(rename = "transaction")]
+    pub(super) _transaction: Option<Anything>,
 }
 
 /// `[thresholds]`

@@ -30,6 +30,10 @@ pub(super) enum Form {
     Cache(Part),
     /// `pool NAME`
     Pool(Part),
+    /// `publish TOPIC [probability=..]`
+    Publish { topic: Part, probability: Option<Part> },
+    /// `transaction NAME`
+    Transaction(Part),
 }
 
 /// How many calls of a `parallel` must succeed.
@@ -51,7 +55,8 @@ pub(super) struct StepError {
 }
 
 /// First words of a step.
-const KINDS: &[&str] = &["cpu", "wait", "call", "choose", "route", "parallel", "cache", "pool"];
+const KINDS: &[&str] =
+    &["cpu", "wait", "call", "choose", "route", "parallel", "cache", "pool", "publish", "transaction"];
 
 /// Reads one step.
 pub(super) fn parse(text: &str) -> Result<Form, StepError> {
@@ -71,6 +76,8 @@ pub(super) fn parse(text: &str) -> Result<Form, StepError> {
         "parallel" => parallel(&kind, words),
         "cache" => only(&kind, words, "write \"cache tracks\"").map(Form::Cache),
         "pool" => only(&kind, words, "write \"pool db\"").map(Form::Pool),
+        "publish" => publish(&kind, words),
+        "transaction" => only(&kind, words, "write \"transaction checkout\"").map(Form::Transaction),
         _ => Err(unknown("step", &kind, KINDS)),
     }
 }
@@ -118,6 +125,25 @@ fn call(kind: &Part, words: impl Iterator<Item = Part>) -> Result<Form, StepErro
         wrong("`call` needs an endpoint", kind.at.clone()).hinted("write \"call service.endpoint\"")
     })?;
     Ok(Form::Call { to, timeout, probability })
+}
+
+fn publish(kind: &Part, words: impl Iterator<Item = Part>) -> Result<Form, StepError> {
+    let (mut topic, mut probability) = (None, None);
+    for word in words {
+        match word.option() {
+            Some((name, value)) if name.text == "probability" => set(&mut probability, &name, value)?,
+            Some((name, _)) => return Err(unknown("option", &name, &["probability"])),
+            None if topic.is_none() => topic = Some(word),
+            None => {
+                let message = format!("`publish` takes one topic, and `{}` is too many", word.text);
+                return Err(wrong(message, word.at).hinted("write a step for each topic"));
+            }
+        }
+    }
+    let topic = topic.ok_or_else(|| {
+        wrong("`publish` needs a topic", kind.at.clone()).hinted("write \"publish payments\"")
+    })?;
+    Ok(Form::Publish { topic, probability })
 }
 
 fn choose(text: &str, kind: &Part, rest: &Part) -> Result<Form, StepError> {
@@ -315,6 +341,10 @@ mod tests {
             }
             Ok(Form::Cache(name)) => format!("cache|{}", show(&name)),
             Ok(Form::Pool(name)) => format!("pool|{}", show(&name)),
+            Ok(Form::Publish { topic, probability }) => {
+                format!("publish|{}|{}", show(&topic), maybe(&probability))
+            }
+            Ok(Form::Transaction(name)) => format!("transaction|{}", show(&name)),
             Err(error) => format!("error at {:?}: {}", &text[error.at.clone()], error.message),
         }
     }
@@ -335,6 +365,8 @@ mod tests {
         assert_eq!(parts("parallel leaf.get times=100 timeout=1s"), "parallel|leaf.get|All|100|1s");
         assert_eq!(parts("cache tracks"), "cache|tracks");
         assert_eq!(parts("pool db"), "pool|db");
+        assert_eq!(parts("publish payments probability=20%"), "publish|payments|20%");
+        assert_eq!(parts("transaction checkout"), "transaction|checkout");
     }
 
     #[test]

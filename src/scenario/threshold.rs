@@ -122,6 +122,23 @@ pub(super) const ROLLOUT_METRICS: &[(&str, Unit)] = &[
     ("states_lost", Unit::Number),
 ];
 
+/// Metrics of one group, written `group.SERVICE.METRIC`.
+pub const GROUP_METRICS: &[(&str, Unit)] = &[
+    ("leaderless_s", Unit::Seconds),
+    ("split_brain_s", Unit::Seconds),
+    ("elections", Unit::Number),
+    ("writes", Unit::Number),
+    ("blocked_writes", Unit::Number),
+    ("failed_writes", Unit::Number),
+    ("lost_writes", Unit::Number),
+    ("double_leader_writes", Unit::Number),
+    ("reads", Unit::Number),
+    ("stale_reads", Unit::Number),
+    ("stale_read_ratio", Unit::Share),
+    ("syncs", Unit::Number),
+    ("promotions_refused", Unit::Number),
+];
+
 /// Metrics of one node pool, written `node-pool.NAME.METRIC`.
 pub const NODE_POOL_METRICS: &[(&str, Unit)] = &[("nodes_up_mean", Unit::Number)];
 
@@ -152,6 +169,44 @@ pub const CONFIG_METRICS: &[(&str, Unit)] = &[
     ("restarts", Unit::Number),
 ];
 
+/// Metrics of one topic, written `topic.NAME.METRIC`; those after `published` sum over its consumers.
+pub const TOPIC_METRICS: &[(&str, Unit)] = &[
+    ("published", Unit::Number),
+    ("publish_failed", Unit::Number),
+    ("delivered", Unit::Number),
+    ("redelivered", Unit::Number),
+    ("consumed", Unit::Number),
+    ("doubled", Unit::Number),
+    ("deduplicated", Unit::Number),
+    ("lost", Unit::Number),
+    ("dead_lettered", Unit::Number),
+    ("waiting", Unit::Number),
+    ("replayed", Unit::Number),
+    ("out_of_order", Unit::Number),
+    ("backlog_max", Unit::Number),
+    ("backlog_mean", Unit::Number),
+    ("lag_mean_s", Unit::Seconds),
+    ("lag_max_s", Unit::Seconds),
+];
+
+/// Metrics of one transaction, written `transaction.NAME.METRIC`.
+pub const TRANSACTION_METRICS: &[(&str, Unit)] = &[
+    ("begun", Unit::Number),
+    ("committed", Unit::Number),
+    ("aborted", Unit::Number),
+    ("unfinished", Unit::Number),
+    ("recovered", Unit::Number),
+    ("in_doubt", Unit::Number),
+    ("in_doubt_max_s", Unit::Seconds),
+    ("lock_wait_mean_ms", Unit::Milliseconds),
+    ("lock_wait_max_s", Unit::Seconds),
+    ("lock_timeouts", Unit::Number),
+    ("compensated", Unit::Number),
+    ("stuck", Unit::Number),
+    ("heuristic", Unit::Number),
+    ("heuristic_damage", Unit::Number),
+];
+
 /// The parts of a scenario that have metrics of their own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parts {
@@ -163,10 +218,14 @@ pub(super) struct Parts {
     pub(super) predictions: Vec<String>,
     pub(super) rollbacks: Vec<String>,
     pub(super) configs: Vec<String>,
+    pub(super) topics: Vec<String>,
+    pub(super) transactions: Vec<String>,
+    pub(super) groups: Vec<String>,
 }
 
 impl Parts {
     pub(super) fn of(scenario: &Scenario) -> Self {
+        let groups = scenario.services.iter().filter(|service| service.group.is_some());
         Self {
             services: scenario.services.iter().map(|service| service.name.clone()).collect(),
             sources: scenario.sources.iter().map(|source| source.name.clone()).collect(),
@@ -180,6 +239,9 @@ impl Parts {
             predictions: scenario.predictions.iter().map(|prediction| prediction.name.clone()).collect(),
             rollbacks: scenario.rollbacks.iter().map(|rollback| rollback.name.clone()).collect(),
             configs: scenario.configs.iter().map(|config| config.name.clone()).collect(),
+            topics: scenario.topics.iter().map(|topic| topic.name.clone()).collect(),
+            transactions: scenario.transactions.iter().map(|transaction| transaction.name.clone()).collect(),
+            groups: groups.map(|service| service.name.clone()).collect(),
         }
     }
 
@@ -203,6 +265,10 @@ impl Parts {
             let owner = Some(("rollout of", name, self.rollouts.as_slice()));
             return Scope { owner, metric, lists: [ROLLOUT_METRICS, &[]], short: &[] };
         }
+        if let Some((name, metric)) = inside("group.") {
+            let owner = Some(("group", name, self.groups.as_slice()));
+            return Scope { owner, metric, lists: [GROUP_METRICS, &[]], short: &[] };
+        }
         if let Some((name, metric)) = inside("node-pool.") {
             let owner = Some(("node pool", name, self.node_pools.as_slice()));
             return Scope { owner, metric, lists: [NODE_POOL_METRICS, &[]], short: &[] };
@@ -222,6 +288,14 @@ impl Parts {
         if let Some((name, metric)) = inside("config.") {
             let owner = Some(("configuration", name, self.configs.as_slice()));
             return Scope { owner, metric, lists: [CONFIG_METRICS, &[]], short: &[] };
+        }
+        if let Some((name, metric)) = inside("topic.") {
+            let owner = Some(("topic", name, self.topics.as_slice()));
+            return Scope { owner, metric, lists: [TOPIC_METRICS, &[]], short: &[] };
+        }
+        if let Some((name, metric)) = inside("transaction.") {
+            let owner = Some(("transaction", name, self.transactions.as_slice()));
+            return Scope { owner, metric, lists: [TRANSACTION_METRICS, &[]], short: &["lock_wait"] };
         }
         Scope {
             owner: None,
@@ -392,6 +466,9 @@ mod tests {
             predictions: names("wear"),
             rollbacks: names("guard"),
             configs: names("limits"),
+            topics: names("orders"),
+            transactions: names("checkout"),
+            groups: names("store"),
         };
         let (metric, _) = selector(key).map_err(|error| error.message)?;
         let read = condition(metric, text, &parts).map_err(|wrong| match wrong {

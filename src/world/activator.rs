@@ -113,8 +113,9 @@ impl World<'_> {
         if self.outbounds[origin.outbound as usize].asks & BOUND != 0 && self.way(origin) == Way::Hold {
             return self.wait_at_gate(now, queue, call, key, origin, state);
         }
-        let service = self.spec.calls[call as usize].service;
+        let (service, entry) = (self.spec.calls[call as usize].service, self.spec.calls[call as usize].entry);
         if self.services[service as usize].activator.is_none() {
+            self.note_unled(now, service, entry, false);
             return Ok(Some(Class::Failure));
         }
         let named = |world: &Self| {
@@ -129,8 +130,10 @@ impl World<'_> {
         let Some(activator) = &mut self.services[service as usize].activator else { return Ok(None) };
         if activator.held.len() as u64 >= u64::from(activator.spec.capacity) {
             activator.refused += 1;
+            self.note_unled(now, service, entry, false);
             return Ok(Some(Class::Rejected));
         }
+        self.note_unled(now, service, entry, true);
         let slot = self.unsent(now, queue, call, key, origin, state)?;
         let Some(activator) = &mut self.services[service as usize].activator else { return Ok(None) };
         activator.held.push_back(slot);
@@ -158,6 +161,7 @@ impl World<'_> {
                 self.schedule(queue, due, Control::Overdue(service));
                 return Ok(());
             }
+            self.note_unled(now, service, self.frames[oldest].pc, false);
             self.let_down(now, queue, oldest, Class::Failure)?;
         }
     }
@@ -193,7 +197,7 @@ impl World<'_> {
 
     /// Sends one held attempt, if its caller knows an instance.
     fn let_out(&mut self, now: Time, queue: &mut Queue, service: u32, slot: u32) -> Flow {
-        let Frame { key, outbound, started, parent, parent_pc, priority, .. } = self.frames[slot];
+        let Frame { key, outbound, started, parent, parent_pc, priority, pc, .. } = self.frames[slot];
         let Side { tag, call, request, .. } =
             if self.has_sides { self.sides[slot as usize] } else { Side::EMPTY };
         let attempt = if call == NIL { 0 } else { self.calls[call].attempt };
@@ -204,7 +208,7 @@ impl World<'_> {
         } else {
             let head = RequestHead { affinity: None, attempt };
             let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(tag)).rng());
-            let picked = self.pick_with_care(now, queue, key, &origin, head, call, &mut rng)?;
+            let picked = self.pick_with_care(now, queue, pc, key, &origin, head, call, &mut rng)?;
             picked.map(|slot| slot.0)
         };
         let Some(at) = at else { return Ok(()) };

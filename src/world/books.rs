@@ -37,6 +37,7 @@ impl World<'_> {
         self.check_clients(now);
         self.check_deadlines(now);
         self.check_activators(now);
+        self.check_groups();
         self.check_connections(now);
         self.check_instances(now);
         self.check_bytes();
@@ -44,6 +45,8 @@ impl World<'_> {
         self.check_nodes();
         self.check_sizes();
         self.check_probes();
+        self.check_topics();
+        self.check_transactions();
         self.check_bonds();
     }
 
@@ -73,7 +76,9 @@ impl World<'_> {
         for (job, started) in
             self.open_calls().filter(|(job, _)| job.over == Over::Parent && job.parent == NIL)
         {
-            let source = &mut open[self.outbounds[job.outbound as usize].source as usize];
+            // Errands have no source.
+            let source = self.outbounds[job.outbound as usize].source;
+            let Some(source) = open.get_mut(source as usize) else { continue };
             source.0 += 1;
             source.1 += u128::from((now - started).0);
         }
@@ -171,6 +176,9 @@ impl World<'_> {
             if job.request != NIL {
                 refs[job.request as usize] += 1;
             }
+        }
+        for errand in (0..self.errands.slots()).map(|slot| &self.errands[slot]).filter(|errand| errand.open) {
+            refs[errand.request as usize] += 1;
         }
         assert_eq!(self.frames.len(), frames, "INV-28: no frame is lost");
         assert_eq!(self.calls.len() + self.hedges.len(), calls, "INV-28: no call is lost");

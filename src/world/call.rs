@@ -24,7 +24,7 @@ use super::consistency::Bonds;
 use super::control::Control;
 use super::frame::{AWAITED, ENDED, EVENT, Frame, HELD, INSIDE, NIL, Side, WIRE};
 use super::hang::Late;
-use super::outbound::{AFFINITY, ANYWHERE, BOUND, HEDGES, PROBES, SPLIT};
+use super::outbound::{AFFINITY, ANYWHERE, BOUND, HEDGES, LEADS, PROBES, SPLIT};
 use super::spec::{Deadline, NO_RING};
 use super::{Flow, Full, RETRY, World};
 
@@ -129,6 +129,8 @@ pub(super) struct RequestRecord {
     pub(super) inconsistent: bool,
     /// Some part of its answer is of lower quality.
     pub(super) degraded: bool,
+    /// The errand that it is; `NIL` if a source made it.
+    pub(super) errand: u32,
 }
 
 /// Where a call comes from.
@@ -377,7 +379,7 @@ impl World<'_> {
             }
             picked
         } else {
-            self.pick_with_care(now, queue, key, origin, head, state, &mut rng)?
+            self.pick_with_care(now, queue, target.entry, key, origin, head, state, &mut rng)?
         };
         let Some(slot) = picked else {
             return self.hold(now, queue, call, key, origin, state);
@@ -422,6 +424,7 @@ impl World<'_> {
         &mut self,
         now: Time,
         queue: &mut Queue,
+        entry: u16,
         key: u64,
         origin: &Origin,
         mut head: RequestHead,
@@ -431,6 +434,15 @@ impl World<'_> {
         let from = origin.outbound;
         let asks = self.outbounds[from as usize].asks;
         let value = self.brief(now, from, origin.request, &mut head);
+        if asks & LEADS != 0 && self.is_for_leader(entry) {
+            let leader = self.known_leader(origin);
+            if let Some(slot) = leader {
+                let outbound = &mut self.outbounds[from as usize];
+                outbound.view.active[slot.0 as usize] += 1;
+                outbound.attempts += 1;
+            }
+            return Ok(leader);
+        }
         if asks & SPLIT != 0 {
             self.choose_version(from, key);
         }
@@ -514,7 +526,7 @@ impl World<'_> {
             self.note_affinity(now, origin.outbound, value, slot);
         }
         if self.outbounds[origin.outbound as usize].asks & PROBES != 0 {
-            self.send_probes(now, queue, origin.outbound, origin.parent, rng)?;
+            self.send_probes(now, queue, origin, rng)?;
         }
         Ok(())
     }
@@ -522,7 +534,7 @@ impl World<'_> {
     #[inline(never)]
     pub(super) fn note_side(&mut self, frame: u32, origin: &Origin, state: u32) {
         if self.frames[frame].zone == ANYWHERE {
-            let caller = self.frames[origin.parent].instance;
+            let caller = self.caller_of(origin);
             self.frames[frame].zone = self.instances[caller as usize].more.zone as u16;
         }
         if state != NIL {
@@ -1207,10 +1219,14 @@ impl World<'_> {
             let record = &mut self.requests[request];
             record.refs -= 1;
             if record.refs == 0 {
+                let errand = record.errand;
                 if self.watching != 0 {
                     self.forget_bonds(request);
                 }
                 self.requests.remove(request);
+                if errand != NIL {
+                    self.errand_gone(errand);
+                }
             }
         }
     }

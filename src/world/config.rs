@@ -136,7 +136,7 @@ impl World<'_> {
     }
 
     /// An operator publishes a version, in one environment or in all of them.
-    pub(super) fn publish(&mut self, now: Time, queue: &mut Queue, publish: &Publish) -> Flow {
+    pub(super) fn publish_config(&mut self, now: Time, queue: &mut Queue, publish: &Publish) -> Flow {
         for feed in 0..self.configs.feeds.len() as u32 {
             let Feed { config, environment, .. } = self.configs.feeds[feed as usize];
             let meant = publish.environment.is_none_or(|wanted| wanted == environment);
@@ -219,12 +219,12 @@ impl World<'_> {
                 self.begin_run(now, queue, feed, version, now_ones.to_vec(), batch);
                 Ok(())
             }
-            None => self.deliver(now, queue, feed, version, now_ones),
+            None => self.bring(now, queue, feed, version, now_ones),
         }
     }
 
     /// Sends a version to instances, each after its own delay.
-    fn deliver(&mut self, now: Time, queue: &mut Queue, feed: u32, version: u8, targets: &[u32]) -> Flow {
+    fn bring(&mut self, now: Time, queue: &mut Queue, feed: u32, version: u8, targets: &[u32]) -> Flow {
         let state = &self.configs.feeds[feed as usize];
         let serial = state.serial;
         let spec = &self.spec.configs[state.config as usize];
@@ -263,7 +263,7 @@ impl World<'_> {
                         self.begin_run(now, queue, feed, version, others, batch);
                         Ok(())
                     }
-                    None => self.deliver(now, queue, feed, version, &others),
+                    None => self.bring(now, queue, feed, version, &others),
                 }
             }
             Delivery::Arrived { feed, serial, version, instance } => {

@@ -569,7 +569,7 @@ impl World<'_> {
     }
 
     fn pass_gate(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Flow {
-        let Frame { key, outbound, parent, parent_pc, priority, .. } = self.frames[slot];
+        let Frame { key, outbound, parent, parent_pc, pc, priority, .. } = self.frames[slot];
         let Side { tag, call, request, .. } = self.sides[slot as usize];
         let wanted = match call {
             NIL => self.outbounds[outbound as usize].alive && self.caller_waits(parent, parent_pc),
@@ -586,7 +586,7 @@ impl World<'_> {
         let attempt = if call == NIL { 0 } else { self.calls[call].attempt };
         let head = RequestHead { affinity: None, attempt };
         let mut rng = ManuallyDrop::new(Key(key ^ PICK_SALT ^ u64::from(tag)).rng());
-        let picked = self.pick_with_care(now, queue, key, &origin, head, call, &mut rng)?;
+        let picked = self.pick_with_care(now, queue, pc, key, &origin, head, call, &mut rng)?;
         let Some(endpoint) = picked else { return self.let_down(now, queue, slot, Class::Failure) };
         self.leave_gate(now, slot, false);
         let instance = self.services[service as usize].slots[endpoint.0 as usize];

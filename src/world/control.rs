@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::kernel::queue::{Payload, Queue};
 use crate::policies::autoscaler::{Autoscaler, Explain, Fleet, Pod};
 use crate::policies::detector::Probe;
-use crate::policies::view::Slot;
+use crate::policies::view::{Class, Slot};
 use crate::random::Key;
 use crate::time::{Duration, Time};
 
@@ -13,12 +13,15 @@ use super::backlog::BacklogTicket;
 use super::call::Expiry;
 use super::config::Delivery;
 use super::connection::{Tie, Word};
+use super::group::Affair;
 use super::hedge::TieTicket;
 use super::predict::Forecast;
 use super::program::PoolTicket;
 use super::provisioning::Drain;
 use super::report::{Decision, Step};
 use super::spec::{Operation, Thing};
+use super::topic::TopicEvent;
+use super::transaction::TransactionEvent;
 use super::{CONTROL, Flow, World};
 
 /// What a rare event says.
@@ -156,8 +159,16 @@ pub(super) enum Control {
     Unblock(BacklogTicket),
     /// Word of a tied call's copy that has started reaches the others.
     CallOff(TieTicket),
+    /// Whoever sent an errand hears how it ended.
+    Errand(u32, Class),
+    /// Something is due at a topic ...
+    Topic(TopicEvent),
+    /// ... or in a transaction.
+    Transaction(TransactionEvent),
     /// The deadline of what goes on for nobody.
     Expire(Expiry),
+    /// Something happens in the group of a service.
+    Group(u32, Affair),
 }
 
 /// Writes down what a control loop explains.
@@ -323,8 +334,12 @@ impl World<'_> {
             Control::Word(tie, word) => self.on_word(now, queue, tie, word),
             Control::Fill(from, host) => self.fill(now, queue, from, host),
             Control::Unblock(ticket) => self.on_unblock(now, queue, ticket),
+            Control::Errand(errand, class) => self.on_errand(now, queue, errand, class),
+            Control::Topic(event) => self.on_topic(now, queue, event),
+            Control::Transaction(event) => self.on_transaction(now, queue, event),
             Control::Expire(expiry) => self.on_expire(now, queue, expiry),
             Control::CallOff(ticket) => self.on_call_off(now, queue, ticket),
+            Control::Group(service, affair) => self.on_affair(now, queue, service, affair),
         }
     }
 
@@ -454,8 +469,20 @@ impl World<'_> {
             }
             Operation::Rollout(service, act) => self.act_on_rollout(now, queue, service, act),
             Operation::Switch(service, to) => self.switch_version(now, queue, service, to),
-            Operation::Publish(ref publish) => self.publish(now, queue, publish),
+            Operation::Publish(ref publish) => self.publish_config(now, queue, publish),
             Operation::Undo(service, revision) => self.undo_rollout(now, queue, service, revision),
+            Operation::Forward(topic, on) => {
+                self.forward(now, queue, topic, on);
+                Ok(())
+            }
+            Operation::Replay(topic, before) => {
+                self.replay(now, queue, topic, before);
+                Ok(())
+            }
+            Operation::PromoteMember(service, seat) => self.promote(now, queue, service, seat),
+            Operation::Restore { service, backup_age, log_age, takes } => {
+                self.restore(now, queue, service, (backup_age, log_age), takes)
+            }
             // What to drain is said by whoever predicts.
             Operation::Drain { .. } => Ok(()),
             Operation::KillSwitch(entry, on) => {

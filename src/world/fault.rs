@@ -120,7 +120,7 @@ impl World<'_> {
             let notice =
                 if let Trouble::SpotReclaim { notice, .. } = fault.what { notice } else { Duration::ZERO };
             self.schedule(queue, now + notice + lasts, Control::Relieve(index));
-        } else if matches!(fault.what, Trouble::Crash(_)) {
+        } else if matches!(fault.what, Trouble::Crash(_) | Trouble::CrashCoordinator(..)) {
             // Over as soon as it has happened.
             self.telemetry.fault_ended(now);
         }
@@ -352,6 +352,12 @@ impl World<'_> {
                 let outages = &mut self.services[*service as usize].outages;
                 *outages = if on { *outages + 1 } else { outages.saturating_sub(1) };
             }
+            Trouble::BrokerOutage(topic) => self.set_broker_outage(now, queue, *topic, on),
+            Trouble::CrashCoordinator(transaction, decided) => {
+                if on {
+                    self.arm_crash(*transaction, *decided);
+                }
+            }
             Trouble::Partition(..) | Trouble::PacketLoss(..) | Trouble::AddedLatency(..) => {
                 self.network.set(what, on);
             }
@@ -386,6 +392,8 @@ const fn describe(what: &Trouble) -> &'static str {
         Trouble::PacketLoss(..) => "packet loss",
         Trouble::AddedLatency(..) => "added latency",
         Trouble::Outage(_) => "outage",
+        Trouble::BrokerOutage(_) => "broker outage",
+        Trouble::CrashCoordinator(..) => "crash of a coordinator",
         Trouble::NoisyNeighbour { .. } => "noisy neighbour",
         Trouble::MemoryLeak(..) => "memory leak",
         Trouble::DiskFull(_) => "disk full",

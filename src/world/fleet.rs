@@ -314,7 +314,7 @@ impl World<'_> {
                 self.open_minimum(Time::ZERO, queue, from, true)?;
             }
         }
-        Ok(())
+        self.begin_groups(queue)
     }
 
     /// A new client gets its first list.
@@ -345,7 +345,9 @@ impl World<'_> {
             instance.more.warm_at = now + lasts;
         }
         let is_probed = self.container_started(now, queue, index);
-        if is_probed {
+        let is_behind = self.take_seat(now, queue, index)?;
+        let waits = is_probed || is_behind;
+        if waits {
             self.log_instance(now, index, "started");
         } else {
             self.note_available(now, index);
@@ -359,7 +361,7 @@ impl World<'_> {
                 self.open_minimum(now, queue, from, false)?;
             }
         }
-        if is_probed { Ok(()) } else { self.announce_available(now, queue, index) }
+        if waits { Ok(()) } else { self.announce_available(now, queue, index) }
     }
 
     fn note_available(&mut self, now: Time, index: u32) {
@@ -377,6 +379,9 @@ impl World<'_> {
         let (service, ordinal) = (instance.service, instance.ordinal);
         self.tell_clients(now, queue, service, Slot(ordinal), News::Came);
         self.local_changed(now, queue, service);
+        if self.has_errands {
+            self.errands_resume(now, queue, index)?;
+        }
         self.membership_changed(now, queue, service)
     }
 
@@ -436,6 +441,7 @@ impl World<'_> {
         self.withdraw(now, queue, index, News::Died(Duration::ZERO));
         self.lose_connections(now, queue, index, false);
         self.lose_work(now, queue, index, false)?;
+        self.leave_seat(now, queue, index)?;
         let spec = &self.spec.services[service as usize];
         let calling = self.instances[index as usize].outbounds;
         self.close_pools(now, queue, calling, spec.edges.len() as u32)?;
@@ -487,6 +493,12 @@ impl World<'_> {
 
     /// A client learns that an endpoint is gone.
     pub(super) fn forget(&mut self, now: Time, queue: &mut Queue, outbound: u32, slot: Slot) {
+        let service = self.outbounds[outbound as usize].service;
+        let instance = self.services[service as usize].slots[slot.0 as usize];
+        if self.instances[instance as usize].more.available && !self.has_directory(service) {
+            // Word that it is back has overtaken this one.
+            return;
+        }
         self.outbounds[outbound as usize].forget(slot);
         self.refresh_hosts(now, queue, outbound);
         if self.watching != 0 {
@@ -537,6 +549,11 @@ impl World<'_> {
         self.services[service as usize].callers = callers;
     }
 
+    /// Nothing is inside a draining instance any more: it ends, or stays for its transactions, at most for its grace period.
+    pub(super) fn emptied(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
+        if self.coordinates(index) { Ok(()) } else { self.drained(now, queue, index) }
+    }
+
     /// A draining instance has nothing left to do.
     pub(super) fn drained(&mut self, now: Time, queue: &mut Queue, index: u32) -> Flow {
         if self.instances[index as usize].more.leaving {
@@ -571,6 +588,7 @@ impl World<'_> {
         self.log_instance(now, index, if asked { "stopped" } else { "died" });
         self.lose_connections(now, queue, index, silent);
         self.lose_work(now, queue, index, silent)?;
+        self.leave_seat(now, queue, index)?;
         self.look_at_held(now, queue, service);
         self.instances[index as usize].set_running(now, 0);
         let first = self.instances[index as usize].outbounds as usize;
@@ -620,6 +638,9 @@ impl World<'_> {
             .collect();
         let orphans = self.lose_fetches(&here);
         self.hold_all(&orphans);
+        if self.has_errands {
+            self.lose_errands(now, queue, index, &here);
+        }
         self.retire_cpu(now, queue, index);
         let instance = &mut self.instances[index as usize];
         instance.inside = 0;

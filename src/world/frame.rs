@@ -76,10 +76,24 @@ pub(super) struct Side {
     pub(super) cpu: u64,
     /// Its answer is of lower quality.
     pub(super) degraded: bool,
+    /// What it does at its instance for a message or a transaction.
+    pub(super) task: Task,
     /// What it has promised its request, while an update watches.
     pub(super) promise: Promise,
     /// When everybody above that has told it so stops waiting.
     pub(super) deadline: Time,
+}
+
+/// What an attempt does for a message or a transaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Task {
+    /// Nothing, or nothing any more.
+    #[default]
+    None,
+    /// It works, and what it does counts.
+    Works,
+    /// It waits for a row that somebody else has locked.
+    WaitsForRow,
 }
 
 /// In place of a connection: an update holds the attempt.
@@ -102,6 +116,7 @@ impl Side {
         connection: NIL,
         cpu: 0,
         degraded: false,
+        task: Task::None,
         promise: Promise { ahead: 0, serving: 0, called: 0, returning: 0 },
         deadline: Time::MAX,
     };

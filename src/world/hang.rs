@@ -12,6 +12,7 @@ use super::backlog::BacklogTicket;
 use super::frame::{EVENT, LINKED, NIL, ON_CPU, OWED, PATIENCE};
 use super::instance::State;
 use super::program::PoolTicket;
+use super::transaction::WaitTicket;
 use super::{Flow, STEP, World};
 
 /// What waits for the end of a hang.
@@ -38,6 +39,8 @@ pub(super) enum Late {
     Patience(u32),
     /// The wait for a connection.
     Pool(PoolTicket),
+    /// The wait for a row.
+    Row(WaitTicket),
     /// The wait for room at a limiter.
     Unblock(BacklogTicket),
     /// Another attempt of a call, and when it was due.
@@ -101,10 +104,15 @@ impl World<'_> {
                 instance.set_running(now, 0);
             }
             instance.hung = true;
+            let service = instance.service;
+            self.recount_leaders(now, service);
             self.set_speed(now, queue, index);
             return Ok(());
         }
         instance.hung = false;
+        let service = instance.service;
+        self.recount_leaders(now, service);
+        let instance = &mut self.instances[index as usize];
         if !shared {
             let running = std::mem::take(&mut instance.more.hang.running);
             instance.set_running(now, running);
@@ -159,6 +167,7 @@ impl World<'_> {
                 self.on_patience(now, queue, slot)
             }
             Late::Pool(ticket) => self.on_pool_wait(now, queue, ticket),
+            Late::Row(ticket) => self.on_lock_overdue(now, queue, ticket),
             Late::Unblock(ticket) => self.on_unblock(now, queue, ticket),
             Late::Retry(call, due) => self.on_retry(now, queue, call, due),
             Late::Hedge(hedge, due) => self.on_hedge(now, queue, hedge, due),

@@ -392,6 +392,7 @@ impl World<'_> {
         // Probes have a way around the limiter, as health endpoints should.
         let frame = &self.frames[slot];
         let asks = frame.parent != NIL
+            || self.outbounds[frame.outbound as usize].source == NIL
             || (self.outbounds[frame.outbound as usize].source as usize) < self.sources.len();
         let instance = &mut self.instances[index];
         if let Some(limiter) = instance.more.limiter.as_mut().filter(|_| asks) {
@@ -566,6 +567,9 @@ impl World<'_> {
             }
             self.sides[slot as usize].degraded = self.degraded_at(self.frames[slot].pc).is_some();
         }
+        if self.has_errands {
+            self.errand_started(slot);
+        }
         if self.ties {
             self.tied_start(now, queue, slot);
         }
@@ -618,6 +622,9 @@ impl World<'_> {
             }
             if self.services[service as usize].lends {
                 self.look_at_held(now, queue, service);
+                if self.has_errands {
+                    self.errand_left(now, queue, slot);
+                }
                 self.abandon_fetches(now, queue, slot)?;
                 self.give_connection_back(now, queue, slot)?;
             }
@@ -632,7 +639,7 @@ impl World<'_> {
         }
         let instance = &self.instances[index as usize];
         if instance.state == State::Draining && instance.inside == 0 && instance.queued == 0 {
-            return self.drained(now, queue, index);
+            return self.emptied(now, queue, index);
         }
         if instance.queued > 0 { self.dispatch(now, queue, index) } else { Ok(()) }
     }

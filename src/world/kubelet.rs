@@ -191,7 +191,7 @@ impl World<'_> {
                 _ => "liveness probe failed",
             },
         );
-        if idle {
+        if idle && !self.coordinates(index) {
             return self.drained(now, queue, index);
         }
         let grace = self.spec.services[service as usize].grace;

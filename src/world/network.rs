@@ -272,6 +272,9 @@ impl World<'_> {
         if let Some(at) = self.ridden(slot) {
             self.connections[at].gone = true;
         }
+        if self.has_errands {
+            self.cut_off(slot);
+        }
         let frame = &mut self.frames[slot];
         frame.flags |= ENDED;
         if frame.has(AWAITED) {

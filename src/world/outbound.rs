@@ -26,21 +26,23 @@ pub(super) const NO_ATTRIBUTE: u16 = u16::MAX;
 
 // What has to be seen to before a pick; 0 is the common case.
 /// The list has changed since the balancer was last told.
-pub(super) const STALE: u8 = 1;
+pub(super) const STALE: u16 = 1;
 /// The balancer wants to know the true load of the instances.
-pub(super) const LOAD: u8 = 1 << 1;
+pub(super) const LOAD: u16 = 1 << 1;
 /// It sends probes.
-pub(super) const PROBES: u8 = 1 << 2;
+pub(super) const PROBES: u16 = 1 << 2;
 /// It wants to know an attribute of the request.
-pub(super) const AFFINITY: u8 = 1 << 3;
+pub(super) const AFFINITY: u16 = 1 << 3;
 /// Some level sends more than one copy of a call, each to another endpoint.
-pub(super) const HEDGES: u8 = 1 << 4;
+pub(super) const HEDGES: u16 = 1 << 4;
 /// Cookies of requests name instances.
-pub(super) const COOKIE: u8 = 1 << 5;
+pub(super) const COOKIE: u16 = 1 << 5;
 /// A rollout divides its traffic between two versions.
-pub(super) const SPLIT: u8 = 1 << 6;
+pub(super) const SPLIT: u16 = 1 << 6;
 /// An update wants to say where its calls go, and when.
-pub(super) const BOUND: u8 = 1 << 7;
+pub(super) const BOUND: u16 = 1 << 7;
+/// Some of its calls are the business of the leader among the instances.
+pub(super) const LEADS: u16 = 1 << 8;
 
 /// What a client (an instance, or a client of a source) knows and owns about one service it calls.
 pub(super) struct Outbound {
@@ -52,7 +54,7 @@ pub(super) struct Outbound {
     /// How it tells two versions apart, while a rollout divides the traffic or binds requests to versions.
     pub(super) split: Option<Box<Split>>,
     /// What it asks for.
-    pub(super) asks: u8,
+    pub(super) asks: u16,
     /// Balancer or `hosts` want to know how attempts end.
     pub(super) hears: bool,
     /// Attribute that it keeps together, or [`NO_ATTRIBUTE`].
@@ -142,7 +144,8 @@ impl Outbound {
             | if probes { PROBES } else { 0 }
             | if edge.affinity.is_some() { AFFINITY } else { 0 }
             | if edge.cookie { COOKIE } else { 0 }
-            | if edge.stacks().any(|stack| stack.hedge.is_some()) { HEDGES } else { 0 };
+            | if edge.stacks().any(|stack| stack.hedge.is_some()) { HEDGES } else { 0 }
+            | if edge.leads { LEADS } else { 0 };
         Self {
             hosts: edge.knows_health().then(|| Box::new(Hosts::new(edge, now))),
             view: Endpoints { service: edge.callee.0.clone(), clients: 1, ..Endpoints::default() },
@@ -195,6 +198,7 @@ impl Outbound {
             shared: false,
             connections: None,
             throttled: false,
+            leads: false,
         };
         // Nobody counts what it has outstanding.
         Self { alive: false, ..Self::new(&edge, 0, source, now) }

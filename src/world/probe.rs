@@ -10,7 +10,7 @@ use crate::policies::view::Slot;
 use crate::random::Rng;
 use crate::time::Time;
 
-use super::frame::NIL;
+use super::call::Origin;
 use super::instance::State;
 use super::outbound::ANYWHERE;
 use super::{Flow, Full, PROBE, World};
@@ -40,16 +40,16 @@ const THERE_SALT: u64 = 0x7072_6f62_652d_746f;
 const BACK_SALT: u64 = 0x7072_6f62_652d_6261;
 
 impl World<'_> {
-    /// Sends the probes that the balancer of `index` wants after a pick.
+    /// Sends the probes that the balancer of a calling side wants after a pick.
     #[inline(never)]
     pub(super) fn send_probes(
         &mut self,
         now: Time,
         queue: &mut Queue,
-        index: u32,
-        parent: u32,
+        origin: &Origin,
         rng: &mut Rng,
     ) -> Flow {
+        let index = origin.outbound;
         loop {
             let outbound = &mut self.outbounds[index as usize];
             let Some(slot) = outbound.balancer.next_probe(now, &outbound.view, rng) else { return Ok(()) };
@@ -57,8 +57,8 @@ impl World<'_> {
             service.probes += u64::from(now >= service.counted_from);
             let instance = service.slots[slot.0 as usize];
             let zone = match outbound.zone {
-                zone if zone == u32::from(ANYWHERE) && parent != NIL => {
-                    self.instances[self.frames[parent].instance as usize].more.zone
+                zone if zone == u32::from(ANYWHERE) => {
+                    self.instances[self.caller_of(origin) as usize].more.zone
                 }
                 zone => zone,
             };

@@ -11,7 +11,10 @@ use super::control::Control;
 use super::frame::{AWAITED, ENDED, EVENT, INSIDE, LEFTOVER, LINKED, NIL, ON_CPU, OWED, QUEUED, STARTED};
 use super::hang::Late;
 use super::instance::Lane;
+use super::replica::Written;
 use super::spec::{CpuMode, NO_RING, Op};
+use super::topic::Published;
+use super::transaction::Locked;
 use super::{Flow, STEP, World};
 
 /// Connections of one instance to something slow.
@@ -150,6 +153,68 @@ impl World<'_> {
                     self.release(now, queue, slot, *pool)?;
                     if self.is_gone(slot) {
                         return Ok(());
+                    }
+                }
+                Op::Publish { topic, probability } => {
+                    match self.publish(now, queue, slot, *topic, *probability)? {
+                        Published::Nothing => self.frames[slot].pc += 1,
+                        Published::Failed => {
+                            self.network.go_deeper();
+                            self.finish(now, queue, slot, Class::Failure)?;
+                            self.network.come_back();
+                            return Ok(());
+                        }
+                        Published::Done => {
+                            let wait =
+                                self.draw(slot, key, pc, &spec.topics[usize::from(*topic)].publish, None);
+                            let frame = &mut self.frames[slot];
+                            if wait > Duration::ZERO {
+                                frame.flags |= EVENT;
+                                queue.push(now + wait, Payload::new(STEP, slot));
+                                return Ok(());
+                            }
+                            frame.pc += 1;
+                        }
+                    }
+                }
+                Op::Transaction { transaction, .. } => {
+                    return self.begin_transaction(now, queue, slot, *transaction);
+                }
+                Op::Lock { transaction } => match self.lock(now, queue, slot, *transaction) {
+                    Locked::Go => self.frames[slot].pc += 1,
+                    Locked::Wait => return Ok(()),
+                    Locked::End(class) => {
+                        self.network.go_deeper();
+                        self.finish(now, queue, slot, class)?;
+                        self.network.come_back();
+                        return Ok(());
+                    }
+                },
+                Op::Member { leader, write } => {
+                    if !self.is_right_member(now, slot, *leader, *write) {
+                        self.network.go_deeper();
+                        self.finish(now, queue, slot, Class::Failure)?;
+                        self.network.come_back();
+                        return Ok(());
+                    }
+                    self.frames[slot].pc += 1;
+                }
+                Op::Replicate => {
+                    // Held while others go on, which may end its caller.
+                    self.frames[slot].pending += 1;
+                    let written = self.replicate(now, queue, slot)?;
+                    if self.is_gone(slot) {
+                        return Ok(());
+                    }
+                    match written {
+                        Written::Now => self.frames[slot].pc += 1,
+                        Written::Later => return Ok(()),
+                        Written::Never => {
+                            self.network.go_deeper();
+                            self.finish(now, queue, slot, Class::Failure)?;
+                            self.network.come_back();
+                            return Ok(());
+                        }
                     }
                 }
                 Op::End => {
@@ -341,7 +406,12 @@ impl World<'_> {
         if frame.instance == NIL {
             return self.finish_root(now, queue, slot, class);
         }
-        let class = if class == Class::Success { self.verdict(slot) } else { class };
+        let class = if class == Class::Success {
+            self.verdict(now, queue, slot)
+        } else {
+            self.note_failure(now, queue, slot);
+            class
+        };
         let frame = &mut self.frames[slot];
         frame.flags |= ENDED;
         if frame.pending > 0 && self.tracks_children {
@@ -404,17 +474,25 @@ impl World<'_> {
 
     /// Whether the work was right: bad versions and error faults turn success into failure.
     #[inline]
-    fn verdict(&mut self, slot: u32) -> Class {
+    fn verdict(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Class {
         let frame = &self.frames[slot];
         let instance = &self.instances[frame.instance as usize];
         if !self.services[instance.service as usize].judged {
             return Class::Success;
         }
-        self.judged(slot)
+        self.judged(now, queue, slot)
+    }
+
+    /// Whoever sent `slot` on an errand has to know that it failed.
+    #[cold]
+    fn note_failure(&mut self, now: Time, queue: &mut Queue, slot: u32) {
+        if self.has_errands {
+            self.errand_failed(now, queue, slot);
+        }
     }
 
     #[cold]
-    fn judged(&mut self, slot: u32) -> Class {
+    fn judged(&mut self, now: Time, queue: &mut Queue, slot: u32) -> Class {
         if self.is_wire(slot) {
             return Class::Success;
         }
@@ -425,6 +503,10 @@ impl World<'_> {
             instance.more.errors.iter().fold(1.0 - version.error_rate, |good, rate| good * (1.0 - rate));
         let tag = if self.has_sides { self.sides[slot as usize].tag } else { 0 };
         if good < 1.0 && Key(frame.key ^ ERROR_SALT).with(u64::from(tag)).draws().unit() >= good {
+            self.note_failure(now, queue, slot);
+            return Class::Failure;
+        }
+        if self.has_errands && !self.errand_done(now, queue, slot) {
             return Class::Failure;
         }
         self.count_bytes(slot, false);

@@ -57,7 +57,7 @@ pub type NamedHistogram = (&'static str, String, Totals);
 /// One curve.
 #[derive(Clone, Debug)]
 pub struct WindowSeries {
-    /// `run`, `source`, `service` or `node-pool`.
+    /// `run`, `source`, `service`, `node-pool`, `topic` or `transaction`.
     pub scope: &'static str,
     /// Name within the scope.
     pub name: String,
@@ -134,6 +134,7 @@ impl World<'_> {
         self.service_metrics(&mut metrics, &started, &ended);
         self.rollout_metrics(&mut metrics, end);
         self.fleet_metrics(&mut metrics, &started, &ended);
+        self.group_metrics(end, &mut metrics);
         for (alert, watch) in self.spec.alerts.iter().zip(&self.alerts) {
             metrics.insert(format!("alert.{}.fired", alert.name), watch.fired as f64);
             let firing = watch.firing_until(ended.at).as_secs_f64();
@@ -148,6 +149,8 @@ impl World<'_> {
             put("missed", predictor.missed);
         }
         self.change_metrics(&mut metrics, ended.at);
+        self.topic_metrics(&mut metrics, end);
+        self.transaction_metrics(&mut metrics);
         let mut journal = journal.clone();
         for source in &self.sources {
             for word in [source.arrivals, source.outcomes.good, source.time_sum as u64] {

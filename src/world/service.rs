@@ -10,6 +10,7 @@ use super::attribute::Stickiness;
 use super::cache::CacheState;
 use super::discovery::Directory;
 use super::governor::CpuCounts;
+use super::group::Group;
 use super::hosts::HealthCounts;
 use super::metrics::History;
 use super::pool::ConnectionCounts;
@@ -140,6 +141,8 @@ pub(super) struct Service {
     pub(super) handshakes: u64,
     /// What is counted about connections to it, if some caller needs them.
     pub(super) connections: Option<Box<ConnectionCounts>>,
+    /// Its instances agree on a leader.
+    pub(super) group: Option<Box<Group>>,
 }
 
 impl Service {
@@ -215,6 +218,7 @@ impl Service {
             network_bytes: 0,
             handshakes: 0,
             connections: None,
+            group: None,
         }
     }
 

@@ -87,7 +87,13 @@ impl World<'_> {
         if !instance.is_stopping(told_at) {
             return Ok(());
         }
-        match self.spec.services[instance.service as usize].on_term {
+        let service = instance.service;
+        self.resign(now, queue, index)?;
+        if !self.instances[index as usize].is_stopping(told_at) {
+            return Ok(());
+        }
+        let instance = &self.instances[index as usize];
+        match self.spec.services[service as usize].on_term {
             OnTerm::Exit => return self.drained(now, queue, index),
             OnTerm::Close(lame_duck) if lame_duck == Duration::ZERO || instance.state == State::Draining => {
                 self.close_door(now, queue, index, told_at)?;
@@ -111,7 +117,7 @@ impl World<'_> {
         instance.state = State::Draining;
         let idle = instance.inside == 0 && instance.queued == 0;
         self.drain_connections(now, queue, index);
-        if idle { self.drained(now, queue, index) } else { Ok(()) }
+        if idle { self.emptied(now, queue, index) } else { Ok(()) }
     }
 
     /// SIGKILL, if it has not done with its work in time.

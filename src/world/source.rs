@@ -247,6 +247,7 @@ impl World<'_> {
                 bonds: Bonds::default(),
                 inconsistent: false,
                 degraded: false,
+                errand: NIL,
             };
             let request = self.requests.insert(record).ok_or(Full::InFlight)?;
             if self.tracer.is_some() {
@@ -321,8 +322,11 @@ impl World<'_> {
         request: u32,
         class: Class,
     ) {
-        // Behind the sources come those who send probes.
+        // Behind the sources come those who send probes; what no source has sent is an errand.
         let Some(source) = self.sources.get_mut(index as usize) else {
+            if index == NIL {
+                return self.errand_answered(now, queue, request, class);
+            }
             return self.probe_answered(now, queue, index, class);
         };
         source.in_system.down(now);

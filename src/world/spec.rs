@@ -8,10 +8,12 @@ use crate::policies::alert::Rule;
 use crate::policies::autoscaler::AutoscalerSettings;
 use crate::policies::balancer::{Balancer as _, BalancerSettings};
 use crate::policies::breaker::BreakerSettings;
+use crate::policies::delivery::Delivery;
 use crate::policies::detector::DetectorSettings;
 use crate::policies::detector::kubelet::{KubeletSettings, ProbeKind};
 use crate::policies::discovery::DiscoverySettings;
 use crate::policies::disruption::DisruptionBudget;
+use crate::policies::election::ElectionSettings;
 use crate::policies::hedge::{HedgePolicy as _, HedgeSettings};
 use crate::policies::host_selection::HostSelectionSettings;
 use crate::policies::limiter::LimiterSettings;
@@ -24,6 +26,7 @@ use crate::policies::rollback::RollbackSettings;
 use crate::policies::rollout::{Act, RolloutSettings};
 use crate::policies::scheduler::{AntiAffinity, SchedulerSettings};
 use crate::policies::shedding::SheddingSettings;
+use crate::policies::transaction::TransactionSettings;
 use crate::policies::view::Resources;
 use crate::random::law::Law;
 use crate::random::variate::Zipf;
@@ -80,6 +83,10 @@ pub struct Spec {
     pub configs: Vec<ConfigSpec>,
     /// Who takes changes back.
     pub rollbacks: Vec<RollbackSpec>,
+    /// Message queues.
+    pub topics: Vec<TopicSpec>,
+    /// What several services do together or not at all.
+    pub transactions: Vec<TransactionSpec>,
     /// Objective for recovery and the error budget.
     pub objective: ObjectiveSpec,
     /// Limits.
@@ -90,6 +97,81 @@ pub struct Spec {
     pub connections: Vec<ConnectionsSpec>,
     /// What requests can carry.
     pub attributes: Vec<AttributeSpec>,
+}
+
+/// A message queue.
+#[derive(Clone, Debug)]
+pub struct TopicSpec {
+    /// Name.
+    pub name: String,
+    /// From publishing to the broker's acknowledgement.
+    pub publish: Law,
+    /// What is promised, and when a message comes again.
+    pub delivery: Delivery,
+    /// How long the broker waits for the acknowledgement of a delivery ...
+    pub ack_timeout: Duration,
+    /// ... and the ring of that; `NO_RING` if it does not.
+    pub ring: u8,
+    /// Partitions whose messages are delivered one after the other; 0 if there is no order.
+    pub partitions: u32,
+    /// Keys, by popularity.
+    pub keys: Zipf,
+    /// Messages that may wait for one consumer.
+    pub length: u64,
+    /// What happens to the next one.
+    pub full: TopicFull,
+    /// Share of deliveries, and of acknowledgements, that get lost.
+    pub loss: f64,
+    /// How long messages are kept for a replay.
+    pub retention: Duration,
+    /// Who gets each message.
+    pub consumers: Vec<ConsumerSpec>,
+}
+
+/// What happens to a message that finds its topic full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicFull {
+    /// Publishing it fails.
+    Reject,
+    /// The oldest one that waits is dropped.
+    DropOldest,
+    /// It is dropped.
+    DropNewest,
+}
+
+/// Who gets the messages of a topic.
+#[derive(Clone, Copy, Debug)]
+pub struct ConsumerSpec {
+    /// Service.
+    pub service: u32,
+    /// First op of what works on a message.
+    pub entry: u16,
+    /// Messages that one instance works on at a time.
+    pub concurrency: u32,
+}
+
+/// What several services do together or not at all.
+#[derive(Clone, Debug)]
+pub struct TransactionSpec {
+    /// Name.
+    pub name: String,
+    /// Protocol.
+    pub how: TransactionSettings,
+    /// Time of a forced write to the log.
+    pub log: Law,
+    /// Who takes part, in order.
+    pub participants: Vec<ParticipantSpec>,
+}
+
+/// Who takes part in a transaction.
+#[derive(Clone, Debug)]
+pub struct ParticipantSpec {
+    /// Service.
+    pub service: u32,
+    /// Rows of which the work locks one, by popularity.
+    pub rows: Zipf,
+    /// Longest wait for a row.
+    pub lock_timeout: Option<Duration>,
 }
 
 /// Something that requests carry: a path, a header, a cookie, a session.
@@ -351,6 +433,42 @@ pub struct ServiceSpec {
     pub listener: ListenerSpec,
     /// Price of an instance for an hour.
     pub price: Option<f64>,
+    /// Its instances agree on a leader and keep a log together.
+    pub group: Option<GroupSpec>,
+}
+
+/// Instances that agree on a leader and keep a log together; there is a seat for each replica.
+#[derive(Clone, Debug)]
+pub struct GroupSpec {
+    /// How they agree.
+    pub election: ElectionSettings,
+    /// Zone of the lock outside the group, if the election has one; the number of zones is the outside.
+    pub lock_zone: u32,
+    /// Who must have a write before it is acknowledged.
+    pub mode: ReplicationMode,
+    /// Time until a member has a write, besides the network.
+    pub lag: Law,
+    /// Time until a member turns to a new leader.
+    pub reconnect: Law,
+    /// Time until callers know of a new leader, by zone, besides the network.
+    pub announce: Law,
+    /// A member that lacks something may not lead, and takes no requests when it knows so.
+    pub must_catch_up: bool,
+    /// Writes per second that a member gets of what it has missed.
+    pub sync_rate: f64,
+    /// Somebody may restore it.
+    pub backups: bool,
+}
+
+/// Who must have a write before it is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicationMode {
+    /// The leader.
+    Asynchronous,
+    /// More than half of the seats.
+    Quorum,
+    /// Every member that is connected with the leader.
+    Synchronous,
 }
 
 impl Spec {
@@ -609,6 +727,8 @@ pub struct EdgeSpec {
     pub shared: bool,
     /// Operators may have calls left out.
     pub throttled: bool,
+    /// The called service has a leader for some of its endpoints.
+    pub leads: bool,
 }
 
 /// The policies of one level of an edge.
@@ -868,6 +988,34 @@ pub enum Op {
         /// Connection pool of the service.
         pool: u16,
     },
+    /// Publishes a message to a topic, for so many requests, and waits until the broker has it.
+    Publish {
+        /// Position in [`Spec::topics`].
+        topic: u16,
+        /// Share of requests.
+        probability: f64,
+    },
+    /// Carries a transaction out.
+    Transaction {
+        /// Position in [`Spec::transactions`].
+        transaction: u16,
+        /// Calls that prepare, commit and abort, by participant; `u32::MAX` where there is none.
+        calls: Box<[[u32; 3]]>,
+    },
+    /// Locks a row for the transaction that the attempt works for, if it does.
+    Lock {
+        /// Position in [`Spec::transactions`].
+        transaction: u16,
+    },
+    /// Begins an endpoint of a service whose instances have a leader.
+    Member {
+        /// Only the leader may go on.
+        leader: bool,
+        /// It writes.
+        write: bool,
+    },
+    /// Writes into the log of the group, and waits until that may be acknowledged.
+    Replicate,
     /// The answer goes back.
     End,
 }
@@ -1032,6 +1180,10 @@ pub enum Trouble {
     AddedLatency(Option<(u32, u32)>, Law),
     /// Attempts are refused.
     Outage(u32),
+    /// Nothing of a topic can be published, delivered or acknowledged.
+    BrokerOutage(u32),
+    /// The next coordinator of a transaction that has decided (`true`), or is about to, dies with its instance.
+    CrashCoordinator(u32, bool),
     /// Nodes have fewer cores for their instances.
     NoisyNeighbour {
         /// Pool.
@@ -1148,6 +1300,23 @@ pub enum Operation {
     Publish(Publish),
     /// Back to a revision of a service; 0 is the one before the last.
     Undo(u32, u32),
+    /// Deliver the messages of a topic, or stop.
+    Forward(u32, bool),
+    /// Deliver again what was published since so long before the topic was stopped, and go on.
+    Replay(u32, Duration),
+    /// Make a member of a service's group its leader: the one on this seat, or the one with the longest log.
+    PromoteMember(u32, Option<u32>),
+    /// Rebuild the group of a service from a backup and the log that was saved since.
+    Restore {
+        /// Which service.
+        service: u32,
+        /// How old the backup is.
+        backup_age: Duration,
+        /// How long ago the saved log ends.
+        log_age: Duration,
+        /// How long it takes, besides writing the log again.
+        takes: Duration,
+    },
     /// Move everything away from what is predicted to fail; nodes take nothing new for so long.
     Drain {
         /// How long.

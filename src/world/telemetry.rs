@@ -413,6 +413,10 @@ impl World<'_> {
             let queued =
                 service.living.iter().map(|&at| u64::from(self.instances[at as usize].queued)).sum::<u64>();
             push("queue_length", (queued + service.held()) as f64);
+            if let Some(group) = &service.group {
+                push("leaders", f64::from(group.accepting));
+                push("replica_lag_writes", self.replica_lag(group));
+            }
             if let Some(counts) = &service.connections {
                 let (new, old) = (&new.connections, &old.connections);
                 push("connections", counts.open.level() as f64);
@@ -434,6 +438,7 @@ impl World<'_> {
         if self.spec.pools.iter().any(|pool| pool.scales.is_some()) {
             self.push_nodes(&mut row);
         }
+        self.push_errands(now, &mut row);
         self.telemetry.t_s.push(now.as_secs_f64());
         let rows = self.telemetry.t_s.len();
         for (at, (scope, name, metric, value)) in row.into_iter().enumerate() {
@@ -458,6 +463,22 @@ impl World<'_> {
             most = most.max(instance.more.connections);
         }
         if sum == 0 { f64::NAN } else { f64::from(most) * f64::from(count) / f64::from(sum) }
+    }
+
+    /// Curves about topics and transactions.
+    fn push_errands(&self, now: Time, row: &mut Vec<(&'static str, String, &'static str, f64)>) {
+        for (spec, topic) in self.spec.topics.iter().zip(&self.topics) {
+            let backlog: u64 = topic.consumers.iter().map(|one| one.backlog.level()).sum();
+            row.push(("topic", spec.name.clone(), "backlog", backlog as f64));
+            row.push(("topic", spec.name.clone(), "oldest_s", topic.oldest(now).as_secs_f64()));
+        }
+        for (kind, spec) in (0..).zip(&self.spec.transactions) {
+            let [open, in_doubt, waiting] = self.transaction_levels(kind);
+            let levels = [("open", open), ("in_doubt", in_doubt), ("waiting_for_rows", waiting)];
+            for (metric, level) in levels {
+                row.push(("transaction", spec.name.clone(), metric, level as f64));
+            }
+        }
     }
 
     /// Curves about node pools whose size may change.

@@ -139,6 +139,13 @@ impl World<'_> {
         put(&mut tracer.by_request, request, at);
     }
 
+    /// An errand begins, which nobody traces.
+    pub(super) fn trace_nothing(&mut self, request: u32) {
+        if let Some(tracer) = &mut self.tracer {
+            put(&mut tracer.by_request, request, NIL);
+        }
+    }
+
     /// A request is over for its user.
     pub(super) fn trace_over(&mut self, now: Time, request: u32, class: Class) {
         let Some(tracer) = &mut self.tracer else { return };

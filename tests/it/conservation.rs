@@ -123,7 +123,7 @@ const FEATURES: [&str; 105] = [
 ];
 
 /// And some more that need the others: rollouts, a second helping of faults, and what bounds an instance from outside.
-const EXTRAS: [&str; 88] = [
+const EXTRAS: [&str; 101] = [
     "stop-the-world",
     "container-swap",
     "rolling",
@@ -212,6 +212,19 @@ const EXTRAS: [&str; 88] = [
     "configurations",
     "taken back",
     "herd",
+    "messages",
+    "known messages",
+    "careless messages",
+    "ordered messages",
+    "short queue",
+    "lossy messages",
+    "broker",
+    "topic actions",
+    "two-phase",
+    "presumes nothing",
+    "helpful",
+    "saga",
+    "dying coordinators",
 ];
 
 const BALANCERS: [&str; 17] = [
@@ -779,6 +792,7 @@ impl Writer<'_> {
         self.machinery(&mut text);
         self.services(&mut text);
         self.sources(&mut text);
+        self.errands(&mut text);
         self.faults(&mut text, "");
         if self.has("more faults") {
             self.faults(&mut text, " again");
@@ -1048,6 +1062,102 @@ impl Writer<'_> {
         text
     }
 
+    /// Topics and transactions.
+    fn errands(&self, text: &mut String) {
+        let topic = self.has("messages");
+        if topic {
+            let delivery = match () {
+                () if self.has("known messages") => "effectively-once",
+                () if self.has("careless messages") => "at-most-once",
+                () => "at-least-once",
+            };
+            let order = if self.has("ordered messages") { "order = \"key\"\npartitions = 3\n" } else { "" };
+            let full = self.one_of("full", &["reject", "drop-oldest", "drop-newest"]);
+            let length = if self.has("short queue") { self.number("length", 1, 20) } else { 100_000 };
+            let loss = if self.has("lossy messages") { "loss = \"10%\"\n" } else { "" };
+            writeln!(
+                text,
+                "[[topic]]\nname = \"news\"\ndelivery = \"{delivery}\"\n{order}{loss}publish = \"{}\"\n\
+                 keys = 5\nack-timeout = \"{}ms\"\nlength = {length}\nfull = \"{full}\"\nmax-deliveries = {}\n\
+                 redelivery = {{ delay = \"50ms\", max = \"1s\" }}\nretention = \"{}s\"\n\
+                 consumer = [{{ endpoint = \"mid.note\", concurrency = 2 }}, {{ endpoint = \"leaf.note\" }}]",
+                self.law("publish", 500),
+                self.number("ack", 20, 3000),
+                self.number("deliveries", 1, 6),
+                self.number("retention", 3, 9),
+            )
+            .unwrap();
+            if self.has("broker") {
+                let what =
+                    format!("broker-outage = {{ topic = \"news\", for = \"{}\" }}", self.lasting("broker"));
+                self.fault(text, "broker", &what);
+            }
+            if self.has("topic actions") {
+                writeln!(
+                    text,
+                    "[[action]]\nat = \"{}\"\nstop-topic = {{ topic = \"news\" }}\n\
+                     [[action]]\nat = \"{}\"\nresume-topic = {{ topic = \"news\" }}\n\
+                     [[action]]\nat = \"{}\"\nreplay = {{ topic = \"news\", before = \"{}ms\" }}",
+                    self.at("stop topic"),
+                    self.at("resume topic"),
+                    self.at("replay"),
+                    self.number("replay before", 0, 3000),
+                )
+                .unwrap();
+            }
+        }
+        if let Some(how) = self.protocol() {
+            let saga = how == "saga";
+            let settings = match () {
+                () if saga => self.one_of(
+                    "saga",
+                    &["", "attempts = 2", "pivot = 1", "recovery = \"forward\"", "compensation-attempts = 2"],
+                ),
+                () if self.has("presumes nothing") => "presumption = \"nothing\", heuristic-after = \"4s\"",
+                () => "inquire-after = \"400ms\", vote-timeout = \"2s\"",
+            };
+            let helpful = if !saga && self.has("helpful") {
+                if settings.is_empty() { "cooperative = true" } else { ", cooperative = true" }
+            } else {
+                ""
+            };
+            let part = |service: &str| {
+                format!(
+                    "{{ prepare = \"{service}.prepare\", commit = \"{service}.commit\", abort = \"{service}.abort\", \
+                     rows = {}, lock-timeout = \"{}ms\" }}",
+                    self.number(&format!("{service} rows"), 1, 9),
+                    self.number(&format!("{service} patience"), 1, 2000),
+                )
+            };
+            writeln!(
+                text,
+                "[[transaction]]\nname = \"pair\"\nlog = \"{}\"\n{how} = {{ {settings}{helpful} }}\nparticipant = [{}, {}]",
+                self.law("log", 1000),
+                part("mid"),
+                part("leaf"),
+            )
+            .unwrap();
+            if self.has("dying coordinators") {
+                for (nth, point) in ["voted", "decided"].into_iter().enumerate() {
+                    writeln!(
+                        text,
+                        "[[fault]]\nname = \"dies {nth}\"\nat = \"{}\"\ncrash-coordinator = {{ transaction = \"pair\", point = \"{point}\" }}",
+                        self.at(point),
+                    )
+                    .unwrap();
+                }
+            }
+        }
+    }
+
+    fn protocol(&self) -> Option<&'static str> {
+        match () {
+            () if self.has("two-phase") => Some("two-phase-commit"),
+            () if self.has("saga") => Some("saga"),
+            () => None,
+        }
+    }
+
     fn services(&self, text: &mut String) {
         let mean = if self.has("zero steps") { 0 } else { 4000 };
         let attempt = if self.has("attempt part") { " * exp(1)" } else { "" };
@@ -1060,6 +1170,12 @@ impl Writer<'_> {
             () if self.has("probability") => "call mid.get probability=60%".to_owned(),
             () => "call mid.get".to_owned(),
         });
+        if self.has("messages") {
+            front.push("publish news probability=60%".to_owned());
+        }
+        if self.protocol().is_some() {
+            front.push("transaction pair".to_owned());
+        }
         let mut mid = vec![format!("cpu {}{attempt}", self.law("mid cpu", mean))];
         if self.has("wait") {
             mid.push(format!("wait {}", self.law("mid wait", 5000)));
@@ -1221,6 +1337,16 @@ impl Writer<'_> {
             }
             let steps: Vec<String> = steps.iter().map(|step| format!("{step:?}")).collect();
             writeln!(text, "[[service.endpoint]]\nname = \"get\"\nsteps = [{}]", steps.join(", ")).unwrap();
+            if name != "front" && self.has("messages") {
+                let steps = if name == "mid" { "\"cpu 2ms\", \"call leaf.get\"" } else { "\"cpu exp(3ms)\"" };
+                writeln!(text, "[[service.endpoint]]\nname = \"note\"\nsteps = [{steps}]").unwrap();
+            }
+            if name != "front" && self.protocol().is_some() {
+                for role in ["prepare", "commit", "abort"] {
+                    let steps = if role == "prepare" { "\"cpu exp(2ms)\"" } else { "\"wait exp(2ms)\"" };
+                    writeln!(text, "[[service.endpoint]]\nname = \"{role}\"\nsteps = [{steps}]").unwrap();
+                }
+            }
             if self.has("bytes") {
                 *text += "network-use = { in = \"1KiB\", out = \"20KiB\" }\n";
             }
@@ -1265,6 +1391,7 @@ impl Writer<'_> {
                     if self.has("parallel any")
                         || self.has("quorum")
                         || self.has("choose")
+                        || self.protocol().is_some()
                         || self.has("route") =>
                 {
                     &["mid", "leaf"]

@@ -5,8 +5,10 @@
 //! [`hot`], which counts what they allocate.
 
 mod control;
+mod elections;
 mod health;
 mod judges;
+mod transactions;
 mod worst;
 
 use std::cell::Cell;
@@ -100,6 +102,12 @@ const VARIANTS: &[(&str, &str, &str)] = &[
     ("discovery", "heartbeats", r#"{"detector": {"phi-accrual": {}}, "fetch": "7s"}"#),
     ("discovery", "eureka", r#"{"enable-self-preservation": false, "lease-expiration-duration": "40s"}"#),
     ("discovery", "consul", r#"{"ttl": "4s", "deregister-critical-service-after": "1min"}"#),
+    (
+        "election",
+        "lease",
+        r#"{"lease-duration": "3s", "renew-deadline": "2s", "retry-period": "1s", "release-on-cancel": true}"#,
+    ),
+    ("election", "raft", r#"{"pre-vote": false, "check-quorum": false}"#),
     ("host-selection", "envoy", r#"{"healthy-panic-threshold": "0%", "priorities": [["b"], ["a"]]}"#),
     ("host-selection", "envoy", r#"{"zone-aware": {"min-cluster-size": 1}}"#),
     (
@@ -362,6 +370,7 @@ const DRIVEN: &[&str] = &[
     "breaker",
     "detector",
     "discovery",
+    "election",
     "hedge",
     "host-selection",
     "judge",
@@ -374,6 +383,7 @@ const DRIVEN: &[&str] = &[
     "rollout",
     "scheduler",
     "shedding",
+    "transaction",
 ];
 
 #[test]

@@ -230,7 +230,7 @@ fn closed_loops_share_the_draws_of_a_user_and_a_cycle() {
 // ---- shipped scenarios
 
 /// How each shipped scenario is shortened; by default to a tenth of its length, and never to less than twice its warm-up.
-const SHORTENED: [(&str, &[&str]); 14] = [
+const SHORTENED: [(&str, &[&str]); 15] = [
     // The restart comes at 20 s.
     ("scenarios/balancers/cold-start.toml", &["scenario.duration=40s"]),
     ("scenarios/breaker-shootout.toml", &["scenario.duration=95s"]),
@@ -241,6 +241,8 @@ const SHORTENED: [(&str, &[&str]); 14] = [
     ("scenarios/machine-failures.toml", &["scenario.duration=27h"]),
     ("scenarios/node-loss.toml", &["scenario.duration=8min"]),
     ("scenarios/node-pool-exhausted.toml", &["scenario.duration=32min"]),
+    // An alert has stopped the queue, and it is replayed.
+    ("scenarios/order.toml", &["scenario.duration=10min"]),
     ("scenarios/paper/version-consistency.toml", &["scenario.duration=6s"]),
     ("scenarios/portal.toml", &["scenario.duration=7min"]),
     ("scenarios/reconnect-herd.toml", &["scenario.duration=135s"]),

@@ -141,6 +141,7 @@ fn detection_and_discovery() {
     all_pass("balancer/envoy_priority_panic.json", 0);
     all_pass("balancer/envoy_zone_aware.json", 0);
     all_pass("balancer/eureka_lease.json", 0);
+    all_pass("balancer/k8s_lease_election.json", 0);
     all_pass("balancer/k8s_probe.json", 0);
     all_pass("balancer/phi_accrual.json", 0);
     all_pass("balancer/swim_memberlist.json", 0);

@@ -82,6 +82,29 @@ impl Check<'_> {
         edges: &mut Vec<Edge>,
     ) -> Option<Step> {
         match (form, owner) {
+            (Form::Publish { .. } | Form::Transaction(_), Owner::Source) => {
+                let error =
+                    Diagnostic::new("only services publish messages and begin transactions").at(line.place);
+                self.errors.push(error.hint("have the source call an endpoint that does"));
+                None
+            }
+            (Form::Publish { topic, probability }, Owner::Service { .. }) => {
+                let probability = probability.map_or(Some(1.0), |share| self.share(&share, line));
+                let known = self.names.topics.clone();
+                let topic = self.part_named("topic", &topic, &known, line)?;
+                Some(Step::Publish { topic, probability: probability? })
+            }
+            (Form::Transaction(name), Owner::Service { .. }) => {
+                let known = self.names.transactions.clone();
+                let transaction = self.part_named("transaction", &name, &known, line)?;
+                let roles = self.names.participants[transaction].clone();
+                let mut call = |to: EndpointRef| {
+                    let (edge, timeout) = self.edge(to.service, own, edges);
+                    Call { to, edge, timeout, probability: 1.0 }
+                };
+                let calls = roles.into_iter().map(|roles| roles.map(|to| to.map(&mut call))).collect();
+                Some(Step::Transaction { transaction, calls })
+            }
             (Form::Cpu { .. } | Form::Cache(_) | Form::Pool(_), Owner::Source) => {
                 let error = Diagnostic::new("a source has no processor, cache or pool").at(line.place);
                 self.errors
@@ -401,7 +424,13 @@ impl Check<'_> {
         }
     }
 
-    fn part_named(&mut self, what: &str, part: &Part, known: &[&str], line: Line<'_>) -> Option<usize> {
+    fn part_named<S: AsRef<str>>(
+        &mut self,
+        what: &str,
+        part: &Part,
+        known: &[S],
+        line: Line<'_>,
+    ) -> Option<usize> {
         let place = self.files.inside(line.place, line.text, part.at.clone());
         self.lookup(what, &part.text, place, known)
     }

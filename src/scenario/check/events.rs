@@ -9,12 +9,13 @@ use crate::random::law::Law;
 use crate::scenario::de::Spanned;
 use crate::scenario::error::{Diagnostic, Place, shortened};
 use crate::scenario::model::{
-    Action, ActionTime, Fault, Operation, Prediction, RolloutPlan, Scenario, Target, Thing, Trouble, When,
+    Action, ActionTime, Fault, Operation, Participant, Prediction, RolloutPlan, Scenario, Target, Thing,
+    Trouble, When,
 };
 use crate::scenario::profile::{Csv, number};
 use crate::scenario::schema::{
-    ActionChoice, ActionTable, FaultChoice, FaultTable, NodeLossTable, PredictionTable, RolloutTable,
-    ThrottleTable,
+    ActionChoice, ActionTable, CrashPoint, FaultChoice, FaultTable, NodeLossTable, PredictionTable,
+    RolloutTable, ThrottleTable,
 };
 use crate::time::{Duration, Time};
 use crate::units::UnitError;
@@ -277,6 +278,19 @@ impl Check<'_> {
                 });
                 (trouble, table.lasts, format!("bad configuration {}", table.version.value))
             }
+            FaultChoice::BrokerOutage(table) => {
+                let trouble = self.topic_named(&table.topic).map(|topic| Trouble::BrokerOutage { topic });
+                (trouble, table.lasts, format!("broker outage of {}", table.topic.value))
+            }
+            FaultChoice::CrashCoordinator(table) => {
+                let known = self.names.transactions.clone();
+                let name = &table.transaction;
+                let transaction = self.lookup("transaction", &name.value, name.place, &known);
+                let decided = table.point == CrashPoint::Decided;
+                let trouble =
+                    transaction.map(|transaction| Trouble::CrashCoordinator { transaction, decided });
+                (trouble, None, format!("crash of the coordinator of {}", name.value))
+            }
             FaultChoice::Outage(table) => {
                 let trouble = self.service_named(&table.service).map(|service| Trouble::Outage { service });
                 (trouble, table.lasts, format!("outage of {}", table.service.value))
@@ -351,6 +365,8 @@ impl Check<'_> {
                 let service = self.rolled_out(&undo.service, "nothing to go back to", scenario)?;
                 Operation::Undo { service, revision: undo.to_revision.unwrap_or(0) }
             }
+            ActionChoice::PromoteMember(promote) => self.promote_member(promote, scenario)?,
+            ActionChoice::Restore(restore) => self.restore(restore, scenario)?,
             ActionChoice::Resize(resize) => self.resize(resize, table.what.place, scenario)?,
             ActionChoice::Throttle(throttle) => self.throttle(throttle, table.what.place, scenario)?,
             ActionChoice::Degrade(degrade) => {
@@ -361,6 +377,24 @@ impl Check<'_> {
                 const LASTS: Duration = Duration::from_secs(1800);
                 let lasts = drain.lasts.as_ref().map_or(LASTS, |lasts| self.some_time(lasts, "for"));
                 Operation::Drain { lasts }
+            }
+            ActionChoice::StopTopic(stop) => {
+                Operation::Forward { topic: self.topic_named(&stop.topic)?, on: false }
+            }
+            ActionChoice::ResumeTopic(resume) => {
+                Operation::Forward { topic: self.topic_named(&resume.topic)?, on: true }
+            }
+            ActionChoice::Replay(replay) => {
+                let topic = self.topic_named(&replay.topic)?;
+                let retention = scenario.topics[topic].retention;
+                if replay.before.value > retention {
+                    let error = Diagnostic::new(format!(
+                        "`{}` keeps messages only for {retention}",
+                        replay.topic.value
+                    ));
+                    self.errors.push(error.at(replay.before.place).hint("raise its `retention`"));
+                }
+                Operation::Replay { topic, before: replay.before.value }
             }
             ActionChoice::KillSwitch(switch) => {
                 let endpoint = self.endpoint(&switch.endpoint.value, switch.endpoint.place)?;
@@ -606,6 +640,16 @@ impl Check<'_> {
         }
         if scenario.services[service].activator.is_some() {
             against = Some((service, "an activator holds calls to it".to_owned()));
+        }
+        let takes_part = |at: &usize| {
+            let parts = scenario.transactions.iter().flat_map(|transaction| &transaction.participants);
+            parts.flat_map(Participant::endpoints).any(|endpoint| endpoint.service == *at)
+        };
+        if let Some(at) = dependants.iter().copied().find(takes_part) {
+            against = Some((at, "it takes part in a transaction".to_owned()));
+        }
+        if let Some(at) = dependants.iter().copied().find(|at| scenario.services[*at].group.is_some()) {
+            against = Some((at, "its instances have a leader".to_owned()));
         }
         if let Some((at, why)) = against {
             let name = &scenario.services[at].name;

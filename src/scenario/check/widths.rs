@@ -48,6 +48,9 @@ impl Check<'_> {
         // A probe or a check has at most a step and an end of its own.
         let probes: usize = scenario.services.iter().map(|service| service.probes.len()).sum();
         let probes = 2 * (probes + edges().count());
+        // Locks and logs.
+        let participants: usize = scenario.transactions.iter().map(|one| 4 * one.participants.len()).sum();
+        let probes = probes + participants;
         self.no_more(steps + sidecars.sum::<usize>() + handshakes + probes, MOST_STEPS, "steps");
         let sidecars = scenario.services.iter().map(|service| service.sidecars.len()).max();
         self.no_more(sidecars.unwrap_or(0), MOST_SIDECARS, "side-cars of one service");
@@ -60,6 +63,7 @@ impl Check<'_> {
             .filter_map(|call| call.timeout)
             .collect();
         timeouts.extend(scenario.sources.iter().filter_map(|source| source.deadline));
+        timeouts.extend(scenario.topics.iter().map(|topic| topic.ack_timeout));
         let probes = scenario.services.iter().flat_map(|service| &service.probes);
         timeouts.extend(probes.map(|probe| probe.settings.timeout()));
         let edges = scenario.services.iter().flat_map(|service| &service.edges);
@@ -103,6 +107,7 @@ fn calls(step: &Step) -> Vec<&Call> {
         Step::Call(call) => vec![call],
         Step::Choose(shares) => shares.iter().map(|(_, call)| call).collect(),
         Step::Route { calls, .. } | Step::Parallel { calls, .. } => calls.iter().collect(),
-        Step::Cpu(_) | Step::Wait(_) | Step::Cache(_) | Step::Pool(_) => Vec::new(),
+        Step::Transaction { calls, .. } => calls.iter().flatten().flatten().collect(),
+        Step::Cpu(_) | Step::Wait(_) | Step::Cache(_) | Step::Pool(_) | Step::Publish { .. } => Vec::new(),
     }
 }
