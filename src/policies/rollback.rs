@@ -106,36 +106,32 @@ impl Rollback {
     pub fn look(&mut self, now: Time, seen: &Signals, can: bool) -> Option<Order> {
         let complaint = self.settings.complaint(seen);
         match (self.state, complaint) {
-            (State::Watching(_), None) => {
+            (State::Watching(_) | State::GivenUp, None) => {
                 self.state = State::Watching(None);
                 None
             }
             (State::Watching(since), Some(why)) => {
                 let since = since.unwrap_or(now);
                 self.state = State::Watching(Some(since));
-                if now < since + self.settings.hold { None } else { self.back(now, 0, why, can) }
+                (now >= since + self.settings.hold).then(|| self.back(now, 0, why, can))
             }
             (State::Settling { test, .. }, _) if now < test => None,
             (State::Settling { .. }, None) => {
                 self.state = State::Watching(None);
                 Some(Order::Recovered)
             }
-            (State::Settling { steps, .. }, Some(why)) => self.back(now, steps, why, can),
-            (State::GivenUp, None) => {
-                self.state = State::Watching(None);
-                None
-            }
+            (State::Settling { steps, .. }, Some(why)) => Some(self.back(now, steps, why, can)),
             (State::GivenUp, Some(_)) => None,
         }
     }
 
-    fn back(&mut self, now: Time, steps: u32, why: &'static str, can: bool) -> Option<Order> {
+    fn back(&mut self, now: Time, steps: u32, why: &'static str, can: bool) -> Order {
         if !can || steps >= self.settings.max_steps {
             self.state = State::GivenUp;
-            return Some(Order::CallPeople(why));
+            return Order::CallPeople(why);
         }
         self.state = State::Settling { steps: steps + 1, test: now + self.settings.settle };
-        Some(Order::Back(why))
+        Order::Back(why)
     }
 }
 

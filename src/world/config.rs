@@ -215,7 +215,10 @@ impl World<'_> {
             self.schedule(queue, now + publish.soak, Control::Config(rest));
         }
         match &publish.batch {
-            Some(batch) => self.begin_run(now, queue, feed, version, now_ones.to_vec(), batch),
+            Some(batch) => {
+                self.begin_run(now, queue, feed, version, now_ones.to_vec(), batch);
+                Ok(())
+            }
             None => self.bring(now, queue, feed, version, now_ones),
         }
     }
@@ -256,7 +259,10 @@ impl World<'_> {
                 let living = self.services[service as usize].living.iter().copied();
                 let others: Vec<u32> = living.filter(|instance| !had.contains(instance)).collect();
                 match &batch {
-                    Some(batch) => self.begin_run(now, queue, feed, version, others, batch),
+                    Some(batch) => {
+                        self.begin_run(now, queue, feed, version, others, batch);
+                        Ok(())
+                    }
                     None => self.bring(now, queue, feed, version, &others),
                 }
             }
@@ -264,7 +270,10 @@ impl World<'_> {
                 self.on_arrived(now, queue, feed, serial, version, instance)
             }
             Delivery::Item { run, instance, tries } => self.on_item(now, queue, run, instance, tries),
-            Delivery::Batch { run } => self.next_batch(now, queue, run),
+            Delivery::Batch { run } => {
+                self.next_batch(now, queue, run);
+                Ok(())
+            }
         }
     }
 
@@ -373,7 +382,7 @@ impl World<'_> {
         version: u8,
         mut targets: Vec<u32>,
         batch: &BatchSpec,
-    ) -> Flow {
+    ) {
         targets.reverse();
         let serial = self.configs.feeds[feed as usize].serial;
         let run = Run {
@@ -387,13 +396,13 @@ impl World<'_> {
             batch: batch.clone(),
         };
         self.configs.runs.push(run);
-        self.next_batch(now, queue, self.configs.runs.len() as u32 - 1)
+        self.next_batch(now, queue, self.configs.runs.len() as u32 - 1);
     }
 
-    fn next_batch(&mut self, now: Time, queue: &mut Queue, at: u32) -> Flow {
+    fn next_batch(&mut self, now: Time, queue: &mut Queue, at: u32) {
         let run = &mut self.configs.runs[at as usize];
         if run.serial != self.configs.feeds[run.feed as usize].serial {
-            return Ok(());
+            return;
         }
         let left = run.waiting.len().saturating_sub(run.batch.size as usize);
         let batch = run.waiting.split_off(left);
@@ -401,7 +410,6 @@ impl World<'_> {
         for instance in batch.into_iter().rev() {
             self.begin_item(now, queue, at, instance, 0);
         }
-        Ok(())
     }
 
     fn item_key(&self, at: u32, instance: u32, tries: u32) -> Key {

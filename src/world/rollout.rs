@@ -215,7 +215,7 @@ impl<'a> World<'a> {
         let spec = &self.spec.services[service as usize];
         let present = self.services[service as usize].version;
         let name = |version: u8| &spec.versions[usize::from(version)].name;
-        let to = to.or(spec.versions[usize::from(present)].parent);
+        let to = to.or_else(|| spec.versions[usize::from(present)].parent);
         let said = match to {
             None => format!("switch: {} was made from nothing", name(present)),
             Some(to) if to == present => format!("switch: {} is the version in place", name(to)),

@@ -765,7 +765,7 @@ impl Rollout for Canary {
             }
             Act::Retry if self.aborted.is_some() && !self.done => {
                 let (weight, held) = (self.weight, self.held);
-                *self = Self { weight, held, ..Self::new(&self.settings, now) };
+                *self = Self { held, weight, ..Self::new(&self.settings, now) };
             }
             Act::Promote | Act::PromoteFull | Act::Retry => {}
         }

@@ -98,7 +98,7 @@ fn panel(outcome: &StudyOutcome, service: &str) -> Panel {
         x: Axis::time(outcome.manifest.duration_s),
         y: Axis::linear("version", (-0.6, tree.len() as f64 - 0.4), 1, |_| String::new()),
         right: None,
-        height: 60 + 40 * tree.len() as i32,
+        height: 60 + 40 * i32::try_from(tree.len()).unwrap_or(1),
         layers: thin.into_iter().chain(strong).chain(names).collect(),
     }
 }

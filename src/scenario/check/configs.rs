@@ -129,7 +129,7 @@ impl Check<'_> {
             );
         }
         let mut time = |written: Option<&Spanned<Duration>>, name: &str, usual: u64| {
-            written.map_or(Duration::from_secs(usual), |written| self.some_time(written, name))
+            written.map_or_else(|| Duration::from_secs(usual), |written| self.some_time(written, name))
         };
         let (every, window) =
             (time(table.every.as_ref(), "every", 15), time(table.window.as_ref(), "window", 60));
