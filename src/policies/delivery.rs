@@ -5,7 +5,7 @@
 //! it did, so that a second delivery does nothing. A message that its consumer refuses comes again after a pause that grows
 //! from time to time; one whose consumer is gone, or says nothing, comes again at once. After so many deliveries it is put aside.
 //!
-//! From documentation: Amazon SQS (visibility timeout, `maxReceiveCount` and dead-letter queues), ActiveMQ (`RedeliveryPolicy`), Kafka's
+//! From documentation: Amazon SQS (visibility timeout, `maxReceiveCount` and dead-letter queues), `ActiveMQ` (`RedeliveryPolicy`), Kafka's
 //! exactly-once semantics.
 
 use schemars::JsonSchema;

@@ -31,9 +31,7 @@
 //! From the literature, not from one upstream's code: J. Gray, *Notes on Data Base Operating Systems* (1978); P. Bernstein, V. Hadzilacos,
 //! N. Goodman, *Concurrency Control and Recovery in Database Systems* (1987), section 7.4 (protocol, cooperative termination; presuming nothing,
 //! with the start record forced); C. Mohan, B. Lindsay, R. Obermarck, *Transaction Management in the R\* Distributed Database
-//! Management System*, TODS 11(4) (1986) (presumed abort; also the presumption of X/Open XA, 1991). Cited from memory; what presumed abort
-//! neither forces nor acknowledges agrees with the administrator's guide of HCL OneDB 1.0 ("Presumed-end optimization") and the development
-//! guide of JBoss EAP 6.3 ("About the Presumed-Abort Optimization").
+//! Management System*, TODS 11(4) (1986) (presumed abort; also the presumption of X/Open XA, 1991). Cited from memory.
 //!
 //! ## Deliberate differences
 //! No read-only votes, no tree of coordinators, no transfer of coordination. Requests to prepare go out all at once. A participant that

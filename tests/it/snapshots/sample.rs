@@ -272,6 +272,13 @@ fn run(character: &Character, index: u32) -> Replication {
     ] {
         series.push(Series { scope: "node-pool", name: "general".to_owned(), metric, values });
     }
+    // What comes faster than fifty a second waits.
+    let excess = offered.iter().scan(0.0, |waiting: &mut f64, load| {
+        *waiting = (*waiting + (load - 50.0)).max(0.0);
+        Some(waiting.floor())
+    });
+    let values = excess.collect();
+    series.push(Series { scope: "topic", name: "warnings".to_owned(), metric: "backlog", values });
     let shares = [0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99];
     let points = shares
         .iter()
