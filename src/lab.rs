@@ -20,7 +20,7 @@ use rayon::prelude::*;
 pub use crate::kernel::Handle as Progress;
 use crate::kernel::Stop;
 use crate::scenario::model::Study;
-use outcome::{Manifest, Replication, StudyOutcome};
+use outcome::{Manifest, Replication, StrategyOutcome, StudyOutcome};
 use std::sync::atomic::Ordering;
 
 /// How to run.
@@ -114,6 +114,43 @@ pub fn run_measured(
         return Err(error);
     }
     Ok(conclude(study, by_strategy, partial))
+}
+
+/// Follows `sample` requests of the first replication of each strategy, evenly spread over the counted part, and every
+/// inconsistent one. Strategies without a replication are left out.
+pub fn trace(
+    study: &Study,
+    outcome: &StudyOutcome,
+    sample: u64,
+    options: &RunOptions,
+    progress: &Progress,
+) -> Result<Vec<trace::StrategyTraces>, LabError> {
+    let first = |found: &StrategyOutcome| found.replications.first().cloned();
+    let jobs: Vec<_> = study
+        .strategies
+        .iter()
+        .zip(&outcome.strategies)
+        .filter_map(|(strategy, found)| Some((strategy, first(found)?)))
+        .collect();
+    progress.total_ns.fetch_add(jobs.len() as u64 * study.duration.0, Ordering::Relaxed);
+    let told: Vec<_> = pool(options)?.install(|| {
+        jobs.par_iter()
+            .map(|(strategy, first)| {
+                let spec = assemble::assemble(study, &strategy.scenario);
+                let told = trace::follow(&spec, first, sample, progress);
+                told.map(|traces| traces.map(|traces| (strategy.name.clone(), traces))).map_err(|stop| {
+                    LabError::Stopped { strategy: strategy.name.clone(), replication: first.index, stop }
+                })
+            })
+            .collect()
+    });
+    let mut found = Vec::new();
+    for told in told {
+        if let Some((strategy, traces)) = told? {
+            found.push(trace::StrategyTraces { strategy, ..traces });
+        }
+    }
+    Ok(found)
 }
 
 /// Threads that run the jobs of a study.

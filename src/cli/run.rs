@@ -130,7 +130,7 @@ pub(super) fn perform(
 
     let mut traces = None;
     if let Some(sample) = job.trace.filter(|_| !interrupted) {
-        let follow = || lab::trace::trace(study, &outcome, sample, &options, &progress);
+        let follow = || lab::trace(study, &outcome, sample, &options, &progress);
         traces = Some(progress::shown(&progress, visible, follow).map_err(stopped)?);
     }
     (job.conclude)(&mut outcome);

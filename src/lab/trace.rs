@@ -4,15 +4,11 @@
 //! told a second time with a tracer that knows whom to follow. The second telling must have the journal of the first one; anything
 //! else is a defect of simlab and is said.
 
-use std::sync::atomic::Ordering;
-
-use rayon::prelude::*;
-
-use super::outcome::{Replication, StrategyOutcome, StudyOutcome};
-use super::{LabError, Progress, RunOptions, assemble, pool, replicate};
+use super::Progress;
+use super::outcome::Replication;
+use super::replicate;
 use crate::kernel::Stop;
 use crate::policies::view::Class;
-use crate::scenario::model::Study;
 use crate::world::spec::Spec;
 use crate::world::{self, Wanted};
 
@@ -84,45 +80,8 @@ pub struct Work {
     pub unfinished: bool,
 }
 
-/// Follows `sample` requests of the first replication of each strategy, evenly spread over the counted part, and every
-/// inconsistent one. Strategies without a replication are left out.
-pub fn trace(
-    study: &Study,
-    outcome: &StudyOutcome,
-    sample: u64,
-    options: &RunOptions,
-    progress: &Progress,
-) -> Result<Vec<StrategyTraces>, LabError> {
-    let first = |found: &StrategyOutcome| found.replications.first().cloned();
-    let jobs: Vec<_> = study
-        .strategies
-        .iter()
-        .zip(&outcome.strategies)
-        .filter_map(|(strategy, found)| Some((strategy, first(found)?)))
-        .collect();
-    progress.total_ns.fetch_add(jobs.len() as u64 * study.duration.0, Ordering::Relaxed);
-    let told: Vec<_> = pool(options)?.install(|| {
-        jobs.par_iter()
-            .map(|(strategy, first)| {
-                let spec = assemble::assemble(study, &strategy.scenario);
-                let told = follow(&spec, first, sample, progress);
-                told.map(|traces| traces.map(|traces| (strategy.name.clone(), traces))).map_err(|stop| {
-                    LabError::Stopped { strategy: strategy.name.clone(), replication: first.index, stop }
-                })
-            })
-            .collect()
-    });
-    let mut found = Vec::new();
-    for told in told {
-        if let Some((strategy, traces)) = told? {
-            found.push(StrategyTraces { strategy, ..traces });
-        }
-    }
-    Ok(found)
-}
-
-/// Tells a replication again; `None` if it was interrupted.
-fn follow(
+/// Tells a replication again; `None` if it was interrupted. The name of the strategy is left open.
+pub(super) fn follow(
     spec: &Spec,
     first: &Replication,
     sample: u64,

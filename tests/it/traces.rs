@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use simlab::lab::trace::{StrategyTraces, trace};
-use simlab::lab::{Progress, RunOptions};
+use simlab::lab::trace::StrategyTraces;
+use simlab::lab::{Progress, RunOptions, trace};
 use simlab::policies::view::Class;
 use simlab::report::trace::files;
 
@@ -68,7 +68,7 @@ fn work_for_nobody_goes_on_after_its_caller_has_given_up() {
         (Some(Class::Timeout), Some(Class::Timeout), Some(Class::Failure))
     );
     assert_eq!((at(first.sent), at(first.heard), at(second.sent), at(second.heard)), (6, 14, 17, 25));
-    let ended = |span: &simlab::lab::trace::Span| at(span.work.unwrap().ended);
+    let ended = |span: &trace::Span| at(span.work.unwrap().ended);
     assert_eq!((ended(first), ended(second)), (17, 28));
 }
 
