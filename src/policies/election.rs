@@ -482,6 +482,7 @@ mod tests {
     fn who_releases_the_lease_is_replaced_within_a_retry() {
         for seed in 0..50 {
             let mut group = Group::new(r#"{"lease": {"release-on-cancel": true}}"#, 2, seed);
+            group.delay = Duration::ZERO;
             group.run(Time::from_secs(60));
             let leader = group.leader().unwrap();
             let now = group.now;

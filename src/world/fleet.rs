@@ -495,8 +495,9 @@ impl World<'_> {
     pub(super) fn forget(&mut self, now: Time, queue: &mut Queue, outbound: u32, slot: Slot) {
         let service = self.outbounds[outbound as usize].service;
         let instance = self.services[service as usize].slots[slot.0 as usize];
-        if self.instances[instance as usize].more.available && !self.has_directory(service) {
-            // Word that it is back has overtaken this one.
+        let flickers = self.services[service as usize].group.is_some() && !self.has_directory(service);
+        if flickers && self.instances[instance as usize].more.available {
+            // A member has caught up so quickly that word of it has overtaken this one.
             return;
         }
         self.outbounds[outbound as usize].forget(slot);

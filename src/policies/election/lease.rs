@@ -21,7 +21,8 @@
 //!
 //! ## Origin
 //! kubernetes/client-go 32ce75a7, `tools/leaderelection/leaderelection.go` (`NewLeaderElector`, `acquire`, `renew`,
-//! `tryAcquireOrRenew`, `isLeaseValid`; `release` as of 1.32, which reads first, from memory) and `tools/leaderelection/resourcelock/interface.go` (`NewFromKubeconfig`:
+//! `tryAcquireOrRenew`, `isLeaseValid`; `release` as it was before it read first) and
+//! `tools/leaderelection/resourcelock/interface.go` (`NewFromKubeconfig`:
 //! a request to the store is given up after half the renew deadline, but not before 1 s); pinned by
 //! `tests/vectors/balancer/k8s_lease_election.json`.
 //!
@@ -222,8 +223,6 @@ enum Run {
     Acquiring,
     /// `renew`: it gives up at this time.
     Renewing(Time),
-    /// `release`, after it was shut down.
-    Releasing,
 }
 
 /// Where the present try stands.
@@ -347,12 +346,10 @@ impl Lease {
         self.step = Step::Idle(next);
     }
 
-    /// It has read the lease once more; if that is still its own, it says that nobody holds it (`release`).
-    fn release(&mut self, now: Time, holder: Identity, version: u64, out: &mut Vec<Envelope>) {
-        self.run = Run::Off;
-        if holder == self.me {
+    /// Says that nobody holds the lease any more (`release`).
+    fn release(&mut self, now: Time, out: &mut Vec<Envelope>) {
+        if self.observed_record.holder_identity == self.me {
             let leader_transitions = self.observed_record.leader_transitions;
-            self.observed_version = version;
             let record =
                 Record { holder_identity: Identity::NOBODY, lease_duration_seconds: 1, leader_transitions };
             self.write(now, record, out);
@@ -393,9 +390,6 @@ impl Election for Lease {
         }
         match (message, self.step) {
             (Message::Found { request, record, version }, Step::Reading) if request == self.request => {
-                if self.run == Run::Releasing {
-                    return self.release(now, record.holder_identity, version, out);
-                }
                 if version != self.observed_version || version == 0 {
                     self.set_observed_record(now, record, version);
                 }
@@ -428,12 +422,6 @@ impl Election for Lease {
     fn on_wakeup(&mut self, now: Time, _standing: Standing, rng: &mut Rng, out: &mut Vec<Envelope>) {
         match self.run {
             Run::Off => return,
-            Run::Releasing => {
-                if now >= self.timeout {
-                    self.run = Run::Off;
-                }
-                return;
-            }
             Run::Renewing(deadline) if now >= deadline => {
                 self.run = Run::Acquiring;
                 self.step = Step::Idle(now);
@@ -450,11 +438,9 @@ impl Election for Lease {
 
     fn on_shutdown(&mut self, now: Time, out: &mut Vec<Envelope>) {
         if self.is_leader() && self.settings.release_on_cancel {
-            self.run = Run::Releasing;
-            self.read(now, out);
-        } else {
-            self.run = Run::Off;
+            self.release(now, out);
         }
+        self.run = Run::Off;
     }
 
     fn next_wakeup(&self) -> Option<Time> {
@@ -464,7 +450,7 @@ impl Election for Lease {
         };
         match self.run {
             Run::Off => None,
-            Run::Acquiring | Run::Releasing => Some(step),
+            Run::Acquiring => Some(step),
             Run::Renewing(deadline) => Some(step.min(deadline)),
         }
     }
