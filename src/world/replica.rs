@@ -489,7 +489,7 @@ impl World<'_> {
     }
 
     /// Acknowledged writes that the member lacks which lacks most, of those that are there.
-    pub(super) fn replica_lag(&self, group: &Group) -> f64 {
+    pub(super) fn replica_lag(group: &Group) -> f64 {
         let lacks = |log: &Log| {
             let reigns = 0..group.reigns.len() as u32;
             reigns.map(|reign| group.valid(reign).saturating_sub(included(log, reign))).sum::<u64>()

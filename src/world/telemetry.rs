@@ -415,7 +415,7 @@ impl World<'_> {
             push("queue_length", (queued + service.held()) as f64);
             if let Some(group) = &service.group {
                 push("leaders", f64::from(group.accepting));
-                push("replica_lag_writes", self.replica_lag(group));
+                push("replica_lag_writes", Self::replica_lag(group));
             }
             if let Some(counts) = &service.connections {
                 let (new, old) = (&new.connections, &old.connections);

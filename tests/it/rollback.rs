@@ -18,7 +18,9 @@ fn system(instance: &str, v2: &str, how: &str) -> String {
 const WAITS: &str = "canary = { traffic-routing = true, steps = [{ set-weight = 20 }, { pause = {} }] }";
 
 fn acts(acts: &[(u32, &str)]) -> String {
-    acts.iter().map(|(at, what)| format!("[[action]]\nat = \"{at}s\"\n{what}\n")).collect()
+    let acts: Vec<String> =
+        acts.iter().map(|(at, what)| format!("[[action]]\nat = \"{at}s\"\n{what}\n")).collect();
+    acts.concat()
 }
 
 fn of(verb: &str) -> String {
@@ -346,7 +348,7 @@ fn a_herd_starts_a_herd() {
 #[test]
 fn the_lives_of_versions_are_remembered() {
     let told = tree(&[(100, "switch = { service = \"api\", version = \"v2-fix\" }")]);
-    let spans: Vec<(&str, Option<&str>, Vec<(f64, f64)>)> = told
+    let spans: Vec<_> = told
         .0
         .lives
         .iter()

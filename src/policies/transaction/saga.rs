@@ -487,8 +487,8 @@ mod tests {
             }
             let part = usize::from(who);
             let branch = &mut self.branches[part];
-            let reply = match request {
-                Request::Prepare => match branch.start() {
+            let reply = if request == Request::Prepare {
+                match branch.start() {
                     Start::Known => Reply::Done,
                     Start::Refuse => Reply::Refused,
                     Start::Work if well => {
@@ -500,12 +500,11 @@ mod tests {
                         branch.failed();
                         Reply::Refused
                     }
-                },
-                _ => {
-                    self.undone[part] += u32::from(branch.part() == Part::Committed);
-                    branch.decide(Decision::Abort);
-                    Reply::Done
                 }
+            } else {
+                self.undone[part] += u32::from(branch.part() == Part::Committed);
+                branch.decide(Decision::Abort);
+                Reply::Done
             };
             self.messages.push((who, request, Some(reply)));
         }

@@ -351,7 +351,7 @@ impl Transaction for TwoPhaseCommit {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{AnyTransaction, Part, Start, TransactionSettings};
+    use super::super::{AnyTransaction, Part, Start, Transaction as _, TransactionSettings};
     use super::*;
     use crate::random::{Key, Rng};
 
@@ -512,7 +512,7 @@ mod tests {
                     Start::Work => self.working[usize::from(to)] = true,
                     Start::Known => self.messages.push(Message::Answer(to, Request::Prepare, Reply::Done)),
                     Start::Refuse => {
-                        self.messages.push(Message::Answer(to, Request::Prepare, Reply::Refused))
+                        self.messages.push(Message::Answer(to, Request::Prepare, Reply::Refused));
                     }
                 },
                 Message::Ask(to, request) => {
@@ -541,7 +541,7 @@ mod tests {
         fn log_it(&mut self) {
             if let Some(record) = self.forcing.take() {
                 self.log.push(record);
-                self.with_coordinator(|one, now, todo| one.on_logged(now, todo));
+                self.with_coordinator(AnyTransaction::on_logged);
             }
         }
 
@@ -584,7 +584,7 @@ mod tests {
         fn wake(&mut self) {
             if let Some(at) = self.coordinator.as_ref().and_then(Transaction::next_wakeup) {
                 self.now = self.now.max(at);
-                self.with_coordinator(|one, now, todo| one.on_wakeup(now, todo));
+                self.with_coordinator(AnyTransaction::on_wakeup);
             }
             for at in 0..self.branches.len() {
                 let Some((due, guess)) = self.branches[at].next_wakeup(self.asked[at]) else { continue };

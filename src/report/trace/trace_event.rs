@@ -153,7 +153,10 @@ fn bars(request: &TracedRequest) -> Vec<Bar> {
             }
             bars.push(Bar {
                 kind: "work",
-                name: version(span).map_or(who.clone(), |version| format!("{who} ({version})")),
+                name: match version(span) {
+                    Some(version) => format!("{who} ({version})"),
+                    None => who,
+                },
                 from: work.arrived,
                 to: work.ended,
                 within: Some(attempt),

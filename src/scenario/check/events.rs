@@ -337,7 +337,7 @@ impl Check<'_> {
                     replicas: scale.replicas.value,
                 }
             }
-            ActionChoice::Promote(promote) if self.has_group(&promote.service, scenario) => {
+            ActionChoice::Promote(promote) if Self::has_group(&promote.service, scenario) => {
                 self.promote(promote, scenario)?
             }
             ActionChoice::Promote(promote) => {

@@ -108,7 +108,7 @@ impl Check<'_> {
     }
 
     /// Whether that is a service with a group.
-    pub(super) fn has_group(&self, name: &Spanned<String>, scenario: &Scenario) -> bool {
+    pub(super) fn has_group(name: &Spanned<String>, scenario: &Scenario) -> bool {
         scenario.services.iter().any(|service| service.name == name.value && service.group.is_some())
     }
 

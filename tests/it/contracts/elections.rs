@@ -46,7 +46,7 @@ fn members() {
                     }
                 }
                 3..200 => {
-                    let wakes = members.iter().filter_map(|member| member.next_wakeup());
+                    let wakes = members.iter().filter_map(Election::next_wakeup);
                     now = now.max(wakes.min().unwrap_or(now));
                     for (seat, member) in members.iter_mut().enumerate() {
                         let mut times = 0;
