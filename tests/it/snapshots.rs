@@ -60,7 +60,8 @@ fn the_whole_folder_can_be_looked_at() {
         }
     }
     let known: BTreeSet<String> = report::known_paths().into_iter().collect();
-    let made: BTreeSet<String> = files.into_iter().map(|file| file.path).collect();
+    let traces = report::trace::files(&[]).map(|file| file.path);
+    let made: BTreeSet<String> = files.into_iter().map(|file| file.path).chain(traces).collect();
     assert_eq!(known, made, "the sample shows everything there is");
 }
 
