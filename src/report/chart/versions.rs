@@ -64,14 +64,14 @@ fn panel(outcome: &StudyOutcome, service: &str) -> Panel {
     // The first version stands at the top.
     let row = |version: &str| {
         let at = tree.iter().position(|life| life.version == version).unwrap_or(0);
-        (tree.len() - 1 - at) as f64
+        (tree.len() - at) as f64
     };
     let many = outcome.strategies.len() as f64;
-    let (mut thin, mut strong, mut names) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut thin, mut strong) = (Vec::new(), Vec::new());
     for (position, strategy) in outcome.strategies.iter().enumerate() {
         let Some(run) = strategy.replications.first() else { continue };
         let style = Style::of(position);
-        let offset = (position as f64 + 0.5) / many * 0.6 - 0.3;
+        let offset = (position as f64 + 0.5) / many * 0.7 - 0.35;
         for life in run.lives.iter().filter(|life| life.service == service) {
             let y = row(&life.version) - offset;
             for &(from, to) in &life.spans {
@@ -83,23 +83,19 @@ fn panel(outcome: &StudyOutcome, service: &str) -> Panel {
             }
         }
     }
-    for life in &tree {
+    let label = |life: &&VersionLife| {
         let made = life.parent.as_ref().map_or_else(String::new, |parent| format!(" (from {parent})"));
-        names.push(Layer::Point {
-            at: (0.0, row(&life.version)),
-            x_interval: None,
-            y_interval: None,
-            style: Style::neutral(),
-            label: shortened(&format!("{}{made}", life.version)),
-        });
-    }
+        shortened(&format!("{}{made}", life.version))
+    };
+    let labels: Vec<String> = tree.iter().map(label).collect();
+    let room = |count: usize, each: i32| each * i32::try_from(count).unwrap_or(1);
     Panel {
         title: service.to_owned(),
         x: Axis::time(outcome.manifest.duration_s),
-        y: Axis::linear("version", (-0.6, tree.len() as f64 - 0.4), 1, |_| String::new()),
+        y: Axis::rows(&labels),
         right: None,
-        height: 60 + 40 * i32::try_from(tree.len()).unwrap_or(1),
-        layers: thin.into_iter().chain(strong).chain(names).collect(),
+        height: 40 + room(tree.len(), 20 + room(outcome.strategies.len(), 7)),
+        layers: thin.into_iter().chain(strong).collect(),
     }
 }
 
