@@ -92,6 +92,7 @@ pub fn direction(name: &str) -> Direction {
         | "crash_restarts"
         | "outage_starts"
         | "wrong_rollbacks"
+        | "hurt"
         | "people_called"
         | "detect_s"
         | "recover_s"

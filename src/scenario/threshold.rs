@@ -120,6 +120,10 @@ pub(super) const ROLLOUT_METRICS: &[(&str, Unit)] = &[
     ("held_s", Unit::Seconds),
     ("held_lost", Unit::Number),
     ("states_lost", Unit::Number),
+    ("wrong_rollbacks", Unit::Number),
+    ("missed", Unit::Number),
+    ("detect_s", Unit::Seconds),
+    ("hurt", Unit::Number),
 ];
 
 /// Metrics of one group, written `group.SERVICE.METRIC`.

@@ -275,6 +275,7 @@ impl World<'_> {
             watch.looking = true;
             let service = watch.service;
             self.looks.push(service);
+            self.halt = true;
         }
     }
 

@@ -254,6 +254,16 @@ impl World<'_> {
             if how().any(|policy| policy.hand_over().is_some()) {
                 put("states_lost", rollouts.states_lost as f64);
             }
+            let verdicts = &rollouts.verdicts;
+            if !rollouts.ways_back.is_empty() {
+                put("wrong_rollbacks", verdicts.wrong as f64);
+                put("missed", verdicts.missed as f64);
+                put("hurt", verdicts.hurt as f64);
+            }
+            if !verdicts.detect.is_empty() {
+                let sum: f64 = verdicts.detect.iter().map(|time| time.as_secs_f64()).sum();
+                put("detect_s", sum / verdicts.detect.len() as f64);
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use crate::time::{Duration, Time};
 
 use super::control::Control;
 use super::report::{Decision, Step};
+use super::rollback::is_worse;
 use super::spec::RolloutSpec;
 use super::{Flow, World};
 
@@ -56,6 +57,21 @@ pub(super) struct Rollouts {
     stable: u8,
     /// Of each rollout that can go back by itself: after how long it did, if it did.
     pub(super) ways_back: Vec<Option<Duration>>,
+    /// What became of their verdicts.
+    pub(super) verdicts: Verdicts,
+}
+
+/// How right those rollouts were that can go back by themselves.
+#[derive(Default)]
+pub(super) struct Verdicts {
+    /// Versions taken back that were no worse than the one before.
+    pub(super) wrong: u64,
+    /// Versions kept that were.
+    pub(super) missed: u64,
+    /// From the beginning to the way back, for each that was taken back rightly.
+    pub(super) detect: Vec<Duration>,
+    /// Attempts at a version on trial that did not succeed, in the eyes of their callers.
+    pub(super) hurt: u64,
 }
 
 impl Rollouts {
@@ -90,6 +106,8 @@ struct Underway {
     seen: Pair,
     /// Why it goes back.
     why: Option<Reason>,
+    /// If it can go back by itself: whether the new version is worse than the one before.
+    on_trial: Option<bool>,
     /// Its policy wants to see the stable version first, then others, and the new one last.
     stable_first: bool,
 }
@@ -159,6 +177,8 @@ impl<'a> World<'a> {
         }
         let judges = policy.judges();
         let watches = policy.watches();
+        let versions = [to, state.rollouts.stable].map(|at| &spec.versions[usize::from(at)]);
+        let worse = is_worse(versions[0], versions[1]);
         state.rollouts.taken_back = None;
         if how.goes_back() {
             state.rollouts.ways_back.push(None);
@@ -173,6 +193,7 @@ impl<'a> World<'a> {
             percent: 0.0,
             seen: Pair::NOTHING,
             why: None,
+            on_trial: how.goes_back().then_some(worse),
             stable_first: how.goes_back(),
         }));
         if watches {
@@ -500,6 +521,11 @@ impl<'a> World<'a> {
             Milestone::Aborting(reason) => {
                 if let Some(underway) = &mut rollouts.underway {
                     underway.why = Some(reason);
+                    match underway.on_trial {
+                        Some(true) => rollouts.verdicts.detect.push(now - began),
+                        Some(false) => rollouts.verdicts.wrong += 1,
+                        None => {}
+                    }
                 }
                 if let Some(last) = rollouts.ways_back.last_mut() {
                     *last = Some(now - began);
@@ -545,6 +571,8 @@ impl<'a> World<'a> {
         state.rollouts.taken = state.rollouts.taken + (now - underway.began);
         state.rollouts.stop_waiting(now);
         state.rollouts.stable = state.version;
+        state.rollouts.verdicts.missed +=
+            u64::from(underway.on_trial == Some(true) && underway.why.is_none());
         if counts {
             state.rollouts.completed += 1;
             state.rollouts.took = state.rollouts.took + (now - underway.began);

@@ -381,6 +381,7 @@ impl World<'_> {
         if let Some(watch) = &mut service.watch {
             let version = if side == 1 { watch.version } else { watch.version.wrapping_add(1) };
             watch.note(now, version, Class::Failure, Duration::ZERO);
+            service.rollouts.verdicts.hurt += u64::from(side == 1);
         }
     }
 
@@ -397,6 +398,8 @@ impl World<'_> {
         let service = &mut self.services[instance.service as usize];
         if let Some(watch) = &mut service.watch {
             watch.note(now, instance.version, outcome.class, outcome.latency);
+            let hurt = !matches!(outcome.class, Class::Success | Class::Abandoned);
+            service.rollouts.verdicts.hurt += u64::from(hurt && instance.version == watch.version);
         }
         if let Some(seen) = &mut service.seen {
             seen.note(outcome.class, outcome.latency);

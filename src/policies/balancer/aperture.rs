@@ -86,6 +86,8 @@ const EPSILON: f64 = 1e-6;
 #[derive(Clone, Copy, Debug, Default)]
 struct Ring {
     size: u32,
+    /// Width of an endpoint.
+    unit: f64,
     offset: f64,
     width: f64,
 }
@@ -97,16 +99,17 @@ impl Ring {
         let unit_aperture = f64::from(logical_aperture.min(size)) / f64::from(size);
         let n = (unit_aperture / unit_width).ceil();
         let offset = (f64::from(client) * unit_width) % 1.0;
-        Self { size, offset, width: (n * unit_width).min(1.0) }
+        Self { size, unit: 1.0 / f64::from(size), offset, width: (n * unit_width).min(1.0) }
     }
 
     fn index(self, offset: f64) -> u32 {
-        (offset * f64::from(self.size)).floor() as u32 % self.size
+        // Never negative, so cutting off is rounding down.
+        (offset * f64::from(self.size)) as u32 % self.size
     }
 
     /// Where endpoint `a` begins and ends, in turns of the circle from the client's own.
     fn span(self, a: u32) -> (f64, f64) {
-        let unit_width = 1.0 / f64::from(self.size);
+        let unit_width = self.unit;
         let begin = f64::from(a) * unit_width;
         let begin = if begin + 1.0 < self.offset + self.width { begin + 1.0 } else { begin };
         (begin, begin + unit_width)
@@ -122,7 +125,7 @@ impl Ring {
     }
 
     fn pick(self, rng: &mut Rng) -> u32 {
-        self.index((self.offset + rng.unit() * self.width) % 1.0)
+        self.index(turn(self.offset + rng.unit() * self.width))
     }
 
     /// A second endpoint, if the aperture has one.
@@ -136,7 +139,17 @@ impl Ring {
         let (_, end) = self.span(a);
         let place = self.offset + rng.unit() * rest;
         let place = if place >= end - overlap { place + overlap } else { place };
-        self.index(place % 1.0)
+        self.index(turn(place))
+    }
+}
+
+/// The rest of `place` after whole turns of the circle. It is less than two of them, up to rounding, and below that a
+/// subtraction is as exact as the remainder and much cheaper.
+fn turn(place: f64) -> f64 {
+    match place {
+        place if place < 1.0 => place,
+        place if place < 2.0 => place - 1.0,
+        place => place % 1.0,
     }
 }
 

@@ -96,6 +96,10 @@ impl TryFrom<Written> for RingHashSettings {
 pub struct Ring {
     /// (hash, host), ascending.
     ring: Vec<(u64, u32)>,
+    /// The first place at or after the beginning of each sector; all sectors are alike, and there are about as many as places.
+    sectors: Vec<u32>,
+    /// Bits of a hash that say where it is within its sector.
+    within: u32,
 }
 
 impl Ring {
@@ -127,7 +131,17 @@ impl Ring {
             }
         }
         ring.sort_by_key(|&(hash, _)| hash);
-        Self { ring }
+        // At least two sectors, so that `within` is less than all bits.
+        let bits = ring.len().max(2).next_power_of_two().trailing_zeros();
+        let within = u64::BITS - bits;
+        let mut at = 0;
+        let sectors = (0..1_u64 << bits).map(|sector| {
+            while ring.get(at).is_some_and(|&(hash, _)| hash < sector << within) {
+                at += 1;
+            }
+            at as u32
+        });
+        Self { sectors: sectors.collect(), within, ring }
     }
 
     /// Places, ascending: (hash, position in the list of hosts).
@@ -145,7 +159,11 @@ impl Ring {
         // The first place at or after `h`, the first of all beyond the last. libketama's search wants h above the hash before,
         // taken as 0 before the first place, so it never finds a place for 0 and falls back to the first: the same one.
         // Equal hashes are at the mercy of the order of sorting in any case.
-        let mut at = self.ring.partition_point(|&(hash, _)| hash < h);
+        // Hashes lie evenly, so the place is a step or two from where its sector begins.
+        let mut at = self.sectors[(h >> self.within) as usize] as usize;
+        while at < n && self.ring[at].0 < h {
+            at += 1;
+        }
         if at == n {
             at = 0;
         }
@@ -225,6 +243,21 @@ mod tests {
             shares[host as usize] += hash.wrapping_sub(before) as f64 / 2f64.powi(64);
         }
         shares
+    }
+
+    #[test]
+    fn sectors_find_what_a_search_finds() {
+        for (n, size) in [(1, 1), (1, 2), (2, 2), (3, 5), (7, 64), (100, 1024)] {
+            let ring = ring_of(n, size);
+            let places = ring.places();
+            let ends =
+                places.iter().flat_map(|&(hash, _)| [hash.wrapping_sub(1), hash, hash.wrapping_add(1)]);
+            let drawn = (0..10_000).map(|number| Key(5).with(number).0);
+            for h in ends.chain(drawn).chain([0, 1, u64::MAX]) {
+                let at = places.partition_point(|&(hash, _)| hash < h) % places.len();
+                assert_eq!(ring.choose_host(h, 0), Some(places[at].1), "{n} hosts, {h}");
+            }
+        }
     }
 
     /// With k places for each of n hosts, all at random, the share of a host is Beta(k, k (n - 1)) distributed: the sum of k of
