@@ -203,8 +203,8 @@ pub struct World<'a> {
     open_roots: u64,
     /// Sources that will still send something.
     live_sources: u32,
-    /// After this event a policy is to look at something, or no source will send anything and every request is answered.
-    halt: bool,
+    /// No source will send anything, and every request is answered.
+    over: bool,
     /// The limit that ends the run, if one does.
     full: Option<Full>,
     /// Whether some attempt may need a [`Side`].
@@ -288,7 +288,10 @@ impl Model for World<'_> {
             self.full = Some(full);
             return ControlFlow::Break(());
         }
-        if self.halt { self.after(now, queue) } else { ControlFlow::Continue(()) }
+        if !self.looks.is_empty() {
+            self.schedule_looks(now, queue);
+        }
+        if self.over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     #[inline(always)]
@@ -325,15 +328,6 @@ impl Model for World<'_> {
 }
 
 impl World<'_> {
-    /// Something is to be done after an event, or it was the last one.
-    #[cold]
-    fn after(&mut self, now: Time, queue: &mut Queue) -> ControlFlow<()> {
-        self.schedule_looks(now, queue);
-        self.halt = false;
-        let over = self.open_roots == 0 && self.live_sources == 0;
-        if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
     /// Everything but arrivals and ends of steps.
     #[inline(never)]
     fn on_other(&mut self, now: Time, queue: &mut Queue, kind: u8, index: u32) -> Flow {
@@ -431,7 +425,7 @@ impl<'a> World<'a> {
             slow_above: spec.objective.latency_p99.map_or(u64::MAX, |limit| limit.0),
             open_roots: 0,
             live_sources: spec.sources.len() as u32,
-            halt: false,
+            over: false,
             full: None,
             has_sides: nested || stateful || tracks_requests || tracks_children || probes,
             shares_outbounds: spec

@@ -52,6 +52,7 @@ const NAMED_LISTS: &[&str] = &[
     "transaction",
     "strategy",
     "endpoint",
+    "sidecar",
     "cache",
     "pool",
     "version",

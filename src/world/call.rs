@@ -1214,27 +1214,20 @@ impl World<'_> {
     }
 
     /// One reference less to a request's record.
-    #[inline(always)]
     pub(super) fn let_go(&mut self, request: u32) {
         if request != NIL {
             let record = &mut self.requests[request];
             record.refs -= 1;
             if record.refs == 0 {
-                self.forget_request(request);
+                let errand = record.errand;
+                if self.watching != 0 {
+                    self.forget_bonds(request);
+                }
+                self.requests.remove(request);
+                if errand != NIL {
+                    self.errand_gone(errand);
+                }
             }
-        }
-    }
-
-    /// Nothing refers to a request any more.
-    #[inline(never)]
-    fn forget_request(&mut self, request: u32) {
-        let errand = self.requests[request].errand;
-        if self.watching != 0 {
-            self.forget_bonds(request);
-        }
-        self.requests.remove(request);
-        if errand != NIL {
-            self.errand_gone(errand);
         }
     }
 

@@ -275,7 +275,6 @@ impl World<'_> {
             watch.looking = true;
             let service = watch.service;
             self.looks.push(service);
-            self.halt = true;
         }
     }
 

@@ -196,7 +196,7 @@ impl World<'_> {
     fn retire(&mut self, index: usize) {
         if std::mem::replace(&mut self.sources[index].live, false) {
             self.live_sources -= 1;
-            self.halt |= self.live_sources == 0 && self.open_roots == 0;
+            self.over = self.live_sources == 0 && self.open_roots == 0;
         }
     }
 
@@ -346,7 +346,7 @@ impl World<'_> {
             }
         }
         self.open_roots -= 1;
-        self.halt |= self.open_roots == 0 && self.live_sources == 0;
+        self.over = self.open_roots == 0 && self.live_sources == 0;
         if request != NIL {
             self.request_over(now, queue, index, request, class, counted);
         }
