@@ -95,7 +95,7 @@ impl TryFrom<Written> for RingHashSettings {
 #[derive(Clone, Debug, Default)]
 pub struct Ring {
     /// (hash, host), ascending.
-    ring: Vec<(u64, u32)>,
+    places: Vec<(u64, u32)>,
     /// The first place at or after the beginning of each sector; all sectors are alike, and there are about as many as places.
     sectors: Vec<u32>,
     /// Bits of a hash that say where it is within its sector.
@@ -111,7 +111,7 @@ impl Ring {
         let min_normalized_weight = normalized(lightest);
         let scale = ((min_normalized_weight * minimum_ring_size as f64).ceil() / min_normalized_weight)
             .min(maximum_ring_size as f64);
-        let mut ring = Vec::with_capacity(scale.ceil() as usize);
+        let mut places = Vec::with_capacity(scale.ceil() as usize);
         // Fractions of places are carried on from host to host.
         let (mut current_hashes, mut target_hashes) = (0.0, 0.0);
         let mut key = Vec::new();
@@ -125,34 +125,34 @@ impl Ring {
             while current_hashes < target_hashes {
                 key.truncate(stem);
                 key.extend_from_slice(i.to_string().as_bytes());
-                ring.push((xxhash64(&key, 0), host));
+                places.push((xxhash64(&key, 0), host));
                 i += 1;
                 current_hashes += 1.0;
             }
         }
-        ring.sort_by_key(|&(hash, _)| hash);
+        places.sort_by_key(|&(hash, _)| hash);
         // At least two sectors, so that `within` is less than all bits.
-        let bits = ring.len().max(2).next_power_of_two().trailing_zeros();
+        let bits = places.len().max(2).next_power_of_two().trailing_zeros();
         let within = u64::BITS - bits;
         let mut at = 0;
         let sectors = (0..1_u64 << bits).map(|sector| {
-            while ring.get(at).is_some_and(|&(hash, _)| hash < sector << within) {
+            while places.get(at).is_some_and(|&(hash, _)| hash < sector << within) {
                 at += 1;
             }
             at as u32
         });
-        Self { sectors: sectors.collect(), within, ring }
+        Self { sectors: sectors.collect(), within, places }
     }
 
     /// Places, ascending: (hash, position in the list of hosts).
     pub fn places(&self) -> &[(u64, u32)] {
-        &self.ring
+        &self.places
     }
 
     /// Position of the host for hash `h`; `attempt` looks so many places further.
     #[inline]
     pub fn choose_host(&self, h: u64, attempt: u32) -> Option<u32> {
-        let n = self.ring.len();
+        let n = self.places.len();
         if n == 0 {
             return None;
         }
@@ -161,7 +161,7 @@ impl Ring {
         // Equal hashes are at the mercy of the order of sorting in any case.
         // Hashes lie evenly, so the place is a step or two from where its sector begins.
         let mut at = self.sectors[(h >> self.within) as usize] as usize;
-        while at < n && self.ring[at].0 < h {
+        while at < n && self.places[at].0 < h {
             at += 1;
         }
         if at == n {
@@ -170,7 +170,7 @@ impl Ring {
         if attempt > 0 {
             at = (at + attempt as usize) % n;
         }
-        Some(self.ring[at].1)
+        Some(self.places[at].1)
     }
 }
 
