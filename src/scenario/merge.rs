@@ -52,7 +52,6 @@ const NAMED_LISTS: &[&str] = &[
     "transaction",
     "strategy",
     "endpoint",
-    "sidecar",
     "cache",
     "pool",
     "version",
