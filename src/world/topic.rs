@@ -501,6 +501,9 @@ impl World<'_> {
         let origin =
             super::call::Origin { parent: NIL, parent_pc: 0, outbound: from, request, tag, priority };
         self.note_side(frame, &origin, NIL);
+        if self.watching != 0 {
+            self.set_out(frame);
+        }
         self.outbounds[from as usize].attempts += 1;
         if spec.ring != NO_RING {
             self.rings[spec.ring as usize].arm(now, frame, queue);
