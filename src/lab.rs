@@ -20,7 +20,7 @@ use rayon::prelude::*;
 pub use crate::kernel::Handle as Progress;
 use crate::kernel::Stop;
 use crate::scenario::model::Study;
-use outcome::{Manifest, Replication, StrategyOutcome, StudyOutcome};
+use outcome::{Manifest, Replication, StudyOutcome};
 use std::sync::atomic::Ordering;
 
 /// How to run.
@@ -125,12 +125,11 @@ pub fn trace(
     options: &RunOptions,
     progress: &Progress,
 ) -> Result<Vec<trace::StrategyTraces>, LabError> {
-    let first = |found: &StrategyOutcome| found.replications.first().cloned();
     let jobs: Vec<_> = study
         .strategies
         .iter()
         .zip(&outcome.strategies)
-        .filter_map(|(strategy, found)| Some((strategy, first(found)?)))
+        .filter_map(|(strategy, found)| Some((strategy, found.replications.first()?)))
         .collect();
     progress.total_ns.fetch_add(jobs.len() as u64 * study.duration.0, Ordering::Relaxed);
     let told: Vec<_> = pool(options)?.install(|| {

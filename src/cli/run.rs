@@ -133,6 +133,9 @@ pub(super) fn perform(
         let follow = || lab::trace(study, &outcome, sample, &options, &progress);
         traces = Some(progress::shown(&progress, visible, follow).map_err(stopped)?);
     }
+    // Whoever asked for traces and stopped them has not got all that he asked for.
+    let untraced =
+        job.trace.is_some() && traces.as_ref().is_none_or(|traces| traces.len() < outcome.strategies.len());
     (job.conclude)(&mut outcome);
 
     // Files are written even if nobody could read the summary, and the summary is told even if they cannot be written.
@@ -147,6 +150,9 @@ pub(super) fn perform(
     told?;
     if !arguments.quiet {
         traces.iter().flatten().for_each(|traces| tell_of_traces(traces, console));
+        if untraced {
+            console.warn("interrupted: not every strategy has its traces");
+        }
     }
     if !arguments.quiet {
         let requests =
@@ -159,7 +165,7 @@ pub(super) fn perform(
         ));
     }
     Ok(match () {
-        () if interrupted && outcome.manifest.partial => Exit::INTERRUPTED,
+        () if untraced || interrupted && outcome.manifest.partial => Exit::INTERRUPTED,
         () if outcome.thresholds.iter().any(|threshold| threshold.failed) => Exit::THRESHOLD,
         () => Exit::OK,
     })

@@ -61,7 +61,7 @@ const NAMED_LISTS: &[&str] = &[
 /// Lists whose elements say what they do by one key among these neighbours (`node-loss = { .. }` beside `at = ".."`).
 const EVENTS: &[(&str, &[&str])] = &[
     ("fault", &["name", "at", "mtbf", "mttr", "crew"]),
-    ("action", &["name", "at", "on-alert", "on-prediction", "after"]),
+    ("action", &["name", "at", "on-alert", "on-resolved", "on-prediction", "after"]),
     ("rollout", &["name", "at", "service", "to", "workload", "metric-names"]),
     ("transaction", &["name", "log", "participant"]),
 ];
@@ -427,6 +427,13 @@ mod tests {
         let mut base = node(BASE);
         overlay(&mut base, &node(over), additions).map_err(|error| error.message)?;
         Ok(lines(&base))
+    }
+
+    #[test]
+    fn another_moment_leaves_what_is_done() {
+        let mut both = node("[[action]]\nname = \"a\"\nat = \"1s\"\nscale = 3");
+        overlay(&mut both, &node("action.a.on-resolved = \"busy\""), Additions::OnlyEvents).unwrap();
+        assert!(lines(&both).contains(&"action[0].scale = 3".to_owned()));
     }
 
     #[test]

@@ -159,10 +159,7 @@ impl World<'_> {
                     match self.publish(now, queue, slot, *topic, *probability)? {
                         Published::Nothing => self.frames[slot].pc += 1,
                         Published::Failed => {
-                            self.network.go_deeper();
-                            self.finish(now, queue, slot, Class::Failure)?;
-                            self.network.come_back();
-                            return Ok(());
+                            return self.finish_deeper(now, queue, slot, Class::Failure);
                         }
                         Published::Done => {
                             let wait =
@@ -184,18 +181,12 @@ impl World<'_> {
                     Locked::Go => self.frames[slot].pc += 1,
                     Locked::Wait => return Ok(()),
                     Locked::End(class) => {
-                        self.network.go_deeper();
-                        self.finish(now, queue, slot, class)?;
-                        self.network.come_back();
-                        return Ok(());
+                        return self.finish_deeper(now, queue, slot, class);
                     }
                 },
                 Op::Member { leader, write } => {
                     if !self.is_right_member(now, slot, *leader, *write) {
-                        self.network.go_deeper();
-                        self.finish(now, queue, slot, Class::Failure)?;
-                        self.network.come_back();
-                        return Ok(());
+                        return self.finish_deeper(now, queue, slot, Class::Failure);
                     }
                     self.frames[slot].pc += 1;
                 }
@@ -210,18 +201,12 @@ impl World<'_> {
                         Written::Now => self.frames[slot].pc += 1,
                         Written::Later => return Ok(()),
                         Written::Never => {
-                            self.network.go_deeper();
-                            self.finish(now, queue, slot, Class::Failure)?;
-                            self.network.come_back();
-                            return Ok(());
+                            return self.finish_deeper(now, queue, slot, Class::Failure);
                         }
                     }
                 }
                 Op::End => {
-                    self.network.go_deeper();
-                    self.finish(now, queue, slot, Class::Success)?;
-                    self.network.come_back();
-                    return Ok(());
+                    return self.finish_deeper(now, queue, slot, Class::Success);
                 }
             }
         }
@@ -398,6 +383,15 @@ impl World<'_> {
     /// The program of `slot` is over (or cannot go on): leave, answer.
     pub(super) fn finish(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
         self.finish_here(now, queue, slot, class)
+    }
+
+    /// The same from within the program, which may itself run within another one.
+    #[inline(always)]
+    fn finish_deeper(&mut self, now: Time, queue: &mut Queue, slot: u32, class: Class) -> Flow {
+        self.network.go_deeper();
+        self.finish(now, queue, slot, class)?;
+        self.network.come_back();
+        Ok(())
     }
 
     #[inline(always)]

@@ -108,8 +108,6 @@ struct Underway {
     why: Option<Reason>,
     /// If it can go back by itself: whether the new version is worse than the one before.
     on_trial: Option<bool>,
-    /// Its policy wants to see the stable version first, then others, and the new one last.
-    stable_first: bool,
 }
 
 impl<'a> World<'a> {
@@ -194,7 +192,6 @@ impl<'a> World<'a> {
             seen: Pair::NOTHING,
             why: None,
             on_trial: how.goes_back().then_some(worse),
-            stable_first: how.goes_back(),
         }));
         if watches {
             self.begin_watch(now, service, to);
@@ -309,7 +306,8 @@ impl<'a> World<'a> {
         for order_number in 0..=MAX_ORDERS {
             debug_assert!(order_number < MAX_ORDERS, "a rollout that always has another order");
             let Some(underway) = &self.services[service as usize].rollouts.underway else { break };
-            let stable_first = underway.stable_first;
+            // One that can go back wants to see the stable version first, then others, and the new one last.
+            let stable_first = underway.on_trial.is_some();
             let (mut sets, next_available) = self.replica_sets(now, service, underway.policy.min_ready());
             let order =
                 if stable_first { self.stable_first(service, &sets) } else { (0..sets.len()).collect() };

@@ -363,17 +363,16 @@ impl World<'_> {
         class: Class,
         counted: bool,
     ) {
-        let RequestRecord { user, inconsistent, degraded, .. } = self.requests[request];
-        let source = &mut self.sources[index as usize];
-        source.inconsistent += u64::from(inconsistent && counted);
-        if inconsistent && counted {
-            self.telemetry.note_inconsistent(self.requests[request].key);
-        }
         if self.tracer.is_some() {
             self.trace_over(now, request, class);
         }
+        let RequestRecord { user, key, inconsistent, degraded, .. } = self.requests[request];
         let source = &mut self.sources[index as usize];
         source.degraded += u64::from(degraded && counted && class == Class::Success);
+        if inconsistent && counted {
+            source.inconsistent += 1;
+            self.telemetry.note_inconsistent(key);
+        }
         if user == NIL {
             return;
         }

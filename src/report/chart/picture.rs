@@ -351,8 +351,8 @@ fn draw_grid(root: &Area<'_>, frame: &Frame, panel: &Panel, lowest: bool) {
         let head = Font { size: 12, ..PALE_INK };
         words(root, (frame.right + 30, frame.top - 20), (HPos::Right, VPos::Top), head, &axis.title);
     }
-    let head = if panel.title.is_empty() {
-        panel.y.title.clone()
+    let head = if panel.title.is_empty() || panel.y.title.is_empty() {
+        format!("{}{}", panel.title, panel.y.title)
     } else {
         format!("{}: {}", panel.title, panel.y.title)
     };
